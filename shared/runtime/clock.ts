@@ -1,0 +1,24 @@
+/** Time as a dependency, so that tests can turn the clock. */
+
+export interface Clock {
+  /** Milliseconds since the epoch. */
+  now(): number
+}
+
+export const systemClock: Clock = { now: () => Date.now() }
+
+/** Resolves after `ms`, or at once when the signal aborts (then with false). Never keeps the process alive. */
+export async function sleep(ms: number, signal?: AbortSignal): Promise<boolean> {
+  if (signal?.aborted) return false
+  return new Promise(resolve => {
+    const timer = setTimeout(() => finish(true), ms)
+    timer.unref()
+    const onAbort = (): void => finish(false)
+    const finish = (slept: boolean): void => {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', onAbort)
+      resolve(slept)
+    }
+    signal?.addEventListener('abort', onAbort, { once: true })
+  })
+}
