@@ -13,7 +13,7 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   koffi: ['shared/net/ffi.ts'],
   'node-forge': ['shared/identity/x509.ts'],
   pino: ['shared/telemetry/logger.ts'],
-  'prom-client': ['shared/telemetry/metrics.ts'],
+  'prom-client': ['shared/telemetry/exposition.ts'],
   protobufjs: ['shared/xds/schema.ts'],
   '@grpc/grpc-js': ['shared/xds/grpc-client.ts', 'controlplane/grpc-server.ts'],
   undici: ['shared/kube/http.ts'],
