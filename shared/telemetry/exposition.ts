@@ -11,7 +11,8 @@ const PLAIN_TEXT = 'text/plain; charset=utf-8'
 
 /** The families of the table in its order, also those that nothing was counted in yet. */
 export async function exposition(families: MetricFamilies, snapshot: MetricsSnapshot): Promise<string> {
-  const registry = new prom.Registry<prom.OpenMetricsContentType>(prom.Registry.OPENMETRICS_CONTENT_TYPE)
+  const registry = new prom.Registry<prom.OpenMetricsContentType>()
+  registry.setContentType(prom.Registry.OPENMETRICS_CONTENT_TYPE)
   const rows = new Map(snapshot.map(({ name, rows }) => [name, rows]))
   for (const [name, family] of Object.entries(families)) {
     registry.registerMetric(printed(name, family, rows.get(name) ?? []))
