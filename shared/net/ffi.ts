@@ -17,6 +17,7 @@ interface LibC {
   getsockopt(fd: number, level: number, name: number, value: Buffer, length: Buffer): number
   getsockname(fd: number, address: Buffer, length: Buffer): number
   setns(fd: number, kind: number): number
+  if_nametoindex(name: string): number
   sendmsg(fd: number, message: Buffer, flags: number): number
   recvmsg(fd: number, message: Buffer, flags: number): number
   write(fd: number, bytes: Buffer, size: number): number
@@ -41,6 +42,7 @@ export const libc: LibC = {
   getsockopt: library.func('int getsockopt(int, int, int, void *, void *)'),
   getsockname: library.func('int getsockname(int, void *, void *)'),
   setns: library.func('int setns(int, int)'),
+  if_nametoindex: library.func('uint32 if_nametoindex(const char *)'),
   sendmsg: library.func('intptr_t sendmsg(int, const void *, int)'),
   recvmsg: library.func('intptr_t recvmsg(int, void *, int)'),
   write: library.func('intptr_t write(int, const void *, size_t)'),
@@ -55,6 +57,27 @@ export const libc: LibC = {
 /** The address of a buffer's first byte, for pointers inside structs. The caller keeps the buffer alive. */
 export function addressOf(buffer: Buffer): bigint {
   return koffi.address(buffer)
+}
+
+/**
+ * struct msghdr with its one iovec behind it (64-bit little-endian Linux, glibc and musl alike). It points at the
+ * buffers, so they have to live as long as it does. `msg_flags` is at 48, the length of the control data at 40.
+ */
+export function messageHeader(bytes: Buffer, control?: Buffer, name?: Buffer): Buffer {
+  const header = Buffer.alloc(56 + 16)
+  if (name !== undefined) {
+    header.writeBigUInt64LE(addressOf(name), 0)
+    header.writeUInt32LE(name.length, 8)
+  }
+  header.writeBigUInt64LE(addressOf(header) + 56n, 16)
+  header.writeBigUInt64LE(1n, 24)
+  if (control !== undefined) {
+    header.writeBigUInt64LE(addressOf(control), 32)
+    header.writeBigUInt64LE(BigInt(control.length), 40)
+  }
+  header.writeBigUInt64LE(addressOf(bytes), 56)
+  header.writeBigUInt64LE(BigInt(bytes.length), 64)
+  return header
 }
 
 export const EINTR = 4

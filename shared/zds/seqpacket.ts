@@ -2,7 +2,7 @@
  * Unix sockets of type SEQPACKET with descriptors (SCM_RIGHTS): what ZDS runs on. Source: unix(7), cmsg(3).
  */
 import { chmodSync, rmSync } from 'node:fs'
-import { addressOf, check, EAGAIN, EINTR, lastErrno, libc, SystemCallError } from '../net/ffi.ts'
+import { check, EAGAIN, EINTR, lastErrno, libc, messageHeader, SystemCallError } from '../net/ffi.ts'
 import type { Poller, Watch } from '../net/poll.ts'
 import { maxMessageBytes, ZdsProtocolError } from './messages.ts'
 
@@ -198,20 +198,6 @@ class IncomingPacket {
     for (let at = controlHeader; at + 4 <= length; at += 4) descriptors.push(this.#control.readInt32LE(at))
     return descriptors
   }
-}
-
-/** struct msghdr with one iovec behind it (64-bit little-endian Linux, glibc and musl alike). */
-function messageHeader(bytes: Buffer, control: Buffer | undefined): Buffer {
-  const header = Buffer.alloc(56 + 16)
-  header.writeBigUInt64LE(addressOf(header) + 56n, 16)
-  header.writeBigUInt64LE(1n, 24)
-  if (control !== undefined) {
-    header.writeBigUInt64LE(addressOf(control), 32)
-    header.writeBigUInt64LE(BigInt(control.length), 40)
-  }
-  header.writeBigUInt64LE(addressOf(bytes), 56)
-  header.writeBigUInt64LE(BigInt(bytes.length), 64)
-  return header
 }
 
 function rightsOf(descriptor: number): Buffer {
