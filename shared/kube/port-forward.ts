@@ -123,7 +123,6 @@ export async function requestThrough(
   return new Promise((resolve, reject) => {
     const outgoing = http.request({
       createConnection: () => connection,
-      agent: false,
       method,
       path,
       signal,

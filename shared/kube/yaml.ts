@@ -34,9 +34,9 @@ export function parseAllYaml(text: string, name = 'YAML'): readonly YamlDocument
       const position = at === undefined ? '' : `:${at.line}:${at.col}`
       throw new YamlError(name, position, firstLine(error.message))
     }
-    if (document.contents === null) return []
-    const line = lineOf(text, document.contents.range[0])
-    return [{ value: toValue(document, name, line), line }]
+    const line = lineOf(text, document.contents?.range[0] ?? 0)
+    const value = toValue(document, name, line)
+    return value === null ? [] : [{ value, line }]
   })
 }
 
