@@ -172,6 +172,8 @@ t.test(
         if (!installed)
           return answerStatus(response, 404, 'NotFound', 'the server could not find the requested resource')
         if (!isWatch(asked)) return answerJson(response, listOf(5, pod('entry', 1)))
+        quiet(response)
+        opened.resolve(response)
       },
       { log }
     )
