@@ -1,0 +1,94 @@
+/**
+ * The lab's folder on the host: who runs it, how to reach it. `lab status`, `exec` and `down` read it; the next
+ * start removes what a killed lab left.
+ */
+import { lstatSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import type { Env } from '../shared/runtime/env.ts'
+
+export interface LabState {
+  /** The process that started the lab. */
+  readonly pid: number
+  /** When that process started, in clock ticks since boot: a process id alone may have been given out again. */
+  readonly startedAt: string
+  /** The lab's main process in its namespaces, as the host sees it. */
+  readonly inside: number
+  readonly ready: boolean
+  /** Made on the host beyond this folder (only with `--internet`). */
+  readonly hostLinks: readonly string[]
+}
+
+/** Where a user's lab keeps its state; UNDERPASS_LAB_DIR moves it, so that several labs can run. */
+export function stateFolder(env: Env, isRoot: boolean, uid: number): string {
+  const chosen = env['UNDERPASS_LAB_DIR']
+  if (chosen !== undefined && chosen !== '') return path.resolve(chosen)
+  if (isRoot) return '/run/underpass/lab'
+  const runtime = env['XDG_RUNTIME_DIR']
+  return runtime !== undefined && runtime !== ''
+    ? path.join(runtime, 'underpass', 'lab')
+    : path.join(tmpdir(), `underpass-lab-${uid}`)
+}
+
+/** Makes the folder, readable by its owner only. Refuses one that somebody else made (/tmp is shared). */
+export function makeStateFolder(folder: string, uid: number): void {
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  const found = lstatSync(folder)
+  if (!found.isDirectory() || found.uid !== uid) {
+    throw new Error(`${folder} belongs to somebody else; set UNDERPASS_LAB_DIR to a folder of yours`)
+  }
+}
+
+export function writeState(folder: string, state: LabState): void {
+  const file = path.join(folder, 'state.json')
+  writeFileSync(`${file}.new`, JSON.stringify(state), { mode: 0o600 })
+  renameSync(`${file}.new`, file)
+}
+
+/** The lab that runs; undefined when none does, also when a file is left of one that was killed. */
+export function readState(folder: string): LabState | undefined {
+  const state = readStateFile(folder)
+  return state !== undefined && startTimeOf(state.pid) === state.startedAt ? state : undefined
+}
+
+/** What the file says, whether that lab still runs or not. */
+export function readStateFile(folder: string): LabState | undefined {
+  try {
+    return JSON.parse(readFileSync(path.join(folder, 'state.json'), 'utf8')) as LabState
+  } catch {
+    // No lab was started here, or it was killed while it wrote: nothing to be told from.
+    return undefined
+  }
+}
+
+export function removeState(folder: string): void {
+  rmSync(folder, { recursive: true, force: true })
+}
+
+export function kubeconfigPath(folder: string): string {
+  return path.join(folder, 'kubeconfig')
+}
+
+/** Field 22 of /proc/PID/stat; undefined when there is no such process. */
+export function startTimeOf(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    // The program's name, in parentheses, may hold spaces.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    return fields[0] === 'Z' ? undefined : fields[19]
+  } catch {
+    // The process is gone.
+    return undefined
+  }
+}
+
+/** The first child of a process; undefined when it has none. */
+export function firstChildOf(pid: number): number | undefined {
+  try {
+    const [first = ''] = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ')
+    return first === '' ? undefined : Number(first)
+  } catch {
+    // The process is gone.
+    return undefined
+  }
+}
