@@ -146,6 +146,11 @@ export interface Policy {
   /** Rules are joined by OR, the clauses of a rule by AND, the matches of a clause by OR. */
   readonly rules: readonly (readonly (readonly PolicyMatch[])[])[]
   readonly dryRun: boolean
+  /**
+   * Set on the stand-in for a policy that was received but cannot be read: it denies everything in its scope
+   * until a valid one comes. The text says what is wrong.
+   */
+  readonly unreadable?: string
 }
 
 export const SPIFFE_DEFAULT_TRUST_DOMAIN = 'cluster.local'
