@@ -41,7 +41,6 @@ const settings = (
   'ld.so.conf.d localtime mime.types nftables nsswitch.conf passwd pki protocols rpc services ssl/certs ' +
   'ssl/openssl.cnf terminfo'
 ).split(' ')
-]
 
 const devices = ['null', 'zero', 'full', 'random', 'urandom', 'tty']
 
