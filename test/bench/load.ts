@@ -54,7 +54,8 @@ export async function requests(
   const done = Number(/(\d+) requests in/.exec(text)?.[1])
   const failed = /Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)/.exec(text)
   // Without reuse wrk counts the server's close as a read error; connect errors and timeouts are real ones.
-  if (failed !== null && Number(failed[1]) + Number(failed[4]) > 0) throw new Error(`requests failed: ${failed[0]}`)
+  if (failed !== null && Number(failed[1]) + Number(failed[4]) > 0)
+    throw new Error(`requests failed: ${failed[0]}`)
   if (!(done > 0)) throw new Error(`wrk answered nothing: ${text}`)
   return done
 }

@@ -1,0 +1,103 @@
+/** On a real two-node Kubernetes: our image, our manifests, one label, and the first mutual TLS request. */
+import t from 'tap'
+import { readFileSync, rmSync } from 'node:fs'
+import path from 'node:path'
+import { buildImage, clusterMissing, startCluster } from '../support/cluster.ts'
+import { eventually } from '../support/eventually.ts'
+
+const root = path.resolve(import.meta.dirname, '../..')
+const manifests = ['1-control-plane', '2-node-agent', '3-ztunnel'].map(name =>
+  readFileSync(path.join(root, 'daemonset/manifests', `${name}.yaml`), 'utf8')
+)
+
+/** A client on node1 and a server on node2, each with its own account. */
+const shop = `
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: client, namespace: shop}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: server, namespace: shop}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: server, namespace: shop}
+spec: {selector: {app: server}, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
+${pod('client', 'node1')}
+---
+${pod('server', 'node2')}
+`
+
+function pod(name: string, node: string): string {
+  return `apiVersion: v1
+kind: Pod
+metadata: {name: ${name}, namespace: shop, labels: {app: ${name}}}
+spec:
+  serviceAccountName: ${name}
+  nodeName: ${node}
+  terminationGracePeriodSeconds: 0
+  containers:
+    - {name: app, image: "cluster.local/echo:1", imagePullPolicy: Never, args: [--port, "8080", --grpc, "7070", --tcp, "9090"]}`
+}
+
+t.test('a label brings two running pods into the mesh', { skip: clusterMissing() }, async t => {
+  const archive = await buildImage()
+  t.teardown(() => rmSync(path.dirname(archive), { recursive: true, force: true }))
+  const cluster = await startCluster(2)
+  t.teardown(() => cluster.down())
+  await cluster.importImage(archive)
+  const { kubectl } = cluster
+
+  await kubectl(['apply', '-f', '-'], shop)
+  for (const manifest of manifests) await kubectl(['apply', '-f', '-'], manifest)
+  await kubectl(['-n', 'istio-system', 'rollout', 'status', 'deployment/istiod', '--timeout=60s'])
+  await kubectl(['-n', 'istio-system', 'rollout', 'status', 'daemonset', '--timeout=90s'])
+  await kubectl(['-n', 'shop', 'wait', '--for=condition=Ready', 'pod', '--all', '--timeout=60s'])
+
+  const call = (): Promise<string> =>
+    kubectl(['-n', 'shop', 'exec', 'client', '--', '/usr/local/bin/client', 'http://server.shop:80/'])
+  t.match(await call(), /StatusCode=200/, 'before: the call works in the clear')
+  t.equal(await accessLines(), '', 'before: no ztunnel sees it')
+
+  await kubectl(['label', 'namespace', 'shop', 'istio.io/dataplane-mode=ambient'])
+  await eventually('both pods are enrolled', async () => {
+    const text = await kubectl([
+      ...['-n', 'shop', 'get', 'pods', '-o'],
+      'jsonpath={.items[*].metadata.annotations.ambient\\.istio\\.io/redirection}'
+    ])
+    return text === 'enabled enabled'
+  })
+
+  await eventually('the call goes through the tunnel', async () => {
+    t.match(await call(), /StatusCode=200/, 'after: the call still works')
+    return /dst\.hbone_addr=/.test(await accessLines())
+  })
+  const lines = await accessLines()
+  t.match(lines, /direction="outbound".*/s)
+  t.match(lines, /direction="inbound"/)
+  t.match(lines, /src\.identity="spiffe:\/\/cluster\.local\/ns\/shop\/sa\/client"/)
+  t.match(lines, /dst\.identity="spiffe:\/\/cluster\.local\/ns\/shop\/sa\/server"/)
+
+  await kubectl(['apply', '-f', '-'], readFileSync(path.join(root, 'test/cluster/deny-client.yaml'), 'utf8'))
+  await eventually('a policy refuses the client', async () => {
+    const outcome = await call().catch((error: unknown) => String(error))
+    return !/StatusCode=200/.test(outcome)
+  })
+  t.match(await accessLines(), /policy rejection/, 'and the access log says why')
+
+  async function accessLines(): Promise<string> {
+    const logs = await kubectl([
+      ...['-n', 'istio-system', 'logs', '-l', 'app=ztunnel', '--tail=-1', '--prefix=false']
+    ])
+    return logs
+      .split('\n')
+      .filter(line => line.includes('\taccess\t') && line.includes('sa/client'))
+      .join('\n')
+  }
+})

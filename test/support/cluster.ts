@@ -1,0 +1,110 @@
+/** A disposable Kubernetes with our image on its nodes. See test/cluster/README.md. */
+import { execFile, spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { promisify } from 'node:util'
+
+const root = path.resolve(import.meta.dirname, '../..')
+const execute = promisify(execFile)
+
+/** The reason why these tests cannot run here, or false. */
+export function clusterMissing(): string | false {
+  const { UNDERPASS_CLUSTER: cluster, UNDERPASS_PEERS: peers } = process.env
+  if (cluster === undefined || peers === undefined) return 'needs UNDERPASS_CLUSTER and UNDERPASS_PEERS'
+  if (process.getuid?.() !== 0) return 'needs root'
+  return existsSync(path.join(cluster, 'cluster')) ? false : `no program cluster in ${cluster}`
+}
+
+export interface Cluster {
+  readonly kubeconfig: string
+  /** Runs kubectl; resolves to what it printed, rejects with its error text. */
+  kubectl(args: readonly string[], input?: string): Promise<string>
+  /** Imports an image archive on all nodes. */
+  importImage(archive: string): Promise<void>
+  down(): void
+}
+
+export async function startCluster(nodes = 2): Promise<Cluster> {
+  const tools = process.env['UNDERPASS_CLUSTER'] ?? ''
+  const peers = process.env['UNDERPASS_PEERS'] ?? ''
+  const env = { ...process.env, PEERS: peers, NODE_OPTIONS: '', NODE_EXTRA_CA_CERTS: '' }
+  const cluster = (...args: string[]): Promise<{ stdout: string }> =>
+    execute(path.join(tools, 'cluster'), args, { env, maxBuffer: 64 << 20 })
+  const { stdout } = await cluster('up', String(nodes))
+  const kubeconfig = /^KUBECONFIG=(.*)$/m.exec(stdout)?.[1]
+  if (kubeconfig === undefined) throw new Error(`cluster up printed no KUBECONFIG: ${stdout}`)
+  await cluster('echo')
+  return {
+    kubeconfig,
+    async kubectl(args, input) {
+      const child = execute(path.join(peers, 'kubectl'), ['--kubeconfig', kubeconfig, ...args], {
+        env,
+        maxBuffer: 64 << 20,
+        timeout: 120_000
+      })
+      child.child.stdin?.end(input ?? '')
+      return (await child).stdout
+    },
+    async importImage(archive) {
+      await cluster('import', archive)
+    },
+    down() {
+      spawnSync(path.join(tools, 'cluster'), ['down'], { env })
+    }
+  }
+}
+
+/** Builds the image of this checkout into a temporary archive; the caller removes the folder of the path. */
+export async function buildImage(): Promise<string> {
+  const folder = mkdtempSync(path.join(os.tmpdir(), 'underpass-image-'))
+  const archive = path.join(folder, 'underpass.tar')
+  try {
+    await execute(process.execPath, ['scripts/build.ts'], {
+      cwd: root,
+      env: { ...process.env, PATH: `${path.join(root, 'node_modules/.bin')}:${process.env['PATH']}` }
+    })
+    const { version } = (await import('../../package.json', { with: { type: 'json' } })).default
+    await execute(
+      path.join(process.env['UNDERPASS_CLUSTER'] ?? '', 'cluster'),
+      [
+        ...['image', archive, `underpass.dev/underpass:${version}`, '/usr/local/bin/node'],
+        `+${process.execPath}=/usr/local/bin/node`,
+        `${path.join(root, 'dist')}=/app`,
+        ...(await productionPackages()).map(folder => `${path.join(root, folder)}=/app/${folder}`),
+        ...['nft', 'ip', 'sysctl'].flatMap(withLibraries),
+        ...['iptables', 'ip6tables'].flatMap(name =>
+          ['', '-save', '-restore'].map(suffix => `+/usr/sbin/xtables-nft-multi=/usr/sbin/${name}${suffix}`)
+        ),
+        `+/usr/lib/${libraryFolder()}/xtables=/usr/lib/${libraryFolder()}/xtables`,
+        '=/tmp'
+      ],
+      { maxBuffer: 64 << 20, env: { ...process.env, NODE_OPTIONS: '' } }
+    )
+    return archive
+  } catch (error) {
+    rmSync(folder, { recursive: true })
+    throw error
+  }
+}
+
+function withLibraries(program: string): string[] {
+  const found = ['/usr/sbin', '/sbin', '/usr/bin', '/bin']
+    .map(folder => `${folder}/${program}`)
+    .find(file => existsSync(file))
+  return found === undefined ? [] : [`+${found}=/usr/sbin/${program}`]
+}
+
+function libraryFolder(): string {
+  return process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu'
+}
+
+/** Folders below the project of the packages that the programs need at run time, less the pinned Node. */
+async function productionPackages(): Promise<readonly string[]> {
+  const { stdout } = await execute('npm', ['ls', '--omit=dev', '--all', '--parseable'], { cwd: root })
+  return stdout
+    .trim()
+    .split('\n')
+    .map(folder => path.relative(root, folder))
+    .filter(folder => folder.startsWith('node_modules/') && !folder.includes('node-linux-'))
+}
