@@ -1,0 +1,210 @@
+/** Reads Istio's and the Gateway API's kinds. */
+import { parseIp } from '../../shared/net/address.ts'
+import type {
+  AuthorizationPolicyObject,
+  GatewayClassObject,
+  GatewayListener,
+  GatewayObject,
+  LabelSelector,
+  Locality,
+  PeerAuthenticationObject,
+  PolicyRule,
+  ServiceEntryObject,
+  TargetReference,
+  TlsMode,
+  WorkloadEntryObject,
+  WorkloadSpec
+} from '../objects.ts'
+import { canaryWeightAnnotation, trafficDistributionAnnotation } from './core.ts'
+import type { Fields } from './fields.ts'
+import { readMeta } from './meta.ts'
+
+export const inboundBindingAnnotation = 'ambient.istio.io/waypoint-inbound-binding'
+
+const tlsModes: readonly TlsMode[] = ['UNSET', 'DISABLE', 'PERMISSIVE', 'STRICT']
+
+export function readServiceEntry(object: Fields): ServiceEntryObject {
+  const spec = object.at('spec')
+  return {
+    kind: 'ServiceEntry',
+    meta: readMeta(object, [trafficDistributionAnnotation, canaryWeightAnnotation]),
+    hosts: spec.texts('hosts'),
+    addresses: spec.texts('addresses'),
+    allocated: object
+      .at('status')
+      .list('addresses')
+      .map(entry => ({ host: entry.text('host'), address: entry.text('value') })),
+    ports: spec.list('ports').map(port => ({
+      name: port.text('name'),
+      port: port.port('number'),
+      target: port.port('targetPort'),
+      protocol: port.text('protocol')
+    })),
+    resolution: spec.oneOf('resolution', ['NONE', 'STATIC', 'DNS', 'DNS_ROUND_ROBIN', 'DYNAMIC_DNS'], 'NONE'),
+    endpoints: spec.list('endpoints').map(readWorkloadSpec),
+    selector: spec.has('workloadSelector') ? spec.at('workloadSelector').labels('labels') : undefined,
+    subjectAltNames: spec.texts('subjectAltNames')
+  }
+}
+
+export function readWorkloadEntry(object: Fields): WorkloadEntryObject {
+  const meta = readMeta(object, [canaryWeightAnnotation])
+  const spec = readWorkloadSpec(object.at('spec'))
+  return {
+    kind: 'WorkloadEntry',
+    // Labels may stand in the spec too; selectors and telemetry see both.
+    meta: { ...meta, labels: { ...meta.labels, ...spec.labels } },
+    spec,
+    healthy: !object
+      .at('status')
+      .list('conditions')
+      .some(condition => condition.text('type') === 'Healthy' && condition.text('status') === 'False')
+  }
+}
+
+function readWorkloadSpec(spec: Fields): WorkloadSpec {
+  const address = spec.text('address')
+  const ports = spec.at('ports')
+  return {
+    address,
+    ip: parseIp(address),
+    ports: Object.fromEntries(ports.names().map(name => [name, ports.port(name)])),
+    labels: spec.labels('labels'),
+    network: spec.text('network'),
+    locality: readLocality(spec.text('locality')),
+    weight: spec.whole('weight'),
+    serviceAccount: spec.text('serviceAccount')
+  }
+}
+
+function readLocality(text: string): Locality | undefined {
+  if (text === '') return undefined
+  const [region = '', zone = '', subzone = ''] = text.split('/')
+  return { region, zone, subzone }
+}
+
+export function readGateway(object: Fields): GatewayObject {
+  const spec = object.at('spec')
+  return {
+    kind: 'Gateway',
+    meta: readMeta(object, [inboundBindingAnnotation]),
+    className: spec.text('gatewayClassName'),
+    listeners: spec.list('listeners').map(readListener),
+    addresses: object
+      .at('status')
+      .list('addresses')
+      .map(entry => ({ type: entry.text('type', 'IPAddress'), value: entry.text('value') }))
+  }
+}
+
+function readListener(listener: Fields): GatewayListener {
+  const allowed = listener.at('allowedRoutes').at('namespaces')
+  const from = allowed.oneOf('from', ['All', 'Same', 'Selector', 'None'], 'Same')
+  return {
+    name: listener.text('name'),
+    port: listener.port('port'),
+    protocol: listener.text('protocol'),
+    from,
+    selector: from === 'Selector' ? readSelector(allowed.at('selector')) : undefined
+  }
+}
+
+function readSelector(selector: Fields): LabelSelector {
+  return {
+    matchLabels: selector.labels('matchLabels'),
+    expressions: selector.list('matchExpressions').map(expression => ({
+      key: expression.text('key'),
+      operator: expression.oneOf('operator', ['In', 'NotIn', 'Exists', 'DoesNotExist'], 'In'),
+      values: expression.texts('values')
+    }))
+  }
+}
+
+export function readGatewayClass(object: Fields): GatewayClassObject {
+  return {
+    kind: 'GatewayClass',
+    meta: readMeta(object, [inboundBindingAnnotation]),
+    controller: object.at('spec').text('controllerName')
+  }
+}
+
+const layer7Sources = [
+  'remoteIpBlocks',
+  'notRemoteIpBlocks',
+  'requestPrincipals',
+  'notRequestPrincipals',
+  'trustDomains',
+  'notTrustDomains'
+]
+const layer7Operations = ['hosts', 'notHosts', 'methods', 'notMethods', 'paths', 'notPaths']
+
+export function readAuthorizationPolicy(object: Fields): AuthorizationPolicyObject {
+  const spec = object.at('spec')
+  return {
+    kind: 'AuthorizationPolicy',
+    meta: readMeta(object, ['istio.io/dry-run']),
+    selector: spec.has('selector') ? spec.at('selector').labels('matchLabels') : undefined,
+    targets: [...(spec.has('targetRef') ? [spec.at('targetRef')] : []), ...spec.list('targetRefs')].map(
+      readTarget
+    ),
+    action: spec.oneOf('action', ['ALLOW', 'DENY', 'AUDIT', 'CUSTOM'], 'ALLOW'),
+    rules: spec.list('rules').map(readRule)
+  }
+}
+
+function readTarget(target: Fields): TargetReference {
+  return {
+    group: target.text('group'),
+    kind: target.text('kind'),
+    name: target.text('name'),
+    namespace: target.text('namespace')
+  }
+}
+
+function readRule(rule: Fields): PolicyRule {
+  return {
+    from: rule.list('from').map(from => {
+      const source = from.at('source')
+      return {
+        principals: source.texts('principals'),
+        notPrincipals: source.texts('notPrincipals'),
+        namespaces: source.texts('namespaces'),
+        notNamespaces: source.texts('notNamespaces'),
+        serviceAccounts: source.texts('serviceAccounts'),
+        notServiceAccounts: source.texts('notServiceAccounts'),
+        ipBlocks: source.texts('ipBlocks'),
+        notIpBlocks: source.texts('notIpBlocks'),
+        layer7: layer7Sources.filter(name => source.texts(name).length > 0)
+      }
+    }),
+    to: rule.list('to').map(to => {
+      const operation = to.at('operation')
+      return {
+        ports: operation.texts('ports'),
+        notPorts: operation.texts('notPorts'),
+        layer7: layer7Operations.filter(name => operation.texts(name).length > 0)
+      }
+    }),
+    when: rule.list('when').map(condition => ({
+      key: condition.text('key'),
+      values: condition.texts('values'),
+      notValues: condition.texts('notValues')
+    }))
+  }
+}
+
+export function readPeerAuthentication(object: Fields): PeerAuthenticationObject {
+  const spec = object.at('spec')
+  const ports = spec.at('portLevelMtls')
+  return {
+    kind: 'PeerAuthentication',
+    meta: readMeta(object),
+    selector: spec.has('selector') ? spec.at('selector').labels('matchLabels') : undefined,
+    mode: spec.at('mtls').oneOf('mode', tlsModes, 'UNSET'),
+    ports: ports.names().map(name => {
+      const port = /^\d{1,5}$/.test(name) ? Number(name) : NaN
+      if (!(port >= 1 && port <= 65535)) ports.fail(name, 'is no port number')
+      return { port, mode: ports.at(name).oneOf('mode', tlsModes, 'UNSET') }
+    })
+  }
+}

@@ -1,0 +1,30 @@
+/** Metadata of an object, trimmed to what is used. */
+import type { Labels, Meta } from '../objects.ts'
+import type { Fields } from './fields.ts'
+
+const none: Labels = Object.freeze({})
+
+/** `annotations` names those to keep; the rest is dropped, as it may be large. */
+export function readMeta(object: Fields, annotations: readonly string[] = []): Meta {
+  const metadata = object.at('metadata')
+  const name = metadata.text('name')
+  if (name === '') metadata.fail('name', 'is missing')
+  return {
+    namespace: metadata.text('namespace'),
+    name,
+    uid: metadata.text('uid'),
+    labels: metadata.labels('labels'),
+    annotations: annotations.length === 0 ? none : only(metadata.labels('annotations'), annotations),
+    createdMs: Date.parse(metadata.text('creationTimestamp')) || 0,
+    generation: metadata.whole('generation', { max: Number.MAX_SAFE_INTEGER })
+  }
+}
+
+function only(labels: Labels, names: readonly string[]): Labels {
+  let kept: Record<string, string> | undefined
+  for (const name of names) {
+    const value = labels[name]
+    if (value !== undefined) (kept ??= {})[name] = value
+  }
+  return kept ?? none
+}

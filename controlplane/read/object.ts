@@ -1,0 +1,39 @@
+/** From what the API server sends to what the control plane keeps, or the field that is wrong. */
+import type { Kind, MeshObject } from '../objects.ts'
+import { readEndpointSlice, readNamespace, readNode, readPod, readService } from './core.ts'
+import { FieldError, Fields } from './fields.ts'
+import {
+  readAuthorizationPolicy,
+  readGateway,
+  readGatewayClass,
+  readPeerAuthentication,
+  readServiceEntry,
+  readWorkloadEntry
+} from './istio.ts'
+
+export type ReadResult =
+  | { readonly kind: 'object'; readonly object: MeshObject }
+  | { readonly kind: 'problem'; readonly field: string; readonly message: string }
+
+const readers: { readonly [K in Kind]: (object: Fields) => MeshObject } = {
+  Namespace: readNamespace,
+  Node: readNode,
+  Pod: readPod,
+  Service: readService,
+  EndpointSlice: readEndpointSlice,
+  ServiceEntry: readServiceEntry,
+  WorkloadEntry: readWorkloadEntry,
+  Gateway: readGateway,
+  GatewayClass: readGatewayClass,
+  AuthorizationPolicy: readAuthorizationPolicy,
+  PeerAuthentication: readPeerAuthentication
+}
+
+export function readObject(kind: Kind, raw: unknown): ReadResult {
+  try {
+    return { kind: 'object', object: readers[kind](new Fields(raw, '')) }
+  } catch (error) {
+    if (!(error instanceof FieldError)) throw error
+    return { kind: 'problem', field: error.field, message: error.message }
+  }
+}

@@ -1,0 +1,29 @@
+/** What the operator decided about the mesh as a whole; changes of the mesh configuration make a new value. */
+import type { LabelSelector } from './objects.ts'
+
+export type Visibility = 'PUBLIC' | 'NAMESPACE' | 'NONE'
+
+export interface MeshSettings {
+  /** Part of every workload's uid; must equal the agents' ISTIO_META_CLUSTER_ID. */
+  readonly clusterId: string
+  /** Where the control plane runs; its namespace carries the network label. */
+  readonly systemNamespace: string
+  /** Where policies apply to the whole mesh. */
+  readonly rootNamespace: string
+  readonly trustDomain: string
+  /** DNS domain of the cluster, such as `cluster.local`. */
+  readonly domain: string
+  /** `istio.io/rev` of the objects that are ours; objects without the label always are. */
+  readonly revision: string
+  /** Namespaces to read; empty = all. A namespace that matches one of them is read. */
+  readonly discoverySelectors: readonly LabelSelector[]
+  /** The first whose selector matches the namespace decides; else PUBLIC. */
+  readonly serviceEntryVisibility: readonly {
+    readonly selector: LabelSelector
+    readonly visibility: Visibility
+  }[]
+  /** Workloads that some ALLOW policy protects also accept their own waypoint. */
+  readonly allowWaypoints: boolean
+  /** Policies in dry run are sent, marked so; an old ztunnel that does not know the mark would enforce them. */
+  readonly sendDryRun: boolean
+}
