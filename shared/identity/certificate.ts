@@ -71,13 +71,19 @@ export function readCertificate(pem: string): CertificateFacts {
   }
 }
 
-/** URI entries of the text form that Node gives a subjectAltName; entries with special characters are quoted JSON. */
+/**
+ * URI entries of the text form that Node gives a subjectAltName: `TYPE:value, TYPE:value`, values with special
+ * characters as quoted JSON. Read entry by entry, so that no name can pretend to be another; none at all when the
+ * text has another form.
+ */
 export function uriNames(subjectAltName: string | undefined): readonly string[] {
+  const text = subjectAltName ?? ''
+  const entry = /([A-Za-z ]+):(?:("(?:[^"\\]|\\.)*")|([^",]*))(?:, |$)/y
   const found: string[] = []
-  for (const [, quoted, plain = ''] of (subjectAltName ?? '').matchAll(
-    /(?:^|, )URI:(?:("(?:[^"\\]|\\.)*")|([^,"]*))/g
-  )) {
-    found.push(quoted === undefined ? plain : (JSON.parse(quoted) as string))
+  while (entry.lastIndex < text.length) {
+    const [, type, quoted, plain = ''] = entry.exec(text) ?? []
+    if (type === undefined) return []
+    if (type === 'URI') found.push(quoted === undefined ? plain : (JSON.parse(quoted) as string))
   }
   return found
 }

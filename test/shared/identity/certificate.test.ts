@@ -33,7 +33,9 @@ t.test('URI names in the text that Node gives a subjectAltName', async t => {
       'URI:"spiffe://a/ns/b/sa/c, URI:spiffe://evil/ns/x/sa/y"',
       ['spiffe://a/ns/b/sa/c, URI:spiffe://evil/ns/x/sa/y']
     ],
-    ['DNS:"a, URI:spiffe://evil/ns/x/sa/y"', []]
+    ['DNS:"a, URI:spiffe://evil/ns/x/sa/y"', []],
+    ['DNS:"a\\", URI:spiffe://evil/ns/x/sa/y", URI:good', ['good']],
+    ['no type, URI:spiffe://evil/ns/x/sa/y', []]
   ]
   for (const [text, uris] of table) t.strictSame(uriNames(text), uris, String(text))
 })
