@@ -1,6 +1,6 @@
 /** The loads: real clients (iperf3, wrk, h2load) in the client's namespace, bounded in time, against servers in the other. */
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { percentile } from './statistics.ts'
@@ -49,7 +49,11 @@ export async function requests(
 ): Promise<number> {
   const text = await client(
     'wrk',
-    ...['-t1', '-c16', `-d${seconds}s`, ...(reuse ? [] : ['-H', 'Connection: close']), url]
+    '-t1',
+    '-c16',
+    `-d${seconds}s`,
+    ...(reuse ? [] : ['-H', 'Connection: close']),
+    url
   )
   const done = Number(/(\d+) requests in/.exec(text)?.[1])
   const failed = /Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)/.exec(text)
@@ -73,12 +77,20 @@ export async function latencyAt(
   { perSecond, seconds }: { perSecond: number; seconds: number }
 ): Promise<Latency> {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'underpass-bench-'))
+  chmodSync(folder, 0o777) // h2load writes as the captured user
   const log = path.join(folder, 'requests')
   try {
     const rate = Math.max(1, Math.round(perSecond / 8))
     await client(
       'h2load',
-      ...['--h1', '-c8', '-t1', `--rps=${rate}`, `-D${seconds}`, '--warm-up-time=1', `--log-file=${log}`, url]
+      '--h1',
+      '-c8',
+      '-t1',
+      `--rps=${rate}`,
+      `-D${seconds}`,
+      '--warm-up-time=1',
+      `--log-file=${log}`,
+      url
     )
     const times = readFileSync(log, 'utf8').trim().split('\n')
     const sorted = times.map(line => Number(line.split('\t')[2])).toSorted((a, b) => a - b)
