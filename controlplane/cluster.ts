@@ -145,25 +145,22 @@ export class Cluster implements ClusterView {
     if (namespace !== '') yield [this.#byNamespace, `${object.kind} ${namespace}`]
     switch (object.kind) {
       case 'Pod':
-        if (object.node !== '') yield [this.#podsByNode as Groups<MeshObject>, object.node]
+        if (object.node !== '') yield [this.#podsByNode, object.node]
         if (object.meta.labels[gatewayNameLabel] !== undefined) {
-          yield [
-            this.#podsByGateway as Groups<MeshObject>,
-            `${namespace}/${object.meta.labels[gatewayNameLabel]}`
-          ]
+          yield [this.#podsByGateway, `${namespace}/${object.meta.labels[gatewayNameLabel]}`]
         }
         return
       case 'EndpointSlice':
         if (object.service === '') return
-        yield [this.#slicesByService as Groups<MeshObject>, `${namespace}/${object.service}`]
+        yield [this.#slicesByService, `${namespace}/${object.service}`]
         for (const { pod } of object.endpoints) {
-          if (pod !== undefined) yield [this.#slicesByPod as Groups<MeshObject>, pod.key]
+          if (pod !== undefined) yield [this.#slicesByPod, pod.key]
         }
         return
       case 'Service':
       case 'ServiceEntry':
         for (const host of hostsOf(object, this.#settings.domain)) {
-          yield [this.#ownersByHost as Groups<MeshObject>, host]
+          yield [this.#ownersByHost, host]
         }
         return
       default:
