@@ -17,6 +17,7 @@ interface LibC {
   getsockopt(fd: number, level: number, name: number, value: Buffer, length: Buffer): number
   getsockname(fd: number, address: Buffer, length: Buffer): number
   setns(fd: number, kind: number): number
+  unshare(kinds: number): number
   if_nametoindex(name: string): number
   sendmsg(fd: number, message: Buffer, flags: number): number
   recvmsg(fd: number, message: Buffer, flags: number): number
@@ -42,6 +43,7 @@ export const libc: LibC = {
   getsockopt: library.func('int getsockopt(int, int, int, void *, void *)'),
   getsockname: library.func('int getsockname(int, void *, void *)'),
   setns: library.func('int setns(int, int)'),
+  unshare: library.func('int unshare(int)'),
   if_nametoindex: library.func('uint32 if_nametoindex(const char *)'),
   sendmsg: library.func('intptr_t sendmsg(int, const void *, int)'),
   recvmsg: library.func('intptr_t recvmsg(int, void *, int)'),
@@ -104,6 +106,7 @@ export class SystemCallError extends Error {
 }
 
 const remedies: Readonly<Record<string, string>> = {
+  'unshare EPERM': 'making a network namespace needs the capability SYS_ADMIN',
   'setns EPERM': 'entering a network namespace needs the capability SYS_ADMIN',
   'setns EINVAL': 'the descriptor is not one of a network namespace',
   EPERM: 'the process lacks the capability NET_ADMIN (NET_RAW for packet sockets)',

@@ -17,6 +17,17 @@ export function openNetns(path: string): number {
   return fd
 }
 
+/** A new namespace without a name: it is gone when its last descriptor, socket and process are. */
+export function createNetns(): number {
+  const home = homeNetns()
+  check('unshare', libc.unshare(CLONE_NEWNET))
+  try {
+    return openSync('/proc/thread-self/ns/net', 'r')
+  } finally {
+    returnTo(home)
+  }
+}
+
 export function closeNetns(fd: number): void {
   closeSync(fd)
 }
@@ -41,8 +52,7 @@ export function inNetns<T>(fd: number, work: () => T): T {
   try {
     return work()
   } finally {
-    // A thread that cannot go home would open every later socket in somebody's pod: nothing is safe then.
-    if (libc.setns(home, CLONE_NEWNET) === -1) process.abort()
+    returnTo(home)
   }
 }
 
@@ -55,6 +65,11 @@ export function netnsProblem(): string | undefined {
     if (error instanceof SystemCallError) return error.message
     throw error
   }
+}
+
+/** A thread that cannot go home would open every later socket in somebody's pod: nothing is safe then. */
+function returnTo(home: number): void {
+  if (libc.setns(home, CLONE_NEWNET) === -1) process.abort()
 }
 
 let home: number | undefined

@@ -1,0 +1,121 @@
+/**
+ * The way back to `lo`: packets that carry the loop mark are routed to a table whose only route is "local". And the
+ * few kernel settings of the pod that capture needs. Other software flushes rules, so these are verified like any.
+ */
+import { readFileSync, writeFileSync } from 'node:fs'
+import type { Family } from '../../shared/net/address.ts'
+import { inNetns } from '../../shared/net/netns.ts'
+import { mustRun, runCommand } from '../run-command.ts'
+import { loopMark, loopPriority, loopTable, markMask, type RuleSet } from './desired.ts'
+
+const mark = `0x${loopMark.toString(16)}/0x${markMask.toString(16)}`
+const ruleText = `pref ${loopPriority} fwmark ${mark} lookup ${loopTable}`
+const routeText = `local default dev lo table ${loopTable}`
+
+/** Adds what is missing; throws when the pod then still lacks a way back. */
+export async function applyLoopRoute(netns: number): Promise<void> {
+  for (const family of routedFamilies(netns)) {
+    const present = await read(netns, family)
+    const commands = [
+      ...(present.includes(ruleLine(family)) ? [] : [`rule add ${ruleText}`]),
+      ...(present.includes(routeLine(family)) ? [] : [`route replace ${routeText}`])
+    ]
+    if (commands.length > 0)
+      await mustRun(netns, 'ip', [`-${family}`, '-batch', '-'], `${commands.join('\n')}\n`)
+  }
+}
+
+export async function removeLoopRoute(netns: number): Promise<void> {
+  for (const family of routedFamilies(netns)) {
+    const present = await read(netns, family)
+    const commands = [
+      ...present.filter(line => line === ruleLine(family)).map(() => `rule del ${ruleText}`),
+      ...(present.includes(routeLine(family)) ? [`route del ${routeText}`] : [])
+    ]
+    if (commands.length > 0)
+      await mustRun(netns, 'ip', [`-${family}`, '-batch', '-'], `${commands.join('\n')}\n`)
+  }
+}
+
+/** One line for our rule and one for our route of each family, as far as they are there. */
+export async function readLoopRoute(netns: number): Promise<readonly string[]> {
+  const lines: string[] = []
+  for (const family of routedFamilies(netns)) lines.push(...(await read(netns, family)))
+  return lines
+}
+
+export function desiredLoopRoute(netns: number): readonly string[] {
+  return routedFamilies(netns).flatMap(family => [ruleLine(family), routeLine(family)])
+}
+
+/**
+ * Settings that make capture better but are not needed for it; the names of those that this kernel or a read-only
+ * /proc refused.
+ */
+export function applySettings(netns: number, rules: RuleSet): readonly string[] {
+  const settings: (readonly [file: string, value: string])[] = [
+    // Connections that wait in the backlog of a closing listener move to its SO_REUSEPORT siblings (Linux 5.14).
+    ['ipv4/tcp_migrate_req', '1'],
+    ...rules.looseInterfaces.map(device => [`ipv4/conf/${device}/rp_filter`, '0'] as const)
+  ]
+  return inNetns(netns, () =>
+    settings.filter(([file, value]) => !writeSetting(file, value)).map(([file]) => file)
+  )
+}
+
+function writeSetting(file: string, value: string): boolean {
+  const path = `/proc/sys/net/${file}`
+  try {
+    if (readFileSync(path, 'utf8').trim() !== value) writeFileSync(path, value)
+    return true
+  } catch {
+    return false // reported by name to the caller, who logs it
+  }
+}
+
+/** IPv6 only where lo has it: the kernel takes no route over lo otherwise, and marked packets then fail closed. */
+function routedFamilies(netns: number): readonly Family[] {
+  return inNetns(netns, () => {
+    try {
+      const disabled = readFileSync('/proc/sys/net/ipv6/conf/lo/disable_ipv6', 'utf8').trim()
+      return disabled === '0' ? [4, 6] : [4]
+    } catch {
+      return [4] // a kernel without IPv6
+    }
+  })
+}
+
+async function read(netns: number, family: Family): Promise<string[]> {
+  // -force: asking for a table that does not exist is an error to some versions, and the answer all the same.
+  const { stdout } = await runCommand(
+    netns,
+    'ip',
+    [`-${family}`, '-j', '-force', '-batch', '-'],
+    `rule show\nroute show table ${loopTable}\n`
+  )
+  const [rules = [], routes = []] = stdout
+    .split('\n')
+    .filter(line => line.startsWith('['))
+    .map(line => JSON.parse(line) as readonly Readonly<Record<string, unknown>>[])
+  return [
+    ...rules
+      .filter(
+        rule =>
+          rule['priority'] === loopPriority &&
+          `${String(rule['fwmark'])}/${String(rule['fwmask'])}` === mark &&
+          String(rule['table']) === String(loopTable)
+      )
+      .map(() => ruleLine(family)),
+    ...routes
+      .filter(route => route['type'] === 'local' && route['dst'] === 'default' && route['dev'] === 'lo')
+      .map(() => routeLine(family))
+  ]
+}
+
+function ruleLine(family: Family): string {
+  return `ipv${family} rule ${ruleText}`
+}
+
+function routeLine(family: Family): string {
+  return `ipv${family} route ${routeText}`
+}

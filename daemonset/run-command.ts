@@ -1,0 +1,70 @@
+/** Runs a program of the system inside a network namespace: a child process is born where its parent's thread is. */
+import { spawn } from 'node:child_process'
+import { inNetns } from '../shared/net/netns.ts'
+
+const timeoutMs = 20_000
+const maxOutputBytes = 4 << 20
+
+export interface CommandResult {
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** A program that failed or is missing; the text has its words. */
+export class CommandError extends Error {
+  override readonly name = 'CommandError'
+  readonly missing: boolean
+
+  constructor(program: string, detail: string, missing = false) {
+    super(`${program}: ${detail}`)
+    this.missing = missing
+  }
+}
+
+/** Resolves whatever the program answers; throws {@link CommandError} when it cannot run or takes too long. */
+export async function runCommand(
+  netns: number | undefined,
+  program: string,
+  parameters: readonly string[],
+  input = ''
+): Promise<CommandResult> {
+  const start = (): ReturnType<typeof spawn> =>
+    spawn(program, parameters, { stdio: ['pipe', 'pipe', 'pipe'], timeout: timeoutMs, killSignal: 'SIGKILL' })
+  const child = netns === undefined ? start() : inNetns(netns, start)
+  return new Promise((resolve, reject) => {
+    const output = { stdout: '', stderr: '' }
+    for (const name of ['stdout', 'stderr'] as const) {
+      child[name]?.setEncoding('utf8').on('data', (text: string) => {
+        output[name] += text
+        if (output[name].length > maxOutputBytes) child.kill('SIGKILL')
+      })
+    }
+    child.on('error', (error: NodeJS.ErrnoException) => {
+      const missing = error.code === 'ENOENT'
+      reject(new CommandError(program, missing ? 'not installed on this machine' : error.message, missing))
+    })
+    child.on('close', (code, signal) => {
+      if (signal === null) resolve({ code: code ?? -1, ...output })
+      else reject(new CommandError(program, `ended by ${signal} (at most ${timeoutMs / 1000} s are allowed)`))
+    })
+    // A program that ends without reading its input is judged by its exit code.
+    child.stdin?.on('error', () => undefined).end(input)
+  })
+}
+
+/** As {@link runCommand}, but throws {@link CommandError} with what the program complained about. */
+export async function mustRun(
+  netns: number | undefined,
+  program: string,
+  parameters: readonly string[],
+  input = ''
+): Promise<string> {
+  const { code, stdout, stderr } = await runCommand(netns, program, parameters, input)
+  if (code === 0) return stdout
+  const words = stderr.trim().split('\n').slice(0, 4).join('; ')
+  throw new CommandError(
+    `${program} ${parameters.join(' ').slice(0, 100)}`,
+    words === '' ? `ended with ${code}` : words
+  )
+}
