@@ -7,7 +7,8 @@ const steps: readonly (readonly [name: string, command: string, ...args: string[
   ['format', 'oxfmt', '--check', '.'],
   ['lint', 'oxlint', '--type-aware', '--deny-warnings'],
   ['types', 'tsc', '-p', '.'],
-  ['layering', process.execPath, 'test/run.ts', 'layering.test.ts']
+  ['layering', process.execPath, 'test/run.ts', 'layering.test.ts'],
+  ['reference', process.execPath, 'scripts/reference.ts', '--check']
 ]
 
 let failed = 0
