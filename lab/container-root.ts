@@ -13,7 +13,7 @@ export type Privileges =
   | 'none'
   /** As ztunnel's DaemonSet asks: opens sockets in the network namespaces that it is handed. */
   | 'network'
-  /** As the node agent's: sees the node's files and processes. */
+  /** As the node agent's: sees the node's processes, and what is mounted later into folders of the node. */
   | 'node'
 
 export interface Mount {
@@ -76,7 +76,6 @@ export class RootTemplate {
 
   /** Commands for a fresh mount namespace that build the container's root and make it the root. */
   enterScript(root: ContainerRoot): string {
-    if (root.privileges === 'node') return nodeRootScript(root)
     const at = path.join(root.folder, 'root')
     mkdirSync(at, { recursive: true })
     const template = quote(this.folder)
@@ -96,9 +95,9 @@ export class RootTemplate {
       'mkdir -p run/secrets var/lib var/log var/cache',
       'mkdir -m 1777 var/tmp',
       'ln -s /run var/run',
-      ...root.mounts.map(mount => mountScript(mount, '.')),
+      ...root.mounts.map(mount => mountScript(mount)),
       'mount -o remount,bind,ro .',
-      'mount -t proc proc proc',
+      root.privileges === 'node' ? 'mount --rbind /proc proc' : 'mount -t proc proc proc',
       `hostname ${quote(root.hostname)} || true`,
       'pivot_root . .',
       'umount -l .',
@@ -168,15 +167,10 @@ function templateScript(folder: string, links: readonly string[], folders: reado
   ].join('\n')
 }
 
-/** The node agent keeps the lab's root, with the node's folders mounted over the machine's. */
-function nodeRootScript({ mounts, workingDir }: ContainerRoot): string {
-  return [...mounts.map(mount => mountScript(mount, '')), `cd ${quote(workingDir)}`].join('\n')
-}
-
 /** A target that cannot be made (below a read-only folder of the machine) is left out, and said. */
-function mountScript({ source, target, readOnly }: Mount, prefix: string): string {
-  const at = quote(`${prefix}${target}`)
-  const folder = quote(path.dirname(`${prefix}${target}`))
+function mountScript({ source, target, readOnly }: Mount): string {
+  const at = quote(`.${target}`)
+  const folder = quote(path.dirname(`.${target}`))
   const make = lstatSync(source).isDirectory()
     ? `mkdir -p ${at}`
     : `mkdir -p ${folder} && { [ -e ${at} ] || : > ${at}; }`

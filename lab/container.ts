@@ -6,6 +6,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
+import type { Readable } from 'node:stream'
 import { type ContainerLog } from './container-log.ts'
 import { dropPrivileges, quote, type ContainerRoot, type RootTemplate } from './container-root.ts'
 import { firstChildOf } from './state.ts'
@@ -29,6 +30,7 @@ export class Container {
   readonly startedAt = new Date()
   readonly exited: Promise<Exit>
   readonly #child: ChildProcess
+  readonly #entered: Promise<unknown>
   readonly #spec: ContainerSpec
   #exit: Exit | undefined
   #init: number | undefined
@@ -54,10 +56,13 @@ export class Container {
         'sh',
         script
       ],
-      { stdio: ['ignore', 'pipe', 'pipe'], env: { PATH: searchPath }, detached: true }
+      { stdio: ['ignore', 'pipe', 'pipe', 'pipe'], env: { PATH: searchPath }, detached: true }
     )
     log.attach(this.#child.stdout, 'stdout')
     log.attach(this.#child.stderr, 'stderr')
+    const told = this.#child.stdio[3] as Readable
+    this.#entered = new Promise(resolve => told.once('end', resolve))
+    told.on('error', () => undefined).resume()
     this.exited = new Promise(resolve => {
       const finish = (code: number): void => {
         this.#exit ??= { code, finishedAt: new Date() }
@@ -69,6 +74,11 @@ export class Container {
       })
       this.#child.once('exit', (code, signal) => finish(code ?? 128 + signalNumber(signal)))
     })
+  }
+
+  /** Resolves when the command is about to start in its finished root file system, or has failed to. */
+  async entered(): Promise<void> {
+    await Promise.race([this.#entered, this.exited])
   }
 
   get exit(): Exit | undefined {
@@ -91,7 +101,8 @@ export class Container {
   }
 
   kill(): void {
-    if (this.#exit === undefined) signalProcess(this.#child.pid, 'SIGKILL')
+    // The whole group: without a process namespace nothing else would end the command.
+    if (this.#exit === undefined && this.#child.pid !== undefined) signalProcess(-this.#child.pid, 'SIGKILL')
   }
 
   /** The words that run a command inside, with the rights and the environment of the container. */
@@ -121,6 +132,8 @@ function startScript(template: RootTemplate, spec: ContainerSpec): string {
   return [
     'set -eu',
     template.enterScript(spec),
+    // Descriptor 3 tells the kubelet that the walls stand.
+    'exec 3>&-',
     "trap 'kill -TERM $child' TERM",
     `${command.join(' ')} &`,
     'child=$!',
