@@ -1,10 +1,24 @@
-/** Sessions to reuse, by who talks to whom. */
+/**
+ * Sessions to reuse, by who talks to whom.
+ *
+ * Rules:
+ * 1. Two tunnels share a session only if source identity, expected identities (in their order), address and
+ *    source IP are all equal.
+ * 2. One dial at a time for a key. Whoever waits for it shares its session; if it fails, only the one who
+ *    dialled gets the error, and the next who waited dials.
+ * 3. A session that reaches its limit of tunnels leaves the pool at that moment and never comes back, even
+ *    when tunnels end; it ends with its last tunnel. The number of sessions for a key is not bounded.
+ * 4. A session that nobody checked out for the release time leaves the pool; it ends with its last tunnel.
+ * 5. A session that is gone or takes no new streams is found at checkout and replaced. A request that the
+ *    peer did not look at (GOAWAY, REFUSED_STREAM) is tried on another session, at most twice.
+ * 6. After `close` nothing is in the pool and nothing is dialled.
+ */
 import type { SpiffeId } from '../identity/spiffe-id.ts'
-import type { Ip, SocketAddress } from '../net/address.ts'
-import type { Clock } from '../runtime/clock.ts'
-import type { ClientSession, ConnectHead, OpenedTunnel } from './session.ts'
+import { formatSocketAddress, type Ip, type SocketAddress } from '../net/address.ts'
+import { systemClock, type Clock } from '../runtime/clock.ts'
+import { MeshError } from '../runtime/errors.ts'
+import { Unprocessed, type ClientSession, type ConnectHead, type OpenedTunnel } from './session.ts'
 
-/** All four must be equal for a session to be shared; the order of `expected` counts. */
 export interface PoolKey {
   readonly source: SpiffeId
   readonly expected: readonly SpiffeId[]
@@ -12,35 +26,164 @@ export interface PoolKey {
   readonly sourceIp: Ip
 }
 
-export interface PoolOptions {
+/** What the pool needs of a session; a `ClientSession`. */
+export type PoolableSession = Pick<
+  ClientSession,
+  'openTunnel' | 'close' | 'closed' | 'usable' | 'streams' | 'maxStreams'
+>
+
+export interface PoolOptions<Session extends PoolableSession = ClientSession> {
   /** Dials and handshakes; throws MeshError. */
-  dial(key: PoolKey, signal: AbortSignal): Promise<ClientSession>
-  /** Tunnels per session; default 100. */
+  dial(key: PoolKey, signal: AbortSignal): Promise<Session>
+  /** Tunnels per session, where the peer does not allow fewer; default 100. */
   readonly maxStreams?: number
   /** Milliseconds since its last checkout after which a session leaves the pool; default 5 min. */
   readonly unusedReleaseMs?: number
   readonly clock?: Clock
 }
 
-export interface PooledTunnel extends OpenedTunnel {
-  readonly session: ClientSession
+export interface PooledTunnel<Session extends PoolableSession = ClientSession> extends OpenedTunnel {
+  readonly session: Session
 }
 
-export class TunnelPool {
-  constructor(_options: PoolOptions) {}
-  tunnel(_key: PoolKey, _head: ConnectHead, _signal: AbortSignal): Promise<PooledTunnel> {
-    throw new Error('in progress')
+interface Held<Session> {
+  readonly key: PoolKey
+  readonly session: Session
+  checkedOutAt: number
+  timer: NodeJS.Timeout | undefined
+}
+
+const maxTries = 3
+
+export class TunnelPool<Session extends PoolableSession = ClientSession> {
+  readonly #options: PoolOptions<Session>
+  readonly #maxStreams: number
+  readonly #unusedReleaseMs: number
+  readonly #clock: Clock
+  readonly #held = new Map<string, Held<Session>>()
+  /** Resolves, never rejects, when the dial for this key is over. */
+  readonly #dialling = new Map<string, Promise<void>>()
+  #closed = false
+
+  constructor(options: PoolOptions<Session>) {
+    this.#options = options
+    this.#maxStreams = options.maxStreams ?? 100
+    this.#unusedReleaseMs = options.unusedReleaseMs ?? 300_000
+    this.#clock = options.clock ?? systemClock
   }
-  /** For dumps: what can be checked out now. */
-  sessions(): readonly {
-    readonly key: PoolKey
-    readonly session: ClientSession
-    readonly streams: number
-  }[] {
-    throw new Error('in progress')
+
+  /** A new tunnel on a shared or new session. Throws what `dial` and `openTunnel` throw, or the signal's reason. */
+  async tunnel(key: PoolKey, head: ConnectHead, signal: AbortSignal): Promise<PooledTunnel<Session>> {
+    const name = nameOf(key)
+    for (let attempt = 1; ; attempt++) {
+      const session = this.#checkout(name) ?? (await this.#dialled(name, key, signal))
+      try {
+        const opening = session.openTunnel(head, signal)
+        this.#retireFull(name, session)
+        const { tunnel, headers } = await opening
+        return { session, tunnel, headers }
+      } catch (error) {
+        const unprocessed = error instanceof MeshError && error.cause instanceof Unprocessed
+        if (!unprocessed || attempt === maxTries || signal.aborted) throw error
+        if (this.#held.get(name)?.session === session) this.#release(name)
+      }
+    }
   }
+
+  /** What can be checked out now, for dumps. */
+  sessions(): readonly { readonly key: PoolKey; readonly session: Session; readonly streams: number }[] {
+    return [...this.#held.values()].map(({ key, session }) => ({ key, session, streams: session.streams }))
+  }
+
   /** Lets go of every session; each ends with its last tunnel. */
   close(): void {
-    throw new Error('in progress')
+    this.#closed = true
+    for (const name of [...this.#held.keys()]) this.#release(name)
+  }
+
+  /** The session in the pool, if it takes another tunnel. */
+  #checkout(name: string): Session | undefined {
+    if (this.#closed) throw new MeshError('DRAINED', 'no new connections: the tunnel pool is closed')
+    const held = this.#held.get(name)
+    if (held === undefined) return undefined
+    if (!held.session.usable) {
+      this.#release(name)
+      return undefined
+    }
+    held.checkedOutAt = this.#clock.now()
+    return held.session
+  }
+
+  /** Dials, or waits for whoever does, until there is a session. */
+  async #dialled(name: string, key: PoolKey, signal: AbortSignal): Promise<Session> {
+    for (;;) {
+      const dial = this.#dialling.get(name)
+      if (dial === undefined) return this.#dial(name, key, signal)
+      await settledOrAborted(dial, signal)
+      const session = this.#checkout(name)
+      if (session !== undefined) return session
+    }
+  }
+
+  async #dial(name: string, key: PoolKey, signal: AbortSignal): Promise<Session> {
+    const dial = this.#options.dial(key, signal)
+    const over = dial.then(
+      session => this.#hold(name, key, session),
+      () => {
+        this.#dialling.delete(name)
+      }
+    )
+    this.#dialling.set(name, over)
+    const session = await dial
+    await over
+    return session
+  }
+
+  #hold(name: string, key: PoolKey, session: Session): void {
+    this.#dialling.delete(name)
+    if (this.#closed) return session.close()
+    const held: Held<Session> = { key, session, checkedOutAt: this.#clock.now(), timer: undefined }
+    this.#held.set(name, held)
+    this.#watch(name, held, this.#unusedReleaseMs)
+  }
+
+  #watch(name: string, held: Held<Session>, ms: number): void {
+    held.timer = setTimeout(() => {
+      const unusedMs = this.#clock.now() - held.checkedOutAt
+      if (unusedMs >= this.#unusedReleaseMs) this.#release(name)
+      else this.#watch(name, held, this.#unusedReleaseMs - unusedMs)
+    }, ms)
+    held.timer.unref()
+  }
+
+  #retireFull(name: string, session: Session): void {
+    const limit = Math.min(this.#maxStreams, session.maxStreams)
+    if (session.streams >= limit && this.#held.get(name)?.session === session) this.#release(name)
+  }
+
+  #release(name: string): void {
+    const held = this.#held.get(name)
+    if (held === undefined) return
+    this.#held.delete(name)
+    clearTimeout(held.timer)
+    held.session.close()
+  }
+}
+
+function nameOf({ source, expected, address, sourceIp }: PoolKey): string {
+  return `${formatSocketAddress(address)} ${sourceIp} ${source} ${expected.join(' ')}`
+}
+
+async function settledOrAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted()
+  let onAbort: (() => void) | undefined
+  try {
+    await new Promise<void>((resolve, reject) => {
+      onAbort = () => reject(signal.reason)
+      signal.addEventListener('abort', onAbort)
+      void work.then(resolve)
+    })
+  } finally {
+    if (onAbort !== undefined) signal.removeEventListener('abort', onAbort)
   }
 }

@@ -1,0 +1,604 @@
+/**
+ * One HTTP/2 connection, either end: frames in, frames out, windows, limits, keepalive, GOAWAY, and the one
+ * way that it ends. What the first HEADERS of a stream mean is the role's business (`session.ts`, `server.ts`).
+ *
+ * Memory: received and unread bytes are bounded by two connection windows (32 MiB by default): one that the
+ * peer may send, one that was credited while streams waited to be read. So up to seven stalled readers with
+ * full windows hold up nobody else. Unsent bytes are bounded by the transport's high-water mark and one
+ * chunk a stream.
+ */
+import type { Duplex } from 'node:stream'
+import { MeshError } from '../runtime/errors.ts'
+import {
+  errorCode,
+  errorName,
+  fault,
+  frameFlag,
+  frameHeader,
+  FrameReader,
+  frameType,
+  clientPreface,
+  goawayFrame,
+  headersFrames,
+  maxStreamId,
+  maxWindow,
+  pingFrame,
+  rstStreamFrame,
+  settingId,
+  settingsAckFrame,
+  settingsFrame,
+  windowUpdateFrame,
+  type Fault,
+  type FrameHandler,
+  type SettingPairs
+} from './frames.ts'
+import { findMalformedTrailer } from './header-rules.ts'
+import { encodeHeaders, HpackDecoder, type HeaderList } from './hpack.ts'
+import { Keepalive } from './keepalive.ts'
+import { maxContinuations, PeerBudget } from './limits.ts'
+import type { SessionOptions } from './session-options.ts'
+import { applySettings, defaultWindow, initialPeerSettings, type PeerSettings } from './settings.ts'
+import { Tunnel, type TunnelHost } from './tunnel.ts'
+
+/** What makes a connection a client's or a server's. */
+export interface Role {
+  readonly server: boolean
+  /** The first header list of a stream. A server's tunnel is new, a client's has waited for this. */
+  head(tunnel: Tunnel, fields: HeaderList, endStream: boolean): Fault | undefined
+  /** As `head`, for a list beyond our limit. */
+  oversizedHead(tunnel: Tunnel): void
+  goaway(lastStreamId: number, code: number, debug: string): void
+  /** The connection is gone; called once, before its tunnels are told. */
+  ended(error: Error): void
+}
+
+/** Full TLS records tell that more follows: then delivery waits for the end of the turn, to gather. */
+const fullRecord = 16_384
+/** Outgoing bytes that leave at once instead of at the end of the turn. */
+const flushAt = 131_072
+/** How long a closing connection may take to send what is left and hear the peer's end. */
+const lingerMs = 1000
+
+const keepaliveOpaque = Buffer.from('underpas', 'latin1')
+const drainOpaque = Buffer.from('draining', 'latin1')
+
+export class Connection implements TunnelHost, FrameHandler {
+  readonly #socket: Duplex
+  readonly #role: Role
+  readonly #options: Required<SessionOptions>
+  readonly #reader: FrameReader
+  readonly #decoder: HpackDecoder
+  readonly #budget: PeerBudget
+  readonly #streams = new Map<number, Tunnel>()
+  /** Streams that we reset lately: what the peer sent before it knew is no violation. */
+  readonly #resetByUs = new Set<number>()
+  #keepalive: Keepalive | undefined
+  #settingsTimer: NodeJS.Timeout | undefined
+  #peer: PeerSettings
+  #settled = false
+  #ended = false
+  #transportError: Error | undefined
+  /** Ends with the last stream. */
+  #finishing = false
+  /** The last stream identifier of the final GOAWAY. */
+  #goawaySent: number | undefined
+  #lastPeerId = 0
+  #nextId = 1
+
+  // sending
+  #sendWindow = defaultWindow
+  #corked = false
+  #flushScheduled = false
+  #writable = true
+  readonly #awaitingWindow = new Set<Tunnel>()
+  readonly #awaitingDrain = new Set<Tunnel>()
+
+  // receiving
+  #receiveWindow: number
+  /** Received since the last WINDOW_UPDATE. */
+  #uncredited = 0
+  /** Received and not yet taken by a sink. */
+  #unread = 0
+  #delivering: Tunnel[] = []
+  #deliveryScheduled = false
+
+  /** `socket`: a TLS stream after its handshake, nothing read from it yet. */
+  constructor(socket: Duplex, role: Role, options: Required<SessionOptions>) {
+    this.#socket = socket
+    this.#role = role
+    this.#options = options
+    this.#peer = initialPeerSettings(role.server ? Infinity : options.maxStreams)
+    this.#receiveWindow = options.connectionWindow
+    this.#decoder = new HpackDecoder(options.maxHeaderListSize)
+    this.#budget = new PeerBudget(options.allowances, options.clock)
+    const { maxFrameSize, maxHeaderListSize } = options
+    this.#reader = new FrameReader(
+      this,
+      { maxFrameSize, maxHeaderBlock: maxHeaderListSize, maxContinuations },
+      role.server
+    )
+  }
+
+  start(): void {
+    const { socket, options } = { socket: this.#socket, options: this.#options }
+    socket.on('data', this.#onChunk)
+    socket.on('drain', this.#onDrain)
+    socket.on('end', () => this.#onTransportEnd())
+    socket.on('error', error => {
+      this.#transportError = error
+    })
+    socket.on('close', () => this.#onTransportEnd())
+    this.#keepalive = new Keepalive({
+      intervalMs: options.pingIntervalMs,
+      timeoutMs: options.pingTimeoutMs,
+      sendPing: () => this.#send(pingFrame(keepaliveOpaque, false)),
+      onDead: () => this.#onDead()
+    })
+    this.#settingsTimer = setTimeout(() => {
+      this.#fail(fault('SETTINGS_TIMEOUT', `no SETTINGS within ${options.settingsTimeoutMs} ms`))
+    }, options.settingsTimeoutMs)
+    this.#settingsTimer.unref()
+    if (!this.#role.server) this.#send(clientPreface)
+    this.#send(settingsFrame(announced(options, this.#role.server)))
+    this.#send(windowUpdateFrame(0, options.connectionWindow - defaultWindow))
+  }
+
+  get streams(): number {
+    return this.#streams.size
+  }
+
+  get ended(): boolean {
+    return this.#ended
+  }
+
+  get peer(): PeerSettings {
+    return this.#peer
+  }
+
+  /** The peer's SETTINGS have come: it speaks HTTP/2 and wants to. */
+  get settled(): boolean {
+    return this.#settled
+  }
+
+  /** New streams may begin: nobody has said goodbye, no certificate has expired, identifiers are left. */
+  get open(): boolean {
+    return !this.#ended && !this.#finishing && this.#nextId <= maxStreamId && !this.#expired()
+  }
+
+  tunnels(): Iterable<Tunnel> {
+    return this.#streams.values()
+  }
+
+  // ---- the role's side: streams and endings
+
+  /** A client's new stream; its request has been sent. */
+  openStream(fields: HeaderList): Tunnel {
+    const tunnel = this.#newTunnel(this.#nextId)
+    this.#nextId += 2
+    this.sendHeaders(tunnel, fields, false)
+    return tunnel
+  }
+
+  sendHeaders(tunnel: Tunnel, fields: HeaderList, endStream: boolean): void {
+    this.#send(headersFrames(tunnel.id, encodeHeaders(fields), endStream, this.#peer.maxFrameSize))
+  }
+
+  /** Takes no more streams and ends with the last one. */
+  finish(): void {
+    this.#finishing = true
+    if (this.#streams.size === 0)
+      this.#terminate(new MeshError('DRAINED', 'the session was closed'), errorCode.NO_ERROR, '')
+  }
+
+  /** Graceful: GOAWAY that refuses nothing, then, when it has arrived, the one that tells the real last stream. */
+  drain(): void {
+    if (this.#ended || this.#finishing) return
+    if (!this.#role.server) return this.finish()
+    this.#finishing = true
+    this.#send(goawayFrame(maxStreamId, errorCode.NO_ERROR, ''))
+    this.#send(pingFrame(drainOpaque, false))
+  }
+
+  destroy(error: Error): void {
+    this.#terminate(error, errorCode.NO_ERROR, '')
+  }
+
+  // ---- frames in
+
+  data(streamId: number, piece: Buffer, flowLength: number, endStream: boolean): Fault | undefined {
+    if (flowLength > 0) {
+      if (flowLength > this.#receiveWindow) {
+        return fault(
+          'FLOW_CONTROL_ERROR',
+          `${flowLength} bytes, the connection window holds ${this.#receiveWindow}`
+        )
+      }
+      this.#receiveWindow -= flowLength
+      this.#uncredited += flowLength
+      this.#unread += flowLength
+    }
+    const tunnel = this.#streams.get(streamId)
+    if (tunnel === undefined || tunnel.remoteEnded) return this.#dataOnClosed(streamId, piece, tunnel)
+    if (flowLength > 0 && !tunnel.takeWindow(flowLength)) {
+      this.consumed(piece.length)
+      return this.streamFault(
+        streamId,
+        errorCode.FLOW_CONTROL_ERROR,
+        'more DATA than the window of its stream'
+      )
+    }
+    if (!tunnel.answered && !this.#role.server) {
+      this.consumed(piece.length)
+      return this.streamFault(streamId, errorCode.PROTOCOL_ERROR, 'DATA before the response')
+    }
+    if (piece.length > 0) tunnel.receive(piece)
+    else if (!endStream && flowLength === 0) {
+      const flood = this.#budget.spend('emptyData')
+      if (flood !== undefined) return flood
+    }
+    if (endStream) tunnel.receiveEnd()
+    return undefined
+  }
+
+  padding(streamId: number, length: number): Fault | undefined {
+    this.consumed(length)
+    this.#streams.get(streamId)?.credit(length)
+    return undefined
+  }
+
+  headers(streamId: number, block: Buffer, endStream: boolean): Fault | undefined {
+    const decoded = this.#decoder.decode(block)
+    if (decoded.kind === 'malformed') return fault('COMPRESSION_ERROR', decoded.reason)
+    const fields = decoded.kind === 'fields' ? decoded.fields : undefined
+    const known = this.#streams.get(streamId)
+    if (known !== undefined) {
+      if (known.remoteEnded)
+        return this.streamFault(streamId, errorCode.STREAM_CLOSED, 'HEADERS after END_STREAM')
+      if (this.#role.server || known.answered) return this.#trailers(known, fields, endStream)
+      return this.#head(known, fields, endStream)
+    }
+    if (!this.#role.server || streamId % 2 === 0 || streamId <= this.#lastPeerId) {
+      if (this.#resetByUs.has(streamId)) return undefined
+      return this.#isIdle(streamId)
+        ? fault('PROTOCOL_ERROR', `HEADERS on stream ${streamId}, which only we could open`)
+        : fault('STREAM_CLOSED', `HEADERS on stream ${streamId}, which is closed`)
+    }
+    if (this.#goawaySent !== undefined) return undefined // the peer knows from GOAWAY that it was not processed
+    this.#lastPeerId = streamId
+    if (this.#expired()) {
+      this.#reset(streamId, errorCode.REFUSED_STREAM)
+      this.drain()
+      return undefined
+    }
+    if (this.#streams.size >= this.#options.maxStreams) {
+      this.#reset(streamId, errorCode.REFUSED_STREAM)
+      return this.#budget.spend('earlyReset')
+    }
+    return this.#head(this.#newTunnel(streamId), fields, endStream)
+  }
+
+  rstStream(streamId: number, code: number): Fault | undefined {
+    const tunnel = this.#streams.get(streamId)
+    if (tunnel === undefined) {
+      return this.#isIdle(streamId)
+        ? fault('PROTOCOL_ERROR', `RST_STREAM on idle stream ${streamId}`)
+        : undefined
+    }
+    const early = this.#role.server && !tunnel.answered
+    tunnel.receiveReset(code)
+    return early ? this.#budget.spend('earlyReset') : undefined
+  }
+
+  settings(pairs: SettingPairs): Fault | undefined {
+    const flood = this.#budget.spend('settings')
+    if (flood !== undefined) return flood
+    const applied = applySettings(this.#peer, pairs, !this.#role.server)
+    if (applied.kind === 'fault') return applied.fault
+    const wider = applied.settings.initialWindow - this.#peer.initialWindow
+    this.#peer = applied.settings
+    this.#settled = true
+    clearTimeout(this.#settingsTimer)
+    this.#send(settingsAckFrame())
+    if (wider === 0) return undefined
+    for (const tunnel of this.#streams.values()) {
+      if (!tunnel.widen(wider)) return fault('FLOW_CONTROL_ERROR', 'SETTINGS make a window exceed 2^31 - 1')
+    }
+    return undefined
+  }
+
+  settingsAck(): Fault | undefined {
+    this.#decoder.allowTable(0)
+    return undefined
+  }
+
+  ping(opaque: Buffer, ack: boolean): Fault | undefined {
+    if (!ack) {
+      this.#send(pingFrame(opaque, true))
+      return this.#budget.spend('ping')
+    }
+    if (opaque.equals(keepaliveOpaque)) this.#keepalive?.pong()
+    else if (opaque.equals(drainOpaque)) this.#onDrainPong()
+    return undefined
+  }
+
+  goaway(lastStreamId: number, code: number, debug: string): Fault | undefined {
+    if (this.#role.server) return undefined // clients say so when they leave; there is nothing to do but wait
+    this.#finishing = true
+    this.#role.goaway(lastStreamId, code, debug)
+    if (this.#streams.size === 0) this.finish()
+    return undefined
+  }
+
+  windowUpdate(streamId: number, increment: number): Fault | undefined {
+    if (streamId === 0) {
+      this.#sendWindow += increment
+      if (this.#sendWindow > maxWindow)
+        return fault('FLOW_CONTROL_ERROR', 'the connection window exceeds 2^31 - 1')
+      this.#flushAwaiting(this.#awaitingWindow)
+      return undefined
+    }
+    const tunnel = this.#streams.get(streamId)
+    if (tunnel === undefined) {
+      return this.#isIdle(streamId)
+        ? fault('PROTOCOL_ERROR', `WINDOW_UPDATE on idle stream ${streamId}`)
+        : undefined
+    }
+    if (tunnel.widen(increment)) return undefined
+    return this.streamFault(streamId, errorCode.FLOW_CONTROL_ERROR, 'a window that exceeds 2^31 - 1')
+  }
+
+  streamFault(streamId: number, code: number, reason: string): Fault | undefined {
+    if (this.#isIdle(streamId)) return { code, reason: `${reason} on idle stream ${streamId}` }
+    this.#reset(streamId, code)
+    const error = new MeshError('STREAM_FAILED', `the peer violated HTTP/2 on this stream: ${reason}`)
+    this.#streams.get(streamId)?.abandon(error)
+    return this.#budget.spend('streamFault')
+  }
+
+  idle(): Fault | undefined {
+    return this.#budget.spend('idle')
+  }
+
+  // ---- what tunnels need
+
+  get writable(): boolean {
+    return this.#writable
+  }
+
+  sendData(tunnel: Tunnel, chunk: Buffer): number {
+    if (this.#ended) return chunk.length
+    const room = Math.min(chunk.length, tunnel.sendWindow, this.#sendWindow)
+    const { maxFrameSize } = this.#peer
+    let sent = 0
+    while (sent < room) {
+      const size = Math.min(room - sent, maxFrameSize)
+      this.#gather()
+      this.#socket.write(frameHeader(size, frameType.data, 0, tunnel.id))
+      const piece = size === chunk.length ? chunk : chunk.subarray(sent, sent + size)
+      if (!this.#socket.write(piece)) this.#writable = false
+      sent += size
+    }
+    if (sent > 0) {
+      tunnel.spend(sent)
+      this.#sendWindow -= sent
+      if (this.#socket.writableLength >= flushAt) this.#uncork()
+    }
+    return Math.max(0, sent)
+  }
+
+  sendEnd(tunnel: Tunnel): void {
+    this.#send(frameHeader(0, frameType.data, frameFlag.endStream, tunnel.id))
+  }
+
+  sendReset(tunnel: Tunnel, code: number): void {
+    this.#reset(tunnel.id, code)
+  }
+
+  sendCredit(tunnel: Tunnel, bytes: number): void {
+    this.#send(windowUpdateFrame(tunnel.id, bytes))
+  }
+
+  consumed(bytes: number): void {
+    this.#unread -= bytes
+    const { connectionWindow } = this.#options
+    const credit = this.#uncredited - Math.max(0, this.#unread - connectionWindow)
+    if (credit < connectionWindow / 2 || this.#ended) return
+    this.#uncredited -= credit
+    this.#receiveWindow += credit
+    this.#send(windowUpdateFrame(0, credit))
+  }
+
+  scheduleDelivery(tunnel: Tunnel): void {
+    this.#delivering.push(tunnel)
+    if (this.#deliveryScheduled) return
+    this.#deliveryScheduled = true
+    setImmediate(this.#deliver)
+  }
+
+  awaitWindow(tunnel: Tunnel): void {
+    this.#awaitingWindow.add(tunnel)
+  }
+
+  awaitDrain(tunnel: Tunnel): void {
+    this.#awaitingDrain.add(tunnel)
+  }
+
+  forget(tunnel: Tunnel): void {
+    this.#streams.delete(tunnel.id)
+    this.#awaitingWindow.delete(tunnel)
+    this.#awaitingDrain.delete(tunnel)
+    if (this.#streams.size > 0 || this.#ended) return
+    if (!this.#finishing) {
+      if (this.#expired()) this.drain()
+      return
+    }
+    // A server that drains must first have told the real last stream, or a request on its way would be lost.
+    if (this.#role.server && this.#goawaySent === undefined) return
+    this.finish()
+  }
+
+  // ---- inside
+
+  readonly #onChunk = (chunk: Buffer): void => {
+    if (this.#ended) return
+    const found = this.#reader.read(chunk)
+    if (found !== undefined) this.#fail(found)
+    if (chunk.length < fullRecord && this.#delivering.length > 0) this.#deliver()
+  }
+
+  readonly #deliver = (): void => {
+    this.#deliveryScheduled = false
+    if (this.#delivering.length === 0) return
+    const tunnels = this.#delivering
+    this.#delivering = []
+    for (const tunnel of tunnels) tunnel.deliver()
+    // Bytes that wait unread no longer hold the window back, up to the allowance.
+    this.consumed(0)
+  }
+
+  readonly #onDrain = (): void => {
+    this.#writable = true
+    this.#flushAwaiting(this.#awaitingDrain)
+  }
+
+  #flushAwaiting(waiting: Set<Tunnel>): void {
+    for (const tunnel of [...waiting]) {
+      // A tunnel that still cannot send all goes to the end of the line.
+      waiting.delete(tunnel)
+      tunnel.flush()
+    }
+  }
+
+  #newTunnel(id: number): Tunnel {
+    const tunnel = new Tunnel(this, id, this.#options.streamWindow, this.#peer.initialWindow)
+    this.#streams.set(id, tunnel)
+    return tunnel
+  }
+
+  #head(tunnel: Tunnel, fields: HeaderList | undefined, endStream: boolean): Fault | undefined {
+    if (fields === undefined) {
+      this.#role.oversizedHead(tunnel)
+      return undefined
+    }
+    const found = this.#role.head(tunnel, fields, endStream)
+    if (endStream && !tunnel.over) tunnel.receiveEnd()
+    return found
+  }
+
+  #trailers(tunnel: Tunnel, fields: HeaderList | undefined, endStream: boolean): Fault | undefined {
+    const reason = endStream ? findMalformedTrailer(fields ?? []) : 'HEADERS in the middle of a stream'
+    if (reason !== undefined) return this.streamFault(tunnel.id, errorCode.PROTOCOL_ERROR, reason)
+    tunnel.receiveEnd()
+    return undefined
+  }
+
+  #dataOnClosed(streamId: number, piece: Buffer, tunnel: Tunnel | undefined): Fault | undefined {
+    this.consumed(piece.length)
+    if (this.#isIdle(streamId)) return fault('PROTOCOL_ERROR', `DATA on idle stream ${streamId}`)
+    if (tunnel === undefined && this.#resetByUs.has(streamId)) return undefined
+    return this.streamFault(streamId, errorCode.STREAM_CLOSED, 'DATA after END_STREAM')
+  }
+
+  #expired(): boolean {
+    return this.#options.clock.now() >= this.#options.expiresAt
+  }
+
+  /** Nobody has opened this stream yet. */
+  #isIdle(streamId: number): boolean {
+    if (streamId % 2 === 0) return true
+    return this.#role.server ? streamId > this.#lastPeerId : streamId >= this.#nextId
+  }
+
+  #reset(streamId: number, code: number): void {
+    this.#send(rstStreamFrame(streamId, code))
+    this.#resetByUs.add(streamId)
+    if (this.#resetByUs.size <= 2 * Math.max(this.#options.maxStreams, 100)) return
+    for (const oldest of this.#resetByUs) {
+      this.#resetByUs.delete(oldest)
+      break
+    }
+  }
+
+  #send(frame: Buffer): void {
+    if (this.#ended) return
+    this.#gather()
+    this.#socket.write(frame)
+  }
+
+  /** Frames of one turn of the event loop leave in one write: fewer TLS records, fewer system calls. */
+  #gather(): void {
+    if (this.#corked) return
+    this.#corked = true
+    this.#socket.cork()
+    if (this.#flushScheduled) return
+    this.#flushScheduled = true
+    setImmediate(this.#onFlush)
+  }
+
+  readonly #onFlush = (): void => {
+    this.#flushScheduled = false
+    this.#uncork()
+  }
+
+  #uncork(): void {
+    if (!this.#corked) return
+    this.#corked = false
+    this.#socket.uncork()
+  }
+
+  #onDrainPong(): void {
+    if (this.#goawaySent !== undefined) return
+    this.#goawaySent = this.#lastPeerId
+    this.#send(goawayFrame(this.#lastPeerId, errorCode.NO_ERROR, ''))
+    if (this.#streams.size === 0) this.finish()
+  }
+
+  #onDead(): void {
+    const { pingTimeoutMs } = this.#options
+    this.#terminate(
+      new MeshError(
+        'STREAM_FAILED',
+        `HBONE ping timeout: the peer did not answer within ${pingTimeoutMs} ms`
+      ),
+      errorCode.NO_ERROR,
+      'ping timeout'
+    )
+  }
+
+  #onTransportEnd(): void {
+    const cause = this.#transportError
+    const error = new MeshError('STREAM_FAILED', 'the peer closed the HBONE connection', cause && { cause })
+    this.#terminate(error, undefined, '')
+    this.#socket.destroy()
+  }
+
+  #fail({ code, reason }: Fault): void {
+    const text = `the peer violated HTTP/2 (${errorName(code)}): ${reason}`
+    this.#terminate(new MeshError('HTTP2_FAILED', text), code, reason)
+  }
+
+  /** The one way out: a goodbye where it can still be said, every stream told, then the socket. */
+  #terminate(error: Error, code: number | undefined, debug: string): void {
+    if (this.#ended) return
+    if (code !== undefined) this.#send(goawayFrame(this.#lastPeerId, code, debug))
+    this.#ended = true
+    this.#uncork()
+    clearTimeout(this.#settingsTimer)
+    this.#keepalive?.stop()
+    this.#role.ended(error)
+    for (const tunnel of [...this.#streams.values()]) tunnel.abandon(error)
+    const socket = this.#socket
+    socket.end()
+    setTimeout(() => socket.destroy(), lingerMs).unref()
+  }
+}
+
+function announced(options: Required<SessionOptions>, server: boolean): SettingPairs {
+  return [
+    [settingId.headerTableSize, 0],
+    server ? [settingId.maxConcurrentStreams, options.maxStreams] : [settingId.enablePush, 0],
+    [settingId.initialWindowSize, options.streamWindow],
+    [settingId.maxFrameSize, options.maxFrameSize],
+    [settingId.maxHeaderListSize, options.maxHeaderListSize]
+  ]
+}
