@@ -25,7 +25,7 @@ const noSkip = process.env['UNDERPASS_NO_SKIP'] === '1'
 /** Longest time one file may take; netns, peers, cluster and fault tests have minutes of real waiting. */
 const fileTimeoutMs = Number(process.env['UNDERPASS_TEST_TIMEOUT'] ?? 600) * 1000
 /** Suites whose files may not run beside each other: they share the machine's network or are timed. */
-const serialSuites = new Set(['netns', 'peers', 'cluster', 'bench', 'lab', 'process', 'faults'])
+const serialSuites = new Set(['fresh', 'netns', 'peers', 'cluster', 'bench', 'lab', 'process', 'faults'])
 
 const selected = process.argv.slice(2).map(argument => argument.replace(/^test\//, '').replace(/\/$/, ''))
 const files = globSync('**/*.test.ts', { cwd: testRoot })
