@@ -6,6 +6,8 @@ import os from 'node:os'
 import path from 'node:path'
 
 const script = path.resolve(import.meta.dirname, '../../scripts/fresh-debian')
+/** A stranger's environment has none of our variables. */
+const env = { PATH: process.env['PATH'] }
 const skip =
   process.getuid?.() === 0
     ? spawnSync('git', ['rev-parse', 'HEAD'], { cwd: import.meta.dirname }).status === 0
@@ -20,10 +22,11 @@ t.test('a stranger follows the README', { skip }, async t => {
     spawnSync(script, ['remove', debian])
     rmSync(folder, { recursive: true, force: true })
   })
-  const made = spawnSync(script, ['make', debian], { encoding: 'utf8' })
+  const made = spawnSync(script, ['make', debian], { env, encoding: 'utf8' })
   t.equal(made.status, 0, `a bare Debian is built ${made.status === 0 ? '' : made.stderr}`)
   const follow = (user: string, command: string): { status: number | null; output: string } => {
     const { status, stdout, stderr } = spawnSync(script, ['run', debian, user, command], {
+      env,
       encoding: 'utf8',
       maxBuffer: 64 << 20
     })
