@@ -7,6 +7,7 @@ import {
   X509Certificate,
   type KeyObject
 } from 'node:crypto'
+import { ipToBytes, parseIp } from '../net/address.ts'
 import { CertificateError, splitPem } from './certificate.ts'
 import { readCsr } from './csr.ts'
 import type { SpiffeId } from './spiffe-id.ts'
@@ -176,6 +177,44 @@ export function issueCertificate(request: IssueRequest): Issued {
     ]
   })
   return { kind: 'issued', certChain: [leaf, ...issuer.chainPem, issuer.rootsPem], notAfter }
+}
+
+export interface ServerCertificateOptions {
+  /** DNS names and IP addresses that clients may call the server. */
+  readonly names: readonly string[]
+  readonly issuer: Issuer
+  readonly notBefore: number
+  readonly notAfter: number
+}
+
+/** A TLS server's certificate with a new P-256 key; `certificatePem` holds the chain, leaf first. */
+export function issueServerCertificate(options: ServerCertificateOptions): SigningPair {
+  const { issuer, names } = options
+  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const leaf = certificateOf({
+    issuerName: subjectOf(issuer.signerPem),
+    issuerKey: issuer.key,
+    subject: organizationName(),
+    publicKey,
+    notBefore: options.notBefore,
+    notAfter: Math.min(options.notAfter, Date.parse(new X509Certificate(issuer.signerPem).validTo)),
+    extensions: [
+      extension(oids.keyUsage, true, bits(Buffer.of(0b1000_0000), 7)), // digitalSignature
+      extension(oids.extendedKeyUsage, false, sequence(oid(oids.serverAuth))),
+      extension(oids.basicConstraints, true, sequence()),
+      extension(oids.subjectAltName, true, sequence(...names.map(serverName)))
+    ]
+  })
+  return {
+    certificatePem: [leaf, ...issuer.chainPem].join(''),
+    keyPem: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
+  }
+}
+
+/** GeneralName: dNSName [2] or iPAddress [7]. */
+function serverName(name: string): Der {
+  const address = parseIp(name)
+  return address === undefined ? tagged(2, Buffer.from(name)) : tagged(7, ipToBytes(address))
 }
 
 interface CertificateBody {
