@@ -6,7 +6,7 @@
  * {@link verifyPeer} decide before it reads or writes one byte of HTTP/2.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
-import type net from 'node:net'
+import net from 'node:net'
 import type { Duplex } from 'node:stream'
 import tls from 'node:tls'
 import { uriNames, type WorkloadCertificate } from '../identity/certificate.ts'
@@ -215,6 +215,8 @@ async function handshake<T>(
   begin: (done: (value: T) => void, fail: (error: Error) => void) => void
 ): Promise<T> {
   const { timeoutMs = defaultTimeoutMs } = options
+  // Small frames must not wait for the peer's acknowledgement of earlier ones.
+  if (socket instanceof net.Socket) socket.setNoDelay(true)
   let onAbort: (() => void) | undefined
   let timer: NodeJS.Timeout | undefined
   try {
