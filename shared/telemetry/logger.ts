@@ -152,7 +152,7 @@ export const silent = new Logger('silent', 'off', () => undefined)
  * Standard output, written in the background. Lines that wait take at most 4 MiB; beyond that they are
  * dropped, so that a full disk or a stuck reader never stops traffic.
  */
-function standardOutput(): LineSink {
+export function standardOutput(): LineSink {
   const destination = pino.destination({ dest: 1, sync: false, minLength: 0, maxLength: 4 << 20 })
   destination.on('error', () => undefined) // a full disk must not end the process; the lines are lost
   return destination

@@ -6,7 +6,7 @@ import type { AccessLog, LoggedConnection, RefusedConnection } from './access-lo
 import type { Metrics, Series } from './metrics.ts'
 import type { ConnectionEvent, EventSink } from './connection-events.ts'
 import { endpointOf } from './connection-events.ts'
-import { TrafficSeries, trafficLabelValues, type Party, type trafficFamilies } from './traffic-metrics.ts'
+import { TrafficSeries, trafficLabelValues, type trafficFamilies } from './traffic-metrics.ts'
 
 export interface ReportsDeps {
   readonly metrics: Metrics<typeof trafficFamilies>
@@ -33,9 +33,9 @@ export class Reports {
     })
   }
 
-  /** Starts the report of one connection; `open`, then `finish` or `fail` complete it. */
-  begin(connection: LoggedConnection): ConnectionReport {
-    return new ConnectionReport(this, this.#deps, connection)
+  /** Starts the report of one connection; `open`, then `finish` or `fail` complete it. `bytes` may be shared. */
+  begin(connection: LoggedConnection, bytes: RelayCounters = { aToB: 0, bToA: 0 }): ConnectionReport {
+    return new ConnectionReport(this, this.#deps, connection, bytes)
   }
 
   /** A connection that was turned away before it was known whose it is: a log line, no metrics. */
@@ -75,7 +75,7 @@ export class Reports {
 
 export class ConnectionReport {
   /** The relay counts here; metrics follow at each scrape. */
-  readonly bytes: RelayCounters = { aToB: 0, bToA: 0 }
+  readonly bytes: RelayCounters
   readonly #reports: Reports
   readonly #deps: ReportsDeps
   readonly #startedAt: number
@@ -85,7 +85,8 @@ export class ConnectionReport {
   #flushedBToA = 0
   #done = false
 
-  constructor(reports: Reports, deps: ReportsDeps, connection: LoggedConnection) {
+  constructor(reports: Reports, deps: ReportsDeps, connection: LoggedConnection, bytes: RelayCounters) {
+    this.bytes = bytes
     this.#reports = reports
     this.#deps = deps
     this.#connection = connection
@@ -96,10 +97,10 @@ export class ConnectionReport {
     return this.#connection
   }
 
-  /** The connection stands; `destination` replaces what was assumed of it, once its peer has said more. */
-  open(destination?: Party): void {
+  /** The connection stands; `changes` corrects what was assumed before: another endpoint, a peer that said more. */
+  open(changes?: Partial<LoggedConnection>): void {
     if (this.#series !== undefined || this.#done) return
-    if (destination !== undefined) this.#connection = { ...this.#connection, destination }
+    if (changes !== undefined) this.#connection = { ...this.#connection, ...changes }
     this.#count()
     this.#deps.accessLog.opened(this.#connection)
     if (this.#deps.events.active) this.#emit('opened', '-')

@@ -146,6 +146,13 @@ export function trafficLabelValues(facts: TrafficFacts, flag: ResponseFlag): rea
   return labels
 }
 
+/** source_workload to source_cluster, for metrics that only know who asks. */
+export function sourceLabelValues(source: Workload): readonly string[] {
+  const labels = labelsOf({ ...nobody, workload: source }, false)
+  const { workload, canonicalName, canonicalRevision, namespace, principal, app, version, cluster } = labels
+  return [workload, canonicalName, canonicalRevision, namespace, principal, app, version, cluster]
+}
+
 interface PartyLabels {
   readonly workload: string
   readonly canonicalName: string

@@ -1,0 +1,75 @@
+/** Every metric of ztunnel, in the order of its exposition. Source: the metrics that Istio's ztunnel exports. */
+import type { MetricFamilies } from '../shared/telemetry/metrics.ts'
+import { trafficFamilies } from '../shared/telemetry/traffic-metrics.ts'
+
+const sourceLabels = [
+  'source_workload',
+  'source_canonical_service',
+  'source_canonical_revision',
+  'source_workload_namespace',
+  'source_principal',
+  'source_app',
+  'source_version',
+  'source_cluster'
+] as const
+
+/** Counted by the workers. */
+export const workerFamilies = {
+  ...trafficFamilies,
+  istio_on_demand_dns_total: {
+    type: 'counter',
+    help: 'The total number of requests that used on-demand DNS.',
+    labels: [...sourceLabels, 'hostname']
+  },
+  underpass_spoof_fallback_total: {
+    type: 'counter',
+    help: "Connections to applications made from the proxy's own address, because no port of the client's address was free.",
+    labels: []
+  },
+  underpass_dial_retries_total: {
+    type: 'counter',
+    help: 'Dials that failed and were tried again with the next endpoint.',
+    labels: []
+  }
+} as const satisfies MetricFamilies
+
+/** Counted by the main thread. */
+export const mainFamilies = {
+  workload_manager_active_proxy_count: {
+    type: 'gauge',
+    help: 'The total number of active proxies.',
+    labels: []
+  },
+  workload_manager_pending_proxy_count: {
+    type: 'gauge',
+    help: 'The total number of pending proxies.',
+    labels: []
+  },
+  workload_manager_proxies_started_total: {
+    type: 'counter',
+    help: 'The total number of proxies started.',
+    labels: []
+  },
+  workload_manager_proxies_stopped_total: {
+    type: 'counter',
+    help: 'The total number of proxies stopped.',
+    labels: []
+  },
+  istio_xds_connection_terminations_total: {
+    type: 'counter',
+    help: 'The total number of completed connections to the XDS server.',
+    labels: ['reason']
+  },
+  istio_xds_message_total: { type: 'counter', help: 'Total number of messages received.', labels: ['url'] },
+  istio_xds_message_bytes_total: {
+    type: 'counter',
+    help: 'Total number of bytes received.',
+    labels: ['url']
+  },
+  istio_build: { type: 'gauge', help: 'Istio component build info.', labels: ['component', 'tag'] },
+  process_open_fds: { type: 'gauge', help: 'Number of open file descriptors.', labels: [] },
+  process_max_fds: { type: 'gauge', help: 'Maximum number of file descriptors.', labels: [] },
+  underpass_workers: { type: 'gauge', help: 'Threads that carry traffic.', labels: [] }
+} as const satisfies MetricFamilies
+
+export const families = { ...mainFamilies, ...workerFamilies } as const satisfies MetricFamilies

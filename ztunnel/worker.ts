@@ -1,0 +1,182 @@
+/** A thread that carries connections: listens in every pod, answers the main thread. Imports little, so it is cheap. */
+import { parentPort, workerData, type MessagePort } from 'node:worker_threads'
+import { openSharedMesh } from '../shared/mesh/shared-view.ts'
+import type { Workload } from '../shared/mesh/model.ts'
+import { MeshError, messageOf } from '../shared/runtime/errors.ts'
+import { sleep } from '../shared/runtime/clock.ts'
+import { AccessLog } from '../shared/telemetry/access-log.ts'
+import { LogOutput, parseLogFilter, type LogFilter } from '../shared/telemetry/logger.ts'
+import { Metrics } from '../shared/telemetry/metrics.ts'
+import { Reports } from '../shared/telemetry/report.ts'
+import { recheck } from './authorize.ts'
+import { CertificateCache } from './certificate-cache.ts'
+import { EventOutbox } from './event-outbox.ts'
+import { workerFamilies } from './families.ts'
+import { LineOutbox } from './line-outbox.ts'
+import type { Pod, PodDescription } from './pod.ts'
+import { PodProxy, type PodSurroundings } from './pod-proxy.ts'
+import { cpuProfile, heapProfile } from './profile.ts'
+import { Spoofer } from './spoof.ts'
+import type {
+  FromWorker,
+  PodStarted,
+  QuestionKind,
+  Questions,
+  ToWorker,
+  WorkerData
+} from './worker-protocol.ts'
+
+class Worker {
+  readonly #pods = new Map<string, PodProxy>()
+  readonly #surroundings: PodSurroundings
+  readonly #certificates: CertificateCache
+  readonly #events: EventOutbox
+  readonly #lines: LineOutbox
+  readonly #log: LogOutput
+  readonly #metrics = new Metrics(workerFamilies)
+  readonly #post: (message: FromWorker) => void
+
+  constructor(data: WorkerData, post: (message: FromWorker) => void) {
+    const { config, index, workers, transparent } = data
+    this.#lines = new LineOutbox(text => post({ kind: 'log', lines: text }))
+    this.#post = post
+    this.#log = new LogOutput({ filter: filterOf(data.logFilter), format: data.logFormat, sink: this.#lines })
+    this.#certificates = new CertificateCache(
+      (id, identity) => post({ kind: 'certificate-wanted', id, identity }),
+      Date.now
+    )
+    this.#events = new EventOutbox((events, lost) => post({ kind: 'events', events, lost }))
+    const reports = new Reports({
+      metrics: this.#metrics,
+      accessLog: new AccessLog(this.#log.logger('access')),
+      events: this.#events,
+      now: Date.now
+    })
+    const spoofer = new Spoofer({
+      index,
+      of: workers,
+      random: Math.random,
+      onFallback: () => this.#metrics.series('underpass_spoof_fallback_total').add()
+    })
+    this.#surroundings = {
+      config,
+      mesh: openSharedMesh(data.mesh),
+      certificates: this.#certificates,
+      reports,
+      spoofer: transparent && config.originalSource !== 'never' ? spoofer : undefined,
+      log: this.#log.logger('proxy'),
+      random: Math.random,
+      metrics: this.#metrics,
+      neighbour: destination => this.#neighbour(destination),
+      transparent,
+      now: Date.now
+    }
+    this.#closeIdleNowAndThen(config.idleTimeoutMs)
+  }
+
+  handle(message: ToWorker): void {
+    switch (message.kind) {
+      case 'ask':
+        void this.#answer(message.id, message.question, message.value)
+        return
+      case 'policies-changed':
+        for (const { pod } of this.#pods.values()) recheck(pod)
+        return
+      case 'certificate':
+        this.#certificates.answered(message.id, message.certificate)
+        return
+      case 'certificate-failed':
+        this.#certificates.failed(message.id, message.error)
+        return
+      case 'certificate-renewed':
+        this.#certificates.renewed(message.certificate)
+        return
+      case 'certificate-forgotten':
+        this.#certificates.forget(message.identity)
+        return
+      case 'log-filter':
+        this.#log.setFilter(filterOf(message.filter))
+        return
+      case 'watch':
+        this.#events.active = message.active
+        return
+      default:
+        message satisfies never
+    }
+  }
+
+  async #answer(id: number, question: QuestionKind, value: unknown): Promise<void> {
+    try {
+      const answers: { [K in QuestionKind]: (ask: Questions[K]['ask']) => Promise<Questions[K]['answer']> } =
+        {
+          startPod: async description => this.#startPod(description),
+          stopPod: async ({ uid }) => this.#stopPod(uid),
+          drain: async ({ deadlineMs }) => this.#drain(deadlineMs),
+          metrics: async () => this.#metrics.snapshot(),
+          connections: async () =>
+            [...this.#pods].map(([uid, { pod }]) => ({ uid, connections: pod.connections.list() })),
+          cpuProfile: async ({ seconds, frequency }) => cpuProfile(seconds, frequency),
+          heapProfile: async () => heapProfile()
+        }
+      const answer = answers[question] as (ask: unknown) => Promise<unknown>
+      this.#post({ kind: 'answer', id, value: await answer(value) })
+    } catch (error) {
+      this.#post({ kind: 'answer-failed', id, error: messageOf(error) })
+    }
+  }
+
+  #startPod(description: PodDescription): PodStarted {
+    const proxy = new PodProxy(this.#surroundings, description)
+    this.#pods.set(description.uid, proxy)
+    return { ports: proxy.ports }
+  }
+
+  #stopPod(uid: string): undefined {
+    this.#pods.get(uid)?.close(new MeshError('DRAINED', 'connection closed due to connection drain'))
+    this.#pods.delete(uid)
+  }
+
+  async #drain(deadlineMs: number): Promise<{ inTime: boolean }> {
+    const proxies = [...this.#pods.values()]
+    for (const proxy of proxies) proxy.drain()
+    const idle = Promise.all(proxies.map(async proxy => proxy.idle()))
+    const inTime = await Promise.race([idle.then(() => true), sleep(deadlineMs).then(() => false)])
+    const reason = new MeshError('DRAINED', 'connection closed due to connection drain')
+    for (const proxy of proxies) proxy.close(reason)
+    // What was cut still has its last lines to write.
+    await Promise.race([idle, sleep(1000)])
+    this.#lines.flush()
+    return { inTime }
+  }
+
+  #neighbour(destination: Workload): Pod | undefined {
+    for (const { pod } of this.#pods.values()) {
+      const { info, self } = pod.description
+      const same = info.name === destination.name && info.namespace === destination.namespace
+      if (same && info.serviceAccount === destination.serviceAccount && !self) return pod
+    }
+    return undefined
+  }
+
+  #closeIdleNowAndThen(idleMs: number): void {
+    if (idleMs === 0) return
+    const timer = setInterval(
+      () => {
+        for (const { pod } of this.#pods.values()) pod.connections.closeIdle(idleMs)
+      },
+      Math.max(10, Math.min(idleMs / 4, 10_000))
+    )
+    timer.unref()
+  }
+}
+
+function filterOf(text: string): LogFilter {
+  return parseLogFilter(text) ?? { fallback: 'info', targets: new Map() }
+}
+
+function run(port: MessagePort, data: WorkerData): void {
+  const worker = new Worker(data, message => port.postMessage(message))
+  port.on('message', (message: ToWorker) => worker.handle(message))
+}
+
+if (parentPort !== null) run(parentPort, workerData as WorkerData)
