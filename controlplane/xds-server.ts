@@ -1,0 +1,354 @@
+/**
+ * Delta xDS to any number of clients: one {@link ClientStream} each, with a subscription per resource type.
+ * Policies go out before the addresses that refer to them and are taken back after these, so that no client
+ * is ever without a policy that it should enforce.
+ * Source: xDS protocol (`DeltaAggregatedResources`); Istio's published conventions for ztunnel.
+ */
+import { message, type Message } from '../shared/xds/schema.ts'
+import type { Metrics } from '../shared/telemetry/metrics.ts'
+import type { Logger } from '../shared/telemetry/logger.ts'
+import type { metricFamilies } from './metrics.ts'
+import {
+  addressType,
+  authorizationType,
+  lengthDelimited,
+  workloadType,
+  type Changes,
+  type Snapshot,
+  type Table
+} from './snapshot.ts'
+import { Subscription, type Batch, type DeltaRequest } from './subscription.ts'
+import { nodeProblem, readNode, type ClientNode } from './client-node.ts'
+import type { Caller } from './token.ts'
+
+/** The transport of one client, as `grpc-server.ts` gives it. */
+export interface ClientStream {
+  /** For logs: the address of the peer. */
+  readonly remote: string
+  /** Who authenticated; undefined when authentication is off. */
+  readonly caller: Caller | undefined
+  send(response: Buffer): void
+  /** Ends the stream with a gRPC status. */
+  close(status: 'INVALID_ARGUMENT' | 'PERMISSION_DENIED' | 'UNAVAILABLE', reason: string): void
+}
+
+export interface XdsServerOptions {
+  readonly snapshot: Snapshot
+  readonly log: Logger
+  readonly metrics: Metrics<typeof metricFamilies>
+  /** How long the first addresses wait for the request for policies, which go first; milliseconds. */
+  readonly orderMs?: number
+}
+
+/** What `/debug/syncz` tells of one type of one client. */
+export interface TypeStatus {
+  readonly typeUrl: string
+  readonly wildcard: boolean
+  readonly sent: string
+  readonly acked: string
+  readonly rejected: string | undefined
+}
+
+export interface ClientStatus {
+  readonly id: string
+  readonly remote: string
+  readonly connectedAt: number
+  readonly types: readonly TypeStatus[]
+}
+
+const discoveryRequest: Message<DeltaRequest> = message('envoy.service.discovery.v3.DeltaDiscoveryRequest')
+const discoveryResponse: Message<object> = message('envoy.service.discovery.v3.DeltaDiscoveryResponse')
+const resourceMessage: Message<object> = message('envoy.service.discovery.v3.Resource')
+
+const types: Readonly<Record<string, { readonly table: Table; readonly workloadsOnly: boolean }>> = {
+  [addressType]: { table: 'address', workloadsOnly: false },
+  [workloadType]: { table: 'address', workloadsOnly: true },
+  [authorizationType]: { table: 'authorization', workloadsOnly: false }
+}
+
+const defaultOrderMs = 100
+
+export class XdsServer {
+  readonly #options: XdsServerOptions
+  readonly #connections = new Set<Connection>()
+  readonly #whole: WholeTables
+  #nonces = 0
+  #closed = false
+
+  constructor(options: XdsServerOptions) {
+    this.#options = options
+    this.#whole = new WholeTables(options.snapshot)
+    options.metrics.onCollect(() => options.metrics.series('pilot_xds').set(this.#connections.size))
+  }
+
+  /** Takes a new stream; the caller passes on each request as it comes, and that the stream ended. */
+  connect(stream: ClientStream): { request(bytes: Buffer): void; ended(): void } {
+    const connection = new Connection(stream, {
+      ...this.#options,
+      whole: this.#whole,
+      nonce: () => String((this.#nonces += 1))
+    })
+    if (this.#closed) stream.close('UNAVAILABLE', 'the control plane is shutting down')
+    else this.#connections.add(connection)
+    return {
+      request: bytes => connection.request(bytes),
+      ended: () => {
+        this.#connections.delete(connection)
+        connection.end()
+      }
+    }
+  }
+
+  /** Tells every client what changed, each only what it asked for. */
+  push(changes: Changes): void {
+    this.#whole.forget(changes)
+    const { metrics } = this.#options
+    for (const table of ['authorization', 'address'] as const) {
+      const { changed, removed } = changes[table]
+      if (changed.size + removed.size > 0) metrics.series('underpass_pushes_total', table).add()
+    }
+    for (const connection of this.#connections) connection.push(changes)
+  }
+
+  clients(): readonly ClientStatus[] {
+    return [...this.#connections].map(connection => connection.status())
+  }
+
+  /** Ends every stream; clients come back elsewhere. */
+  close(): void {
+    this.#closed = true
+    for (const connection of this.#connections)
+      connection.refuse('UNAVAILABLE', 'the control plane is shutting down')
+  }
+}
+
+interface ConnectionDeps extends XdsServerOptions {
+  readonly whole: WholeTables
+  nonce(): string
+}
+
+class Connection {
+  readonly #stream: ClientStream
+  readonly #deps: ConnectionDeps
+  readonly #connectedAt = Date.now()
+  readonly #subscriptions = new Map<string, Subscription>()
+  readonly #unknownTypes = new Set<string>()
+  #node: ClientNode | undefined
+  /** Set while the first addresses wait for the request for policies. */
+  #holding: NodeJS.Timeout | undefined
+  #over = false
+
+  constructor(stream: ClientStream, deps: ConnectionDeps) {
+    this.#stream = stream
+    this.#deps = deps
+  }
+
+  request(bytes: Buffer): void {
+    if (this.#over) return
+    let request: DeltaRequest
+    try {
+      request = discoveryRequest.decode(bytes)
+    } catch {
+      // The text of a decoder means nothing to whoever reads it on the other side.
+      this.refuse('INVALID_ARGUMENT', 'the request is no DeltaDiscoveryRequest')
+      return
+    }
+    if (this.#node === undefined && !this.#identify(request)) return
+    const typeUrl = request.typeUrl ?? ''
+    const type = types[typeUrl]
+    if (type === undefined) {
+      this.#unknownType(typeUrl)
+      return
+    }
+    const known = this.#subscriptions.get(typeUrl)
+    if (known === undefined) this.#subscribe(typeUrl, type, request)
+    else this.#answered(typeUrl, known.request(request), request)
+    this.#flush()
+  }
+
+  push(changes: Changes): void {
+    for (const [typeUrl, subscription] of this.#subscriptions) {
+      const table = types[typeUrl]?.table
+      if (table !== undefined) subscription.note(changes[table])
+    }
+    this.#flush()
+  }
+
+  refuse(status: Parameters<ClientStream['close']>[0], reason: string): void {
+    this.end()
+    this.#stream.close(status, reason)
+  }
+
+  end(): void {
+    this.#over = true
+    clearTimeout(this.#holding)
+  }
+
+  status(): ClientStatus {
+    return {
+      id: this.#node?.id ?? '',
+      remote: this.#stream.remote,
+      connectedAt: this.#connectedAt,
+      types: [...this.#subscriptions].map(([typeUrl, subscription]) => ({
+        typeUrl,
+        wildcard: subscription.wildcard,
+        sent: subscription.lastSent,
+        acked: subscription.lastAcked,
+        rejected: subscription.rejected
+      }))
+    }
+  }
+
+  #identify(request: DeltaRequest): boolean {
+    const { log } = this.#deps
+    const node = readNode(request.node)
+    if (node === undefined) {
+      this.refuse('INVALID_ARGUMENT', 'the first request must carry a node with an id')
+      return false
+    }
+    const problem = nodeProblem(node, this.#stream.caller)
+    if (problem !== undefined) {
+      log.warn('refused an xDS client', { remote: this.#stream.remote, node: node.id, reason: problem })
+      this.refuse('PERMISSION_DENIED', problem)
+      return false
+    }
+    this.#node = node
+    log.info('xDS client connected', { remote: this.#stream.remote, node: node.id })
+    return true
+  }
+
+  #unknownType(typeUrl: string): void {
+    if (this.#unknownTypes.size > 16 || this.#unknownTypes.has(typeUrl)) return
+    this.#unknownTypes.add(typeUrl)
+    const { log } = this.#deps
+    log.info('an xDS client asks for a type that is not served', { node: this.#node?.id, typeUrl })
+  }
+
+  #subscribe(
+    typeUrl: string,
+    type: { readonly table: Table; readonly workloadsOnly: boolean },
+    request: DeltaRequest
+  ): void {
+    const options = { ...type, snapshot: this.#deps.snapshot, node: this.#node?.nodeName ?? '' }
+    this.#subscriptions.set(typeUrl, new Subscription(options, request))
+    if (type.table === 'authorization') this.#release()
+    else if (!this.#subscriptions.has(authorizationType) && this.#holding === undefined) this.#hold()
+  }
+
+  /** A ztunnel asks for both types at once, in any order; one that never asks for policies waits this long, once. */
+  #hold(): void {
+    this.#holding = setTimeout(() => {
+      this.#release()
+      this.#flush()
+    }, this.#deps.orderMs ?? defaultOrderMs)
+    this.#holding.unref()
+  }
+
+  #release(): void {
+    clearTimeout(this.#holding)
+    this.#holding = undefined
+  }
+
+  #answered(typeUrl: string, answer: 'ack' | 'nack' | 'none', request: DeltaRequest): void {
+    if (answer !== 'nack') return
+    const { log, metrics } = this.#deps
+    metrics.series('pilot_total_xds_rejects', typeUrl).add()
+    log.error('an xDS client refused resources', {
+      node: this.#node?.id,
+      typeUrl,
+      error: request.errorDetail?.message ?? ''
+    })
+  }
+
+  /** Sends what may be sent now: new policies, then addresses, then what policies are gone. */
+  #flush(): void {
+    if (this.#over) return
+    const policies = this.#subscriptions.get(authorizationType)
+    const addresses = [addressType, workloadType].flatMap(typeUrl => {
+      const subscription = this.#subscriptions.get(typeUrl)
+      return subscription === undefined ? [] : [[typeUrl, subscription] as const]
+    })
+    if (policies?.free) this.#send(authorizationType, policies, addresses.length === 0 ? 'all' : 'changes')
+    if (this.#holding === undefined && !policies?.hasChanges) {
+      for (const [typeUrl, subscription] of addresses)
+        if (subscription.free) this.#send(typeUrl, subscription, 'all')
+    }
+    const waiting = addresses.some(([, subscription]) => subscription.hasChanges || subscription.hasRemovals)
+    if (policies?.free && policies.hasRemovals && !waiting) this.#send(authorizationType, policies, 'all')
+  }
+
+  #send(typeUrl: string, subscription: Subscription, parts: 'changes' | 'all'): void {
+    const batch = subscription.take(parts)
+    if (batch === undefined) return
+    const { metrics } = this.#deps
+    const id = this.#deps.nonce()
+    subscription.outstanding = id
+    subscription.lastSent = id
+    const head = discoveryResponse.encode({ typeUrl, nonce: id, removedResources: batch.removed })
+    const response = Buffer.concat([head, ...this.#bodyOf(typeUrl, batch)])
+    metrics.series('pilot_xds_pushes', typeUrl).add()
+    metrics.series('underpass_xds_push_bytes_total', typeUrl).add(response.length)
+    this.#stream.send(response)
+  }
+
+  #bodyOf(typeUrl: string, batch: Batch): readonly Buffer[] {
+    if (batch.everything) return [this.#deps.whole.body(typeUrl)]
+    return batch.resources.map(({ resource, aliases }) => {
+      const wire = typeUrl === workloadType ? asWorkload(resource.wire) : resource.wire
+      // Repeated fields of one message may stand apart, so aliases are appended to the shared bytes.
+      const whole = aliases.length === 0 ? wire : Buffer.concat([wire, resourceMessage.encode({ aliases })])
+      return lengthDelimited(resourcesField, whole)
+    })
+  }
+}
+
+/** `resources` of a DeltaDiscoveryResponse. */
+const resourcesField = 2
+
+/** All resources of a type as they stand in a response, made once for the many clients that start with nothing. */
+class WholeTables {
+  readonly #snapshot: Snapshot
+  readonly #bodies = new Map<string, Buffer>()
+
+  constructor(snapshot: Snapshot) {
+    this.#snapshot = snapshot
+  }
+
+  body(typeUrl: string): Buffer {
+    const known = this.#bodies.get(typeUrl)
+    if (known !== undefined) return known
+    const type = types[typeUrl]
+    const parts: Buffer[] = []
+    for (const resource of this.#snapshot.table(type?.table ?? 'address').values()) {
+      if (type?.workloadsOnly !== true) parts.push(lengthDelimited(resourcesField, resource.wire))
+      else if (resource.kind === 'workload')
+        parts.push(lengthDelimited(resourcesField, asWorkload(resource.wire)))
+    }
+    const body = Buffer.concat(parts)
+    this.#bodies.set(typeUrl, body)
+    return body
+  }
+
+  forget(changes: Changes): void {
+    for (const typeUrl of this.#bodies.keys()) {
+      const { changed, removed } = changes[types[typeUrl]?.table ?? 'address']
+      if (changed.size + removed.size > 0) this.#bodies.delete(typeUrl)
+    }
+  }
+}
+
+const anyResource: Message<{ resource: { type_url: string; value: Buffer } }> = message(
+  'envoy.service.discovery.v3.Resource'
+)
+const address: Message<{ workload?: object }> = message('istio.workload.Address')
+const workload: Message<object> = message('istio.workload.Workload')
+
+/** For the few old clients of the narrower type: the workload without the address around it. */
+function asWorkload(wire: Buffer): Buffer {
+  const decoded = anyResource.decode(wire)
+  const inner = address.decode(decoded.resource.value).workload ?? {}
+  return anyResource.encode({
+    ...decoded,
+    resource: { type_url: workloadType, value: workload.encode(inner) }
+  })
+}
