@@ -19,7 +19,7 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   undici: ['shared/kube/http.ts'],
   ws: ['shared/kube/websocket.ts', 'lab/api-store/websocket.ts'],
   yaml: ['shared/kube/yaml.ts'],
-  commander: ['cli/main.ts']
+  commander: ['cli/program.ts']
 }
 
 /** Inside shared, words come first: what these files may import of ours. */

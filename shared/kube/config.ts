@@ -2,6 +2,7 @@
  * Where the API server is and who we are to it: from a kubeconfig (kubectl's rules: all files of KUBECONFIG
  * merged, the first that names a thing wins) or from what a pod finds in its own file system.
  */
+import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import path from 'node:path'
@@ -58,7 +59,9 @@ export async function loadKubeConfig(source: KubeConfigSource): Promise<ClusterA
   if (isSet(source.kubeconfig)) return fromKubeconfig(source.kubeconfig, source.context)
   if (isSet(source.serviceHost) && !isSet(source.context))
     return fromServiceAccount(source, source.serviceHost)
-  return fromKubeconfig(path.join(homedir(), '.kube', 'config'), source.context)
+  const usual = path.join(homedir(), '.kube', 'config')
+  if (existsSync(usual)) return fromKubeconfig(usual, source.context)
+  throw new KubeConfigError(`no kubeconfig: KUBECONFIG is not set and there is no ${usual}`)
 }
 
 /** How long a service account's token is used before its file is read again; the kubelet renews it much earlier. */

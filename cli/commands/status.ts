@@ -1,0 +1,219 @@
+/** `underpass status`: the mesh on one screen. */
+import { KubeError } from '../../shared/kube/errors.ts'
+import { gateways, nodes, type Pod, pods } from '../../shared/kube/resources.ts'
+import type { ExitCode, Invocation, LeafCommand } from '../command.ts'
+import { certificateRows } from '../config/listings.ts'
+import { askAgents, readMeshPods, validityText, type AgentAnswers, type MeshPod } from '../mesh-pods.ts'
+import { clusterOptions, meshOptions, outputOptions, watchOption } from '../options.ts'
+import { printOne } from '../output.ts'
+import { istioNamespace, limit } from '../reach.ts'
+import { isUnprotected } from './pods.ts'
+
+export const command: LeafCommand = {
+  name: 'status',
+  summary: 'the mesh on one screen: programs, nodes, pods, certificates',
+  description: `What runs and what does not: control plane, agents by node, pods in and out of the mesh, certificates and
+waypoints, with every problem that was found at the end. Exits with 3 when an agent did not answer.`,
+  options: [
+    ...outputOptions.map(option => (option.choices === undefined ? { ...option, hidden: true } : option)),
+    watchOption,
+    ...meshOptions,
+    ...clusterOptions
+  ],
+  examples: [
+    { what: 'How is the mesh?', command: 'status' },
+    { what: 'Keep an eye on it', command: 'status --watch 5s' }
+  ],
+  run
+}
+
+/** One program of the mesh: how many pods of it are ready, and how many there should be. */
+interface Component {
+  readonly name: string
+  readonly ready: number
+  readonly wanted: number
+  readonly problems: readonly string[]
+}
+
+interface Status {
+  readonly context: string
+  readonly components: readonly Component[]
+  readonly nodes: number
+  readonly pods: Readonly<Record<string, number>>
+  readonly certificates: { readonly valid: number; readonly failing: number; readonly nextExpiry: string }
+  readonly workloads: number
+  readonly services: number
+  readonly policies: number
+  readonly connections: number
+  readonly waypoints: { readonly programmed: number; readonly wanted: number }
+  readonly problems: readonly string[]
+}
+
+async function run(invocation: Invocation): Promise<ExitCode> {
+  const client = await invocation.client()
+  const [components, nodeList, answers, waypoints] = await Promise.all([
+    readComponents(invocation),
+    client.list(nodes, { signal: limit(invocation) }),
+    askAgents(invocation),
+    readWaypoints(invocation)
+  ])
+  const meshPods = await readMeshPods(invocation, undefined, answers)
+  const certificates = certificatesOf(answers, invocation.io.now())
+  const [first] = answers.dumps
+  const status: Status = {
+    context: client.access.context,
+    components,
+    nodes: nodeList.items.length,
+    pods: Object.fromEntries(
+      Object.entries(Object.groupBy(meshPods, ({ enrolment }) => enrolment.state)).map(([state, list]) => [
+        state,
+        list.length
+      ])
+    ),
+    certificates,
+    workloads: first?.dump.workloads.length ?? 0,
+    services: first?.dump.services.length ?? 0,
+    policies: first?.dump.policies.length ?? 0,
+    connections: meshPods.reduce((sum, { connections }) => sum + (connections ?? 0), 0),
+    waypoints,
+    problems: problemsOf(
+      components,
+      meshPods,
+      certificates.problems,
+      nodeList.items.map(({ metadata }) => metadata.name),
+      answers
+    )
+  }
+  await printOne(invocation, 'Status', status, () => statusText(status, invocation))
+  return answers.code
+}
+
+async function readComponents(invocation: Invocation): Promise<Component[]> {
+  const client = await invocation.client()
+  const namespace = istioNamespace(invocation)
+  const list = await client.list(pods, { namespace, signal: limit(invocation) })
+  const having = (label: string, value: string): Pod[] =>
+    list.items.filter(({ metadata }) => metadata.labels?.[label] === value)
+  return [
+    componentOf('control plane', having('app', 'istiod')),
+    componentOf('node agent', having('k8s-app', 'istio-cni-node')),
+    componentOf('ztunnel', having('app', 'ztunnel'))
+  ]
+}
+
+function componentOf(name: string, found: readonly Pod[]): Component {
+  const unready = found.filter(pod => !isReady(pod))
+  const problems = unready.map(
+    pod =>
+      `${name} ${pod.metadata.name} on ${pod.spec?.nodeName ?? 'no node'} is not ready (${reasonOf(pod)})`
+  )
+  return {
+    name,
+    ready: found.length - unready.length,
+    wanted: found.length,
+    problems: found.length === 0 ? [`no ${name} is installed`] : problems
+  }
+}
+
+function isReady(pod: Pod): boolean {
+  return pod.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false
+}
+
+function reasonOf(pod: Pod): string {
+  const waiting = pod.status?.containerStatuses?.map(({ state }) => state?.['waiting']?.reason).find(Boolean)
+  return waiting ?? pod.status?.phase ?? 'not scheduled'
+}
+
+async function readWaypoints(invocation: Invocation): Promise<Status['waypoints']> {
+  const client = await invocation.client()
+  try {
+    const { items } = await client.list(gateways, { signal: limit(invocation) })
+    const waypoints = items.filter(({ spec }) => spec?.gatewayClassName?.endsWith('waypoint') === true)
+    const programmed = waypoints.filter(({ status }) =>
+      status?.conditions?.some(({ type, status: value }) => type === 'Programmed' && value === 'True')
+    )
+    return { programmed: programmed.length, wanted: waypoints.length }
+  } catch (error) {
+    // a cluster without the Gateway API has no waypoints; a user who may not read them sees none
+    if (error instanceof KubeError && (error.status === 404 || error.status === 403))
+      return { programmed: 0, wanted: 0 }
+    throw error
+  }
+}
+
+function certificatesOf(
+  answers: AgentAnswers,
+  now: number
+): Status['certificates'] & { readonly problems: readonly string[] } {
+  const leaves = answers.dumps
+    .flatMap(dump => certificateRows(dump, now))
+    .filter(({ type }) => type === 'Leaf' || type === 'NA')
+  const valid = leaves.filter(row => row.valid)
+  const failing = leaves.filter(row => !row.valid && row.status !== 'Initializing')
+  const next = valid
+    .map(({ certificate }) => Date.parse(certificate?.expirationTime ?? '') - now)
+    .toSorted((a, b) => a - b)[0]
+  return {
+    valid: valid.length,
+    failing: failing.length,
+    nextExpiry: next === undefined ? '-' : validityText(next),
+    problems: failing.map(
+      ({ identity, node, reason }) => `certificate of ${identity} on ${node}: ${reason || 'expired'}`
+    )
+  }
+}
+
+function problemsOf(
+  components: readonly Component[],
+  meshPods: readonly MeshPod[],
+  certificates: readonly string[],
+  nodeNames: readonly string[],
+  answers: AgentAnswers
+): string[] {
+  const nodesWithPods = new Set(
+    meshPods.filter(({ enrolment }) => enrolment.wantedBy !== '').map(({ node }) => node)
+  )
+  const bare = nodeNames.filter(
+    node => nodesWithPods.has(node) && !answers.dumps.some(dump => dump.node === node)
+  )
+  return [
+    ...components.flatMap(({ problems }) => problems),
+    ...bare.map(node => `node ${node} has pods of the mesh, but its ztunnel does not answer`),
+    ...meshPods
+      .filter(isUnprotected)
+      .map(
+        ({ namespace, name, node, problem }) =>
+          `pod ${namespace}/${name} on ${node}: ${problem || 'not captured completely'}`
+      ),
+    ...certificates
+  ]
+}
+
+function statusText(status: Status, { paint }: Invocation): string {
+  const line = (name: string, text: string): string => `${name.padEnd(16)}${text}\n`
+  const share = (good: number, all: number): string =>
+    paint(good === all && all > 0 ? 'green' : 'yellow', `${good}/${all} ready`)
+  const states = Object.entries(status.pods)
+    .toSorted(([a], [b]) => a.localeCompare(b))
+    .map(([state, count]) => `${count} ${state}`)
+    .join(', ')
+  const { valid, failing, nextExpiry } = status.certificates
+  const lines = [
+    line('context', status.context),
+    ...status.components.map(({ name, ready, wanted }) => line(name, share(ready, wanted))),
+    line('nodes', String(status.nodes)),
+    line('pods', states || 'none'),
+    line('connections', `${status.connections} open`),
+    line('certificates', `${valid} valid, ${failing} failing, next expiry in ${nextExpiry}`),
+    line(
+      'configuration',
+      `${status.workloads} workloads, ${status.services} services, ${status.policies} policies`
+    ),
+    line('waypoints', `${status.waypoints.programmed}/${status.waypoints.wanted} programmed`)
+  ]
+  const problems =
+    status.problems.length === 0
+      ? `\n${paint('green', 'No problems found.')}\n`
+      : `\n${paint('red', `${status.problems.length} problems:`)}\n${status.problems.map(text => `  ${text}\n`).join('')}`
+  return lines.join('') + problems
+}

@@ -1,0 +1,82 @@
+/** All verbs, with what `underpass --help` says of them; a verb's own file is loaded when it is used. */
+import type { CommandSpec } from './command.ts'
+
+export interface Verb {
+  readonly name: string
+  readonly aliases: readonly string[]
+  readonly summary: string
+  readonly load: () => Promise<{ readonly command: CommandSpec }>
+}
+
+export const verbs: readonly Verb[] = [
+  {
+    name: 'status',
+    aliases: [],
+    summary: 'the mesh on one screen: programs, nodes, pods, certificates',
+    load: () => import('./commands/status.ts')
+  },
+  {
+    name: 'pods',
+    aliases: [],
+    summary: 'which pods are in the mesh, and why the others are not',
+    load: () => import('./commands/pods.ts')
+  },
+  {
+    name: 'config',
+    aliases: ['zc', 'ztunnel-config'],
+    summary: 'what the agents hold: workloads, services, policies, certificates, connections',
+    load: () => import('./commands/config.ts')
+  },
+  {
+    name: 'explain',
+    aliases: [],
+    summary: 'the path of a connection and what each policy on it decides',
+    load: () => import('./commands/explain.ts')
+  },
+  {
+    name: 'tap',
+    aliases: [],
+    summary: 'connections as they open, close and are refused',
+    load: () => import('./commands/tap.ts')
+  },
+  {
+    name: 'node',
+    aliases: [],
+    summary: 'capture rules of a pod on a node: desired and actual',
+    load: () => import('./commands/node.ts')
+  },
+  {
+    name: 'proxy-status',
+    aliases: ['ps'],
+    summary: 'whether the agents have what the control plane sent',
+    load: () => import('./commands/proxy-status.ts')
+  },
+  {
+    name: 'log',
+    aliases: [],
+    summary: 'show or set log levels of all agents at once',
+    load: () => import('./commands/log.ts')
+  },
+  {
+    name: 'lab',
+    aliases: [],
+    summary: 'the whole mesh on this machine, from Kubernetes manifests',
+    load: () => import('./commands/lab.ts')
+  },
+  {
+    name: 'version',
+    aliases: [],
+    summary: 'versions of this program, the control plane and the agents',
+    load: () => import('./commands/version.ts')
+  },
+  {
+    name: 'completion',
+    aliases: [],
+    summary: 'completion for bash, zsh or fish',
+    load: () => import('./commands/completion.ts')
+  }
+]
+
+export function findVerb(name: string): Verb | undefined {
+  return verbs.find(verb => verb.name === name || verb.aliases.includes(name))
+}

@@ -1,0 +1,43 @@
+/** `--watch`: the same command again and again, until it is interrupted. */
+import { parseDuration } from '../shared/runtime/env.ts'
+import { UsageError, type ExitCode, type Invocation } from './command.ts'
+import { describeFailure } from './failure.ts'
+
+export async function repeat(
+  invocation: Invocation,
+  interval: string,
+  run: (invocation: Invocation) => Promise<ExitCode>
+): Promise<ExitCode> {
+  const { io } = invocation
+  const pause = parseDuration(interval)
+  if (pause === undefined || pause < 100) {
+    throw new UsageError(`--watch ${JSON.stringify(interval)}: expected a duration from 100ms, such as 2s`)
+  }
+  let code: ExitCode = 0
+  while (!io.signal.aborted) {
+    if (io.terminal) io.out('\u001b[H\u001b[2J')
+    try {
+      code = await run(invocation)
+    } catch (error) {
+      // what fails now may work the next time: that is why one watches
+      if (error instanceof UsageError || io.signal.aborted) throw error
+      io.err(describeFailure(error))
+      code = 1
+    }
+    await waiting(pause, io.signal)
+  }
+  return code
+}
+
+/** Keeps the process alive, unlike `sleep`: the watch is all that it does. */
+function waiting(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise(resolve => {
+    const timer = setTimeout(finish, ms)
+    signal.addEventListener('abort', finish, { once: true })
+    function finish(): void {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', finish)
+      resolve()
+    }
+  })
+}
