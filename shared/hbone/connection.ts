@@ -480,9 +480,8 @@ export class Connection implements TunnelHost, FrameHandler {
       this.#role.oversizedHead(tunnel)
       return undefined
     }
-    const found = this.#role.head(tunnel, fields, endStream)
-    if (endStream && !tunnel.over) tunnel.receiveEnd()
-    return found
+    if (endStream) tunnel.receiveEnd()
+    return this.#role.head(tunnel, fields, endStream)
   }
 
   #trailers(tunnel: Tunnel, fields: HeaderList | undefined, endStream: boolean): Fault | undefined {
