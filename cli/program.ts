@@ -2,7 +2,7 @@
  * The command line: finds the verb, loads its file, checks its words and runs it. The only file that imports
  * commander.
  */
-import { Argument, Command, CommanderError, Option } from 'commander'
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { parseDuration } from '../shared/runtime/env.ts'
 import type { KubeClient } from '../shared/kube/client.ts'
 import {
@@ -92,6 +92,7 @@ function addCommand(parent: Command, spec: CommandSpec, io: CliIo, finished: (co
     for (const inner of spec.commands) addCommand(command, inner, io, finished)
     return
   }
+  command.allowExcessArguments(false)
   for (const { name, help, required, variadic } of spec.arguments ?? []) {
     const text = variadic === true ? `${name}...` : name
     command.addArgument(new Argument(required === true ? `<${text}>` : `[${text}]`, help))
@@ -179,7 +180,12 @@ function commanderOption(spec: OptionSpec): Option {
   if (spec.fallback !== undefined) option.default(spec.fallback)
   if (spec.hidden === true) option.hideHelp()
   if (spec.repeatable === true) {
-    option.argParser((value: string, previous: readonly string[] | undefined) => [...(previous ?? []), value])
+    option.argParser((value: string, previous: readonly string[] | undefined) => {
+      if (spec.choices?.includes(value) === false) {
+        throw new InvalidArgumentError(`Allowed choices are ${spec.choices.join(', ')}.`)
+      }
+      return [...(previous ?? []), value]
+    })
   }
   return option
 }

@@ -9,6 +9,7 @@ import { readBody } from '../shared/kube/http.ts'
 import { portForward, requestThrough } from '../shared/kube/port-forward.ts'
 import { pods, type Pod } from '../shared/kube/resources.ts'
 import type { IncomingMessage } from 'node:http'
+import { isTimeout } from './failure.ts'
 import { CommandFailure, UsageError, type ExitCode, type Invocation } from './command.ts'
 
 export type AgentKind = 'ztunnel' | 'node agent' | 'control plane'
@@ -158,8 +159,11 @@ async function reach<T>(agent: Agent, ask: (agent: Agent) => Promise<T>): Promis
   } catch (error) {
     // a missing permission is the user's to mend, and the same for every agent
     if (error instanceof KubeError && (error.status === 403 || error.status === 401)) throw error
-    const late = error instanceof Error && error.name === 'TimeoutError'
-    return { agent, ok: false, problem: late ? 'no answer in time (see --timeout)' : messageOf(error) }
+    return {
+      agent,
+      ok: false,
+      problem: isTimeout(error) ? 'no answer in time (see --timeout)' : messageOf(error)
+    }
   }
 }
 
