@@ -77,8 +77,8 @@ export class DesiredState {
     this.#allOutdated = true
   }
 
-  /** Translates what is out of date into the snapshot. */
-  refresh(): Changes {
+  /** Translates what is out of date into the snapshot; `onTranslated` hears of each unit. */
+  refresh(onTranslated?: (unit: Unit) => void): Changes {
     if (this.#allOutdated) {
       this.#allOutdated = false
       everything(this.#cluster, this.#touch)
@@ -91,6 +91,7 @@ export class DesiredState {
       if (resources.length > 0) this.#made.set(id, unit)
       else this.#made.delete(id)
       translated.set(id, resources)
+      onTranslated?.(unit)
     }
     this.#outdated.clear()
     return this.snapshot.replace(translated)

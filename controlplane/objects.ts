@@ -17,6 +17,8 @@ export interface Meta {
   /** Milliseconds since the epoch; 0 when unknown. */
   readonly createdMs: number
   readonly generation: number
+  /** Those conditions of its status that are ours to write, by type; see `translate/conditions.ts`. */
+  readonly conditions: Labels
 }
 
 export interface Locality {

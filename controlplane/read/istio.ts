@@ -109,7 +109,7 @@ function readListener(listener: Fields): GatewayListener {
   }
 }
 
-function readSelector(selector: Fields): LabelSelector {
+export function readSelector(selector: Fields): LabelSelector {
   return {
     matchLabels: selector.labels('matchLabels'),
     expressions: selector.list('matchExpressions').map(expression => ({

@@ -82,6 +82,17 @@ export function workloadWaypoint(
   return { binding: bind(view, meta, 'workload'), tunnel: undefined }
 }
 
+/** The waypoint that a namespace names for what is in it. */
+export function namespaceWaypoint(view: ClusterView, meta: Meta): Binding {
+  const reference = referenceIn(meta.labels, meta.name)
+  if (reference === undefined || reference === 'opted-out') return none
+  const binding = resolve(view, reference, meta.name, 'service')
+  // For workloads is as good: a namespace names one waypoint for both.
+  return binding.kind === 'refused' && binding.reason === 'UnsupportedTrafficType'
+    ? resolve(view, reference, meta.name, 'workload')
+    : binding
+}
+
 function bind(view: ClusterView, meta: Meta, type: TrafficType): Binding {
   const reference = waypointReference(view, meta)
   if (reference === undefined) return none

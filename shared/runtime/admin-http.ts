@@ -14,6 +14,8 @@ export interface AdminRequest {
   readonly path: string
   readonly query: URLSearchParams
   readonly headers: http.IncomingHttpHeaders
+  /** IP address of the client as the socket gives it. */
+  readonly remoteAddress: string
   /** Aborts when the client goes away or the server closes. */
   readonly signal: AbortSignal
   /** The whole body; throws an {@link HttpProblem} 413 beyond the server's limit. */
@@ -234,7 +236,16 @@ function readRequest(
       throw new HttpProblem(400, `the body is not JSON: ${messageOf(error)}`)
     }
   }
-  return { method: request.method ?? 'GET', path, query, headers: request.headers, signal, body, json }
+  return {
+    method: request.method ?? 'GET',
+    path,
+    query,
+    headers: request.headers,
+    remoteAddress: request.socket.remoteAddress ?? '',
+    signal,
+    body,
+    json
+  }
 }
 
 async function readBody(request: http.IncomingMessage, limit: number): Promise<Buffer> {
