@@ -33,6 +33,8 @@ export interface Drift {
 }
 
 export interface RuleState extends Drift {
+  /** Whether there are any rules of ours; the loop route alone does not count, istio-cni has the same. */
+  readonly present: boolean
   readonly generation: string
   readonly desired: readonly string[]
   readonly actual: readonly string[]
@@ -76,7 +78,13 @@ export async function readCapture(
   const desired = [...desiredOf(netns, method, rules), ...desiredLoopRoute(netns)]
   const written = method.backend === 'nft' ? await readNft(netns) : await readIptables(method.backend, netns)
   const actual = [...written, ...(await readLoopRoute(netns))]
-  return { generation: rules.generation, desired, actual, ...differences(desired, actual) }
+  return {
+    generation: rules.generation,
+    present: written.length > 0,
+    desired,
+    actual,
+    ...differences(desired, actual)
+  }
 }
 
 /** Takes everything of ours out, by whichever backend it was written. */
@@ -86,10 +94,14 @@ export async function removeCapture(netns: number): Promise<void> {
   await removeLoopRoute(netns)
 }
 
-/** Whether anything of ours is in the namespace, by whichever backend. */
-export async function hasCapture(netns: number, method: CaptureMethod): Promise<boolean> {
-  const lines = method.backend === 'nft' ? await readNft(netns) : await readIptables(method.backend, netns)
-  return lines.length > 0
+/** Everything of ours in a namespace, by whichever backend it was written. */
+export async function findCapture(netns: number): Promise<readonly string[]> {
+  const lines: string[] = []
+  await tolerateMissing(async () => void lines.push(...(await readNft(netns))))
+  for (const program of iptablesPrograms) {
+    await tolerateMissing(async () => void lines.push(...(await readIptables(program, netns))))
+  }
+  return lines
 }
 
 export function hasDrift({ missing, unexpected }: Drift): boolean {

@@ -1,0 +1,129 @@
+/** The configuration of the node agent: environment variables as istio-cni has them, and our own UNDERPASS_ ones. */
+import { ip, ipFamily, type Ip, parseIp } from '../shared/net/address.ts'
+import { EnvReader, type Env, type EnvVariable } from '../shared/runtime/env.ts'
+import { type LogFilter, parseLogFilter } from '../shared/telemetry/logger.ts'
+import type { EnrolmentSettings } from './decide.ts'
+import type { NetnsPlaces } from './pod-netns.ts'
+import type { MethodWish } from './probe-method.ts'
+
+export interface Config {
+  readonly nodeName: string
+  readonly zdsSocket: string
+  readonly cniSocket: string
+  readonly wish: MethodWish
+  readonly places: NetnsPlaces
+  /** The namespace that gets the rules for probes; undefined for our own. */
+  readonly hostNetns: string | undefined
+  /** Without the selectors: those are YAML, whose reader is only loaded where they are set. */
+  readonly enrolment: Omit<EnrolmentSettings, 'selectors'>
+  readonly selectorsYaml: string | undefined
+  readonly probeAddresses: readonly Ip[]
+  readonly leakGuard: boolean
+  readonly verifyIntervalMs: number
+  readonly ports: { readonly health: number; readonly metrics: number; readonly admin: number }
+  readonly log: { readonly filter: LogFilter; readonly format: 'plain' | 'json' }
+}
+
+/** Throws a ConfigError that lists every problem. */
+export function readConfig(env: Env): {
+  readonly config: Config
+  readonly variables: readonly EnvVariable[]
+} {
+  const read = new EnvReader(env)
+  const nodeName = read.text('NODE_NAME', '', 'The node whose pods are enrolled; mandatory.')
+  if (nodeName === '') read.problem('NODE_NAME is not set: give the pod its spec.nodeName')
+  const runDir = read.text(
+    'CNI_AGENT_RUN_DIR',
+    '/var/run/istio-cni',
+    'Folder of the socket for the CNI plug-in.'
+  )
+  const mode = read.choice(
+    'UNDERPASS_CAPTURE_MODE',
+    ['auto', 'tproxy', 'redirect'],
+    'auto',
+    'How traffic is diverted; auto tries them on this machine.'
+  )
+  const backend = read.choice(
+    'UNDERPASS_CAPTURE_BACKEND',
+    ['auto', 'nft', 'iptables'],
+    'auto',
+    'By which program rules are written; auto tries them on this machine.'
+  )
+  const config: Config = {
+    nodeName,
+    zdsSocket: read.text('ZDS_SOCKET', '/var/run/ztunnel/ztunnel.sock', 'Where ztunnels connect.'),
+    cniSocket: `${runDir}/pluginevent.sock`,
+    wish: { mode, backend },
+    places: {
+      netnsDir: read.text(
+        'UNDERPASS_NETNS_DIR',
+        '/var/run/netns',
+        'Where runtimes keep network namespaces by name.'
+      ),
+      procDir: read.text('UNDERPASS_HOST_PROC', '/proc', "The machine's /proc.")
+    },
+    hostNetns: read.optional(
+      'UNDERPASS_HOST_NETNS',
+      "Path of the node's network namespace, where the agent does not run in it."
+    ),
+    enrolment: {
+      excludedNamespaces: new Set(
+        read
+          .text(
+            'EXCLUDE_NAMESPACES',
+            'kube-system',
+            'Namespaces whose pods are never enrolled, joined by commas.'
+          )
+          .split(',')
+          .map(name => name.trim())
+          .filter(Boolean)
+      ),
+      systemNamespace: read.text('POD_NAMESPACE', 'istio-system', 'Where ztunnel runs.'),
+      // The proxy for DNS comes with a later step; until then capturing it would only break it.
+      dnsCapture: read.flag('AMBIENT_DNS_CAPTURE', false, 'Capture DNS where a pod does not say.')
+    },
+    selectorsYaml: read.optional(
+      'AMBIENT_ENABLEMENT_SELECTOR',
+      'YAML list of {podSelector, namespaceSelector}; a pod that one of them matches is enrolled.'
+    ),
+    probeAddresses: [
+      address(read, 'HOST_PROBE_SNAT_IP', '169.254.7.127', 4),
+      address(read, 'HOST_PROBE_SNAT_IPV6', 'fd16:9254:7127:1337:ffff:ffff:ffff:ffff', 6)
+    ],
+    leakGuard: read.flag(
+      'UNDERPASS_LEAK_GUARD',
+      true,
+      'Drop traffic that would get round ztunnel, for example from sockets bound to a device.'
+    ),
+    verifyIntervalMs: read.duration(
+      'UNDERPASS_VERIFY_INTERVAL',
+      '60s',
+      'How often all rules are compared and repaired.'
+    ),
+    ports: {
+      health: read.port('UNDERPASS_READY_PORT', 8000, 'Port of /healthz and /readyz.'),
+      metrics: read.port('UNDERPASS_STATS_PORT', 15014, 'Port of /metrics.'),
+      admin: read.port('UNDERPASS_ADMIN_PORT', 15016, 'Port of /v1/pods and /v1/rules, on loopback only.')
+    },
+    log: readLog(read)
+  }
+  read.finish()
+  return { config, variables: read.variables }
+}
+
+function readLog(read: EnvReader): Config['log'] {
+  const level = read.text('LOG_LEVEL', 'info', 'Log levels: level or target=level, joined by commas.')
+  const filter = parseLogFilter(level)
+  if (filter === undefined)
+    read.problem(`LOG_LEVEL=${JSON.stringify(level)}: expected levels such as info,zds=debug`)
+  const json = read.flag('LOG_AS_JSON', false, 'One JSON object a line instead of plain text.')
+  return { filter: filter ?? { fallback: 'info', targets: new Map() }, format: json ? 'json' : 'plain' }
+}
+
+function address(read: EnvReader, name: string, fallback: string, family: 4 | 6): Ip {
+  const text = read.text(name, fallback, `Source address that health probes get, IPv${family}.`)
+  const parsed = parseIp(text)
+  if (parsed !== undefined && ipFamily(parsed) === family) return parsed
+  read.problem(`${name}=${JSON.stringify(text)}: expected an IPv${family} address`)
+  return ip(fallback)
+}

@@ -1,0 +1,371 @@
+/**
+ * Enrols pods and takes them out, step by step in an order that leaves no traffic in the clear and no pod half
+ * enrolled. Every step can be repeated: whoever calls again after a failure continues where it stopped.
+ *
+ * - A new pod (CNI ADD): rules, then ztunnel, then probes, then the annotation. Nothing of it has run yet.
+ * - A pod that runs in the clear: ztunnel first, and rules only once it listens, so connections never hang.
+ * - A pod that was captured before: missing rules come back first, whatever ztunnel says; without ztunnel it is cut off.
+ * - Out: probes, rules, ztunnel, annotation.
+ */
+import type { Ip } from '../shared/net/address.ts'
+import { closeNetns, netnsId } from '../shared/net/netns.ts'
+import { type Clock } from '../shared/runtime/clock.ts'
+import { messageOf } from '../shared/runtime/errors.ts'
+import type { Logger } from '../shared/telemetry/logger.ts'
+import type { PodCapture } from './decide.ts'
+import type { PodNetns } from './pod-netns.ts'
+import { describeDrift, hasDrift, type RuleState } from './rules/capture.ts'
+import type { AddOutcome, ZdsPod } from './zds-server.ts'
+
+/** How long a captured pod may be out of order before its annotation says so. */
+const withdrawAfterMs = 10_000
+
+/** Value of the annotation `ambient.istio.io/redirection`. */
+export type Redirection = 'enabled' | 'pending'
+
+/** What enrolment has to know of a pod. */
+export interface PodFacts {
+  readonly uid: string
+  readonly namespace: string
+  readonly name: string
+  readonly serviceAccount: string
+  readonly addresses: readonly Ip[]
+  readonly capture: PodCapture
+  /** TCP ports that the kubelet probes. */
+  readonly probePorts: readonly number[]
+  readonly redirection: Redirection | undefined
+}
+
+export type PodIdentity = Pick<PodFacts, 'uid' | 'namespace' | 'name'>
+
+export interface EnrolDeps {
+  readonly rules: {
+    apply(netns: number, capture: PodCapture): Promise<void>
+    read(netns: number, capture: PodCapture): Promise<RuleState>
+    remove(netns: number): Promise<void>
+  }
+  readonly ztunnel: {
+    add(uid: string): Promise<AddOutcome>
+    remove(uid: string): Promise<void>
+  }
+  readonly probes: {
+    put(uid: string, addresses: readonly Ip[], ports: readonly number[]): Promise<void>
+    remove(uid: string): Promise<void>
+  }
+  readonly netns: {
+    find(pod: { readonly uid: string; readonly addresses: readonly Ip[] }): PodNetns | undefined
+    open(path: string): PodNetns
+    addresses(fd: number): readonly Ip[]
+  }
+  /** Writes the annotation, or takes it away. A pod that is gone is no error. */
+  annotate(pod: PodIdentity, value: Redirection | undefined): Promise<void>
+  /** Tells the owner of the pod (a Kubernetes Event). Never rejects. */
+  warn(pod: PodIdentity, reason: string, message: string): void
+  readonly onRepair: () => void
+  readonly clock: Clock
+  readonly log: Logger
+}
+
+export type ProxyState = 'unasked' | AddOutcome['kind']
+
+export interface EnrolledPod {
+  readonly facts: PodFacts
+  readonly netns: PodNetns | undefined
+  readonly rulesWritten: boolean
+  readonly ztunnel: ProxyState
+  /** Why it is not complete; undefined when all is well. */
+  readonly problem: string | undefined
+  /** Since when it is not, in milliseconds since the epoch. */
+  readonly problemSince: number | undefined
+}
+
+type Entry = { -readonly [K in keyof EnrolledPod]: EnrolledPod[K] }
+
+/** Enrolment that could not be completed now; the caller tries again. */
+export class EnrolmentError extends Error {
+  override readonly name = 'EnrolmentError'
+}
+
+export class Enroller {
+  readonly #deps: EnrolDeps
+  readonly #pods = new Map<string, Entry>()
+  readonly #turns = new Map<string, Promise<unknown>>()
+
+  constructor(deps: EnrolDeps) {
+    this.#deps = deps
+  }
+
+  pods(): Iterable<EnrolledPod> {
+    return this.#pods.values()
+  }
+
+  pod(uid: string): EnrolledPod | undefined {
+    return this.#pods.get(uid)
+  }
+
+  /** Brings a running pod, whatever was done for it before, to being enrolled. Rejects when that is not complete. */
+  async enrol(facts: PodFacts): Promise<void> {
+    return this.#inTurn(facts.uid, () => this.#enrolRunning(facts))
+  }
+
+  /**
+   * At the start: makes a pod known that is or shall be enrolled, without touching it, so that the first snapshot
+   * has it. ztunnel would otherwise end its proxy.
+   */
+  adopt(facts: PodFacts, netns: PodNetns | undefined): void {
+    const entry = this.#entryOf(facts)
+    entry.netns = netns
+  }
+
+  /** CNI ADD: `path` is the namespace of a pod in which nothing runs yet. Rejects: the pod must not start. */
+  async enrolNew(facts: PodFacts, path: string): Promise<void> {
+    return this.#inTurn(facts.uid, () => this.#enrolNew(facts, path))
+  }
+
+  /**
+   * Takes a pod out. `running`: its namespace is there and has to be cleaned; `annotated`: the API server has it
+   * and its annotation has to go.
+   */
+  async takeOut(
+    pod: PodIdentity & { readonly addresses: readonly Ip[] },
+    state: { readonly running: boolean; readonly annotated: boolean }
+  ): Promise<void> {
+    return this.#inTurn(pod.uid, () => this.#takeOut(pod, state))
+  }
+
+  /** All pods as ZDS sends them. */
+  zdsPods(): readonly ZdsPod[] {
+    return [...this.#pods.values()].map(zdsPodOf)
+  }
+
+  zdsPod(uid: string): ZdsPod | undefined {
+    const entry = this.#pods.get(uid)
+    return entry === undefined ? undefined : zdsPodOf(entry)
+  }
+
+  /** What a ztunnel that connected anew said of a pod. */
+  noteAnswer(uid: string, outcome: AddOutcome): void {
+    const entry = this.#pods.get(uid)
+    if (entry === undefined) return
+    entry.ztunnel = outcome.kind
+  }
+
+  /** Closes the namespaces; the rules in them stay. */
+  close(): void {
+    for (const entry of this.#pods.values()) forgetNetns(entry)
+    this.#pods.clear()
+  }
+
+  async #enrolRunning(facts: PodFacts): Promise<void> {
+    const entry = this.#entryOf(facts)
+    try {
+      const netns = this.#netnsOf(entry)
+      const state = await this.#deps.rules.read(netns.fd, facts.capture)
+      const captured = entry.rulesWritten || facts.redirection !== undefined || state.present
+      if (captured) {
+        if (hasDrift(state)) await this.#repair(entry, netns, state)
+        entry.rulesWritten = true
+        await this.#askZtunnel(entry)
+      } else {
+        await this.#askZtunnel(entry)
+        if (entry.ztunnel !== 'acknowledged') throw new EnrolmentError(proxyProblem(entry))
+        await this.#writeAfterAnswer(entry, netns)
+      }
+      await this.#deps.probes.put(facts.uid, facts.addresses, facts.probePorts)
+      await this.#annotate(entry, entry.ztunnel === 'acknowledged' ? 'enabled' : 'pending')
+      if (entry.ztunnel !== 'acknowledged') throw new EnrolmentError(proxyProblem(entry))
+      entry.problem = undefined
+      entry.problemSince = undefined
+    } catch (error) {
+      this.#complain(entry, error)
+      await this.#withdraw(entry)
+      throw error
+    }
+  }
+
+  async #enrolNew(facts: PodFacts, path: string): Promise<void> {
+    const entry = this.#entryOf(facts)
+    forgetNetns(entry)
+    try {
+      const netns = this.#deps.netns.open(path)
+      entry.netns = netns
+      await this.#deps.rules.apply(netns.fd, facts.capture)
+      entry.rulesWritten = true
+      await this.#askZtunnel(entry)
+      if (entry.ztunnel !== 'acknowledged') throw new EnrolmentError(proxyProblem(entry))
+      await this.#deps.probes.put(facts.uid, facts.addresses, facts.probePorts)
+    } catch (error) {
+      this.#complain(entry, error)
+      // The runtime takes this namespace down and tries with a new one; its rules keep it shut until then.
+      await this.#forget(entry)
+      throw error
+    }
+    entry.problem = undefined
+    // The pod is safe without its annotation: should this fail, the pod's next event brings it.
+    await this.#annotate(entry, 'enabled').catch((error: unknown) => this.#complain(entry, error))
+  }
+
+  async #takeOut(
+    pod: PodIdentity & { readonly addresses: readonly Ip[] },
+    { running, annotated }: { readonly running: boolean; readonly annotated: boolean }
+  ): Promise<void> {
+    const entry = this.#pods.get(pod.uid)
+    await this.#deps.probes.remove(pod.uid)
+    if (running) {
+      const known = entry?.netns
+      const netns = known ?? this.#deps.netns.find(pod)
+      if (netns === undefined && (annotated || entry?.rulesWritten === true)) {
+        throw new EnrolmentError('the network namespace is not found, so its rules cannot be removed')
+      }
+      try {
+        if (netns !== undefined) await this.#deps.rules.remove(netns.fd)
+      } finally {
+        if (known === undefined && netns !== undefined) closeNetns(netns.fd)
+      }
+    }
+    await this.#deps.ztunnel.remove(pod.uid)
+    if (entry !== undefined) {
+      this.#pods.delete(pod.uid)
+      forgetNetns(entry)
+    }
+    if (annotated) await this.#deps.annotate(pod, undefined)
+    this.#deps.log.info('pod taken out of the mesh', { pod: `${pod.namespace}/${pod.name}` })
+  }
+
+  #entryOf(facts: PodFacts): Entry {
+    const known = this.#pods.get(facts.uid)
+    if (known !== undefined) {
+      known.facts = facts
+      return known
+    }
+    const entry: Entry = {
+      facts,
+      netns: undefined,
+      rulesWritten: false,
+      ztunnel: 'unasked',
+      problem: undefined,
+      problemSince: undefined
+    }
+    this.#pods.set(facts.uid, entry)
+    return entry
+  }
+
+  /** The namespace that the pod has now: a sandbox that was made anew under the same UID has another one. */
+  #netnsOf(entry: Entry): PodNetns {
+    const { facts, netns } = entry
+    if (netns !== undefined) {
+      const inside = this.#deps.netns.addresses(netns.fd)
+      if (facts.addresses.some(address => inside.includes(address))) return netns
+    }
+    const found = this.#deps.netns.find(facts)
+    if (found === undefined) {
+      throw new EnrolmentError(
+        `no network namespace holds an address of the pod (${facts.addresses.join(', ')})`
+      )
+    }
+    if (netns !== undefined && netnsId(netns.fd) === netnsId(found.fd)) {
+      closeNetns(found.fd)
+      return netns
+    }
+    forgetNetns(entry)
+    entry.netns = found
+    return found
+  }
+
+  async #repair(entry: Entry, netns: PodNetns, state: RuleState): Promise<void> {
+    const { facts } = entry
+    await this.#deps.rules.apply(netns.fd, facts.capture)
+    this.#deps.onRepair()
+    this.#deps.log.warn('capture rules repaired', { pod: podName(facts), drift: describeDrift(state) })
+  }
+
+  async #askZtunnel(entry: Entry): Promise<void> {
+    if (entry.ztunnel !== 'acknowledged') {
+      const outcome = await this.#deps.ztunnel.add(entry.facts.uid)
+      entry.ztunnel = outcome.kind
+      entry.problem =
+        outcome.kind === 'refused' ? `ztunnel refused the pod: ${outcome.reason}` : entry.problem
+    }
+  }
+
+  /** Rules for a pod that ztunnel just took: where they cannot be written, it shall not hold the pod either. */
+  async #writeAfterAnswer(entry: Entry, netns: PodNetns): Promise<void> {
+    try {
+      await this.#deps.rules.apply(netns.fd, entry.facts.capture)
+      entry.rulesWritten = true
+    } catch (error) {
+      await this.#deps.rules.remove(netns.fd)
+      entry.ztunnel = 'unasked'
+      await this.#deps.ztunnel.remove(entry.facts.uid)
+      throw error
+    }
+  }
+
+  async #annotate(entry: Entry, value: Redirection): Promise<void> {
+    if (entry.facts.redirection === value) return
+    await this.#deps.annotate(entry.facts, value)
+    entry.facts = { ...entry.facts, redirection: value }
+    this.#deps.log.info(value === 'enabled' ? 'pod enrolled' : 'pod waits for ztunnel', {
+      pod: podName(entry.facts)
+    })
+  }
+
+  async #forget(entry: Entry): Promise<void> {
+    const { uid } = entry.facts
+    if (entry.ztunnel === 'acknowledged') await this.#deps.ztunnel.remove(uid)
+    this.#pods.delete(uid)
+    forgetNetns(entry)
+  }
+
+  /**
+   * A pod that cannot be brought back in order stops being advertised as one that takes tunnels; what is written of
+   * its rules stays.
+   */
+  async #withdraw(entry: Entry): Promise<void> {
+    entry.problemSince ??= this.#deps.clock.now()
+    const long = this.#deps.clock.now() - entry.problemSince >= withdrawAfterMs
+    if (long && entry.facts.redirection === 'enabled') await this.#annotate(entry, 'pending')
+  }
+
+  /** Says a new problem once; the retries that follow are quiet. */
+  #complain(entry: Entry, error: unknown): void {
+    const problem = messageOf(error)
+    if (entry.problem === problem) return
+    entry.problem = problem
+    this.#deps.log.warn('pod not enrolled yet', { pod: podName(entry.facts), problem })
+    this.#deps.warn(entry.facts, 'EnrolmentFailed', problem)
+  }
+
+  /** One after the other for each pod: CNI ADD and events of the same pod may come together. */
+  async #inTurn(uid: string, work: () => Promise<void>): Promise<void> {
+    const before = this.#turns.get(uid) ?? Promise.resolve()
+    const turn = before.then(work, work)
+    this.#turns.set(uid, turn)
+    try {
+      await turn
+    } finally {
+      if (this.#turns.get(uid) === turn) this.#turns.delete(uid)
+    }
+  }
+}
+
+function zdsPodOf({ facts, netns }: EnrolledPod): ZdsPod {
+  const { uid, name, namespace, serviceAccount } = facts
+  return { uid, workload: { name, namespace, serviceAccount }, netns: netns?.fd }
+}
+
+function forgetNetns(entry: Entry): void {
+  if (entry.netns !== undefined) closeNetns(entry.netns.fd)
+  entry.netns = undefined
+  entry.rulesWritten = false
+  entry.ztunnel = 'unasked'
+}
+
+function proxyProblem(entry: Entry): string {
+  if (entry.ztunnel === 'refused') return entry.problem ?? 'ztunnel refused the pod'
+  return 'no ztunnel is connected; is its pod on this node ready?'
+}
+
+function podName({ namespace, name }: PodIdentity): string {
+  return `${namespace}/${name}`
+}

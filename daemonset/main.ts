@@ -1,0 +1,61 @@
+/** Starts the node agent; `uninstall` removes what it put on this machine (`--dry-run` lists it). */
+import { KubeClient } from '../shared/kube/client.ts'
+import { kubeConfigSource, loadKubeConfig } from '../shared/kube/config.ts'
+import { ConfigError } from '../shared/runtime/env.ts'
+import { messageOf } from '../shared/runtime/errors.ts'
+import { LogOutput } from '../shared/telemetry/logger.ts'
+import { startApp } from './app.ts'
+import { readConfig, type Config } from './config.ts'
+import { defaultSelectors, readSelectors, type EnablementSelector } from './decide.ts'
+import { uninstall } from './uninstall.ts'
+
+const EX_CONFIG = 78
+
+const [command, ...rest] = process.argv.slice(2)
+try {
+  if (command === undefined) await run()
+  else if (command === 'uninstall') await removeAll(rest.includes('--dry-run'))
+  else fail(2, `unknown command ${command}; commands: none (run), uninstall [--dry-run]`)
+} catch (error) {
+  fail(error instanceof ConfigError ? EX_CONFIG : 1, messageOf(error))
+}
+
+async function run(): Promise<void> {
+  const { config } = readConfig(process.env)
+  const selectors = await selectorsOf(config)
+  const output = new LogOutput({ filter: config.log.filter, format: config.log.format })
+  const client = new KubeClient(await loadKubeConfig(kubeConfigSource(process.env)), 'underpass-node-agent')
+  const app = await startApp({ config, selectors, client, output })
+  const stop = new Promise<NodeJS.Signals>(resolve => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve)
+  })
+  const signal = await stop
+  output.logger('agent').info('stopping; the rules of enrolled pods stay', { signal })
+  await app.close()
+  process.exit(0)
+}
+
+async function removeAll(dryRun: boolean): Promise<void> {
+  const { config } = readConfig(process.env)
+  const say = (line: string): void => {
+    process.stdout.write(`${line}\n`)
+  }
+  const problems = await uninstall(config, kubeConfigSource(process.env), { dryRun, say })
+  if (problems.length > 0) fail(1, `not removed:\n  ${problems.join('\n  ')}`)
+}
+
+/** The reader of YAML is loaded only where somebody set selectors of their own. */
+async function selectorsOf({ selectorsYaml }: Config): Promise<readonly EnablementSelector[]> {
+  if (selectorsYaml === undefined || selectorsYaml.trim() === '') return defaultSelectors
+  const { parseYaml } = await import('../shared/kube/yaml.ts')
+  try {
+    return readSelectors(parseYaml(selectorsYaml, 'AMBIENT_ENABLEMENT_SELECTOR'))
+  } catch (error) {
+    throw new ConfigError([`AMBIENT_ENABLEMENT_SELECTOR: ${messageOf(error)}`])
+  }
+}
+
+function fail(code: number, message: string): never {
+  process.stderr.write(`${message}\n`)
+  process.exit(code)
+}

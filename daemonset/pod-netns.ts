@@ -1,0 +1,164 @@
+/**
+ * Finds the network namespace of a pod that runs: by name in a folder of namespaces, else through its processes.
+ * Either way it counts only if it holds one of the pod's addresses: nested containers and pods that see the host's
+ * processes could otherwise lead into a foreign namespace.
+ */
+import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { networkInterfaces } from 'node:os'
+import path from 'node:path'
+import { type Ip, parseIp } from '../shared/net/address.ts'
+import { closeNetns, inNetns, netnsId, openNetns } from '../shared/net/netns.ts'
+
+export interface NetnsPlaces {
+  /** Where runtimes keep namespaces by name, such as /var/run/netns. */
+  readonly netnsDir: string
+  /** The machine's /proc, where it is mounted for us. */
+  readonly procDir: string
+}
+
+export interface PodNetns {
+  /** Open; it keeps the namespace alive until it is closed. */
+  readonly fd: number
+  readonly path: string
+}
+
+/** Opens the namespace of a pod, looking at `hints` first; undefined when none holds one of its addresses. */
+export function findPodNetns(
+  places: NetnsPlaces,
+  pod: { readonly uid: string; readonly addresses: readonly Ip[] },
+  hints: readonly string[] = []
+): PodNetns | undefined {
+  const wanted = new Set(pod.addresses)
+  const fits = (fd: number): boolean => addressesIn(fd).some(address => wanted.has(address))
+  const candidates = function* (): Generator<string> {
+    yield* hints
+    yield* namedNetns(places)
+    yield* netnsOfProcesses(places, pod.uid)
+  }
+  for (const candidate of candidates()) {
+    const found = openIf(candidate, fits)
+    if (found !== undefined) return found
+  }
+  return undefined
+}
+
+/** Paths of the named namespaces by the addresses inside: one look for many pods. */
+export function indexNamedNetns(places: NetnsPlaces): ReadonlyMap<Ip, string> {
+  const index = new Map<Ip, string>()
+  for (const candidate of namedNetns(places)) {
+    openIf(candidate, fd => {
+      for (const address of addressesIn(fd)) index.set(address, candidate)
+      return false
+    })
+  }
+  return index
+}
+
+/** Every namespace that can be found, once each; the machine's own is not among them. */
+export function* allNetns(places: NetnsPlaces): Generator<PodNetns> {
+  const seen = new Set([hostNetnsId(places)])
+  for (const candidate of [...namedNetns(places), ...netnsOfProcesses(places, undefined)]) {
+    const found = openIf(candidate, fd => !seen.has(netnsId(fd)))
+    if (found === undefined) continue
+    seen.add(netnsId(found.fd))
+    yield found
+  }
+}
+
+/** Addresses of all interfaces inside, loopback included. */
+export function addressesIn(netns: number): readonly Ip[] {
+  return inNetns(netns, () =>
+    Object.values(networkInterfaces()).flatMap(entries =>
+      (entries ?? []).flatMap(({ address }) => parseIp(address.replace(/%.*$/, '')) ?? [])
+    )
+  )
+}
+
+/**
+ * Opens the namespace that a runtime named. Where its folder is mounted elsewhere for us, the entry of the same name
+ * is taken. Throws when there is none.
+ */
+export function openGivenNetns(places: NetnsPlaces, given: string): PodNetns {
+  try {
+    return { fd: openNetns(given), path: given }
+  } catch (error) {
+    const mounted = path.join(places.netnsDir, path.basename(given))
+    if (mounted === given) throw error
+    return { fd: openNetns(mounted), path: mounted }
+  }
+}
+
+function* namedNetns({ netnsDir }: NetnsPlaces): Generator<string> {
+  for (const name of listed(netnsDir)) yield path.join(netnsDir, name)
+}
+
+/** Namespaces of the processes of one pod (or of all), those of its oldest process first. */
+function* netnsOfProcesses(places: NetnsPlaces, uid: string | undefined): Generator<string> {
+  const host = hostNetnsId(places)
+  const found: { readonly path: string; readonly started: number }[] = []
+  const seen = new Set<string>()
+  for (const pid of listed(places.procDir).filter(name => /^\d+$/.test(name))) {
+    const folder = path.join(places.procDir, pid)
+    const process = attempt(() => {
+      const { dev, ino } = statSync(path.join(folder, 'ns/net'), { bigint: true })
+      const id = `${dev}:${ino}`
+      if (id === host || (uid === undefined && seen.has(id))) return undefined
+      if (uid !== undefined && podUidOfCgroup(readFileSync(path.join(folder, 'cgroup'), 'utf8')) !== uid) {
+        return undefined
+      }
+      seen.add(id)
+      return {
+        path: path.join(folder, 'ns/net'),
+        started: startTime(readFileSync(path.join(folder, 'stat'), 'utf8'))
+      }
+    })
+    if (process !== undefined) found.push(process)
+  }
+  for (const { path } of found.toSorted((a, b) => a.started - b.started)) yield path
+}
+
+/**
+ * The pod that a process belongs to, from /proc/<pid>/cgroup (version 1: many lines, version 2: one): a folder
+ * `pod<uid>` followed by the container's, with `-` or `_` in the uid. Undefined for processes outside of pods.
+ */
+export function podUidOfCgroup(text: string): string | undefined {
+  const form =
+    /pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?\/(?:[a-z-]+[-:])*[0-9a-f]{64}(?:\.scope)?(?:\/|$)/m
+  return form.exec(text)?.[1]?.replaceAll('_', '-')
+}
+
+/** Field 22 of /proc/<pid>/stat; the second field may hold spaces and parentheses. */
+export function startTime(stat: string): number {
+  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? 0)
+}
+
+function hostNetnsId({ procDir }: NetnsPlaces): string {
+  const { dev, ino } = statSync(path.join(procDir, '1/ns/net'), { bigint: true })
+  return `${dev}:${ino}`
+}
+
+function openIf(candidate: string, fits: (fd: number) => boolean): PodNetns | undefined {
+  return attempt(() => {
+    const fd = openNetns(candidate)
+    let kept = false
+    try {
+      kept = fits(fd)
+      return kept ? { fd, path: candidate } : undefined
+    } finally {
+      if (!kept) closeNetns(fd)
+    }
+  })
+}
+
+function listed(folder: string): readonly string[] {
+  return attempt(() => readdirSync(folder)) ?? []
+}
+
+/** Processes and namespaces vanish while one looks; what cannot be read is no candidate. */
+function attempt<T>(look: () => T): T | undefined {
+  try {
+    return look()
+  } catch {
+    return undefined
+  }
+}
