@@ -62,8 +62,15 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
   log.info(`set file descriptor limits from ${limits.soft} to ${limits.hard}`)
   log.info(`running with config: ${JSON.stringify(printableConfig(config))}`)
 
-  // 2. The mesh as far as it is known here; workers share its memory.
-  const mesh = new MeshStore()
+  // 2. Certificates, and the mesh as far as it is known here. Those of this node's workloads are fetched ahead.
+  const certificates = new CertificateStore({ source: await certificateSource(config) })
+  resources.defer(() => certificates.close())
+  const identities = new LocalIdentities({ nodeName: config.nodeName, certificates })
+  const mesh = new MeshStore({
+    onWorkload: (previous, current) => {
+      if (config.proxyMode === 'shared') identities.changed(previous, current)
+    }
+  })
   const staticConfig = await loadLocalState(config, mesh)
 
   // 3. The threads that carry traffic.
@@ -89,9 +96,7 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
   })
   resources.defer(() => workers.end())
 
-  // 4. Certificates, for identities of pods that run here.
-  const certificates = new CertificateStore({ source: await certificateSource(config) })
-  resources.defer(() => certificates.close())
+  // 4. Pods, and certificates for those that run here only.
   const pods: Pods = new Pods({
     workers,
     metrics,
@@ -104,13 +109,11 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
   resources.defer(() => desk.close())
 
   // 5. The ports that people and machines look at; bound before there is anything to see.
-  const identities = new LocalIdentities({ nodeName: config.nodeName, certificates })
   const xds = await startXds(config, {
     mesh,
     metrics,
     log: output.logger('xds'),
     onPoliciesChanged: () => workers.post({ kind: 'policies-changed' }),
-    onAddressesChanged: names => noteLocalIdentities(config, mesh, identities, names),
     signal: stopping.signal
   })
   resources.defer(() => xds.close())
@@ -250,18 +253,6 @@ function ownProxies({
   if (podName === '' || podNamespace === '' || serviceAccount === '') return []
   const info = { name: podName, namespace: podNamespace, serviceAccount }
   return [{ uid: 'self', info, netns: undefined, self: true }]
-}
-
-/** In shared mode, certificates of this node's workloads are fetched before their first connection. */
-function noteLocalIdentities(
-  { proxyMode }: Config,
-  mesh: MeshStore,
-  identities: LocalIdentities,
-  names: readonly string[]
-): void {
-  if (proxyMode === 'dedicated') return
-  const view = mesh.view()
-  for (const name of names) identities.changed(name, view.workloadByUid(name))
 }
 
 function setLogFilter(

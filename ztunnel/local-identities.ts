@@ -3,7 +3,7 @@
  * dropped with the last workload that has them.
  */
 import type { SpiffeId } from '../shared/identity/spiffe-id.ts'
-import { workloadIdentity, type Workload, type WorkloadUid } from '../shared/mesh/model.ts'
+import { workloadIdentity, type Workload } from '../shared/mesh/model.ts'
 
 export interface LocalIdentitiesDeps {
   readonly nodeName: string
@@ -12,29 +12,30 @@ export interface LocalIdentitiesDeps {
 
 export class LocalIdentities {
   readonly #deps: LocalIdentitiesDeps
-  readonly #identityOf = new Map<WorkloadUid, SpiffeId>()
   readonly #uses = new Map<SpiffeId, number>()
 
   constructor(deps: LocalIdentitiesDeps) {
     this.#deps = deps
   }
 
-  /** A workload was added or changed; undefined when it was removed. */
-  changed(uid: WorkloadUid, workload: Workload | undefined): void {
-    const before = this.#identityOf.get(uid)
-    const now = workload !== undefined && this.#isOurs(workload) ? workloadIdentity(workload) : undefined
+  /** A workload came (no previous), changed, or went (no current). */
+  changed(previous: Workload | undefined, current: Workload | undefined): void {
+    const before = this.#identityOf(previous)
+    const now = this.#identityOf(current)
     if (before === now) return
-    if (now !== undefined) {
-      this.#identityOf.set(uid, now)
-      const uses = this.#uses.get(now) ?? 0
-      this.#uses.set(now, uses + 1)
-      if (uses === 0) this.#deps.certificates.prefetch(now)
-    } else this.#identityOf.delete(uid)
+    if (now !== undefined) this.#use(now)
     if (before !== undefined) this.#release(before)
   }
 
-  #isOurs({ node, protocol, nativeTunnel }: Workload): boolean {
-    return node === this.#deps.nodeName && node !== '' && (protocol === 'HBONE' || nativeTunnel)
+  #identityOf(workload: Workload | undefined): SpiffeId | undefined {
+    if (workload === undefined || workload.node === '' || workload.node !== this.#deps.nodeName) return undefined
+    return workload.protocol === 'HBONE' || workload.nativeTunnel ? workloadIdentity(workload) : undefined
+  }
+
+  #use(identity: SpiffeId): void {
+    const uses = this.#uses.get(identity) ?? 0
+    this.#uses.set(identity, uses + 1)
+    if (uses === 0) this.#deps.certificates.prefetch(identity)
   }
 
   #release(identity: SpiffeId): void {

@@ -2,7 +2,7 @@
 import type { Certificates } from '../shared/identity/certificate-store.ts'
 import { spiffeId, type SpiffeId } from '../shared/identity/spiffe-id.ts'
 import type { Workload } from '../shared/mesh/model.ts'
-import type { MeshReaderSurface } from '../shared/mesh/store.ts'
+import type { MeshReader } from '../shared/mesh/shared-view.ts'
 import type { TunnelPool } from '../shared/hbone/pool.ts'
 import type { SocketPlace, TcpOptions } from '../shared/net/sockets.ts'
 import { MeshError } from '../shared/runtime/errors.ts'
@@ -32,7 +32,7 @@ export interface Pod {
   readonly place: SocketPlace
   /** Options of sockets that the proxy dials. */
   readonly dialOptions: TcpOptions
-  readonly mesh: MeshReaderSurface
+  readonly mesh: MeshReader
   readonly certificates: Certificates
   readonly reports: Reports
   readonly connections: Connections

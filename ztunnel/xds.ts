@@ -11,8 +11,6 @@ export interface XdsDeps {
   readonly log: Logger
   /** A policy was accepted or removed. */
   readonly onPoliciesChanged: () => void
-  /** Workloads or services with these names were accepted or removed. */
-  readonly onAddressesChanged: (names: readonly string[]) => void
   readonly signal: AbortSignal
 }
 

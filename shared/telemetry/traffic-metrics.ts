@@ -86,28 +86,43 @@ export const trafficFamilies = {
   }
 } as const satisfies Record<string, MetricFamily>
 
-/** The series of one label set, looked up at their first use. */
+/** The series of one label set, made at their first use: most label sets never fail. */
 export class TrafficSeries {
-  readonly opened: Series
-  readonly closed: Series
-  readonly received: Series
-  readonly sent: Series
   readonly #metrics: Metrics<typeof trafficFamilies>
   readonly #labels: readonly string[]
+  #opened: Series | undefined
+  #closed: Series | undefined
   #failed: Series | undefined
+  #received: Series | undefined
+  #sent: Series | undefined
 
   constructor(metrics: Metrics<typeof trafficFamilies>, labels: readonly string[]) {
     this.#metrics = metrics
     this.#labels = labels
-    this.opened = metrics.series('istio_tcp_connections_opened_total', ...labels)
-    this.closed = metrics.series('istio_tcp_connections_closed_total', ...labels)
-    this.received = metrics.series('istio_tcp_received_bytes_total', ...labels)
-    this.sent = metrics.series('istio_tcp_sent_bytes_total', ...labels)
   }
 
-  /** Most label sets never fail. */
+  get opened(): Series {
+    return (this.#opened ??= this.#make('istio_tcp_connections_opened_total'))
+  }
+
+  get closed(): Series {
+    return (this.#closed ??= this.#make('istio_tcp_connections_closed_total'))
+  }
+
   get failed(): Series {
-    return (this.#failed ??= this.#metrics.series('istio_tcp_connections_failed_total', ...this.#labels))
+    return (this.#failed ??= this.#make('istio_tcp_connections_failed_total'))
+  }
+
+  get received(): Series {
+    return (this.#received ??= this.#make('istio_tcp_received_bytes_total'))
+  }
+
+  get sent(): Series {
+    return (this.#sent ??= this.#make('istio_tcp_sent_bytes_total'))
+  }
+
+  #make(name: keyof typeof trafficFamilies): Series {
+    return this.#metrics.series(name, ...this.#labels)
   }
 }
 
