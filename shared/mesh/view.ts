@@ -1,10 +1,19 @@
 /** What decisions read of the mesh. Lookups and their precedence: which record wins when several claim an address. */
 import type { Ip } from '../net/address.ts'
-import type { Endpoint, Policy, PolicyKey, Service, ServiceKey, Workload, WorkloadUid } from './model.ts'
+import type {
+  Endpoint,
+  RoutingScope,
+  Policy,
+  PolicyKey,
+  Service,
+  ServiceKey,
+  Workload,
+  WorkloadUid
+} from './model.ts'
 
 /**
- * The mesh at one moment. Values are immutable; while a resource does not change, a lookup gives the same
- * object, so what is derived from it may be kept in a WeakMap. Use a view within one synchronous step only.
+ * The mesh at one moment. Values are immutable; while a resource does not change and is in use, a lookup gives the
+ * same object, so what is derived from it may be kept in a WeakMap. Use a view within one synchronous step only.
  */
 export interface MeshView {
   workloadByUid(uid: WorkloadUid): Workload | undefined
@@ -57,17 +66,11 @@ export interface EndpointTable {
   /** Port of the workload's application tunnel; 0 when it has none set, -1 when there is no tunnel. */
   applicationTunnelPort(row: number): number
   /** Places as numbers: equal numbers are equal places. */
-  scopes(row: number): EndpointScopes
+  scope(row: number, scope: RoutingScope): number
   scopesOf(source: Workload): EndpointScopes
   /** Stable number of the endpoint's workload, for hashing. */
   hash(row: number): number
 }
 
-export interface EndpointScopes {
-  readonly Region: number
-  readonly Zone: number
-  readonly Subzone: number
-  readonly Node: number
-  readonly Cluster: number
-  readonly Network: number
-}
+/** The places of a source; -1 is nowhere. */
+export type EndpointScopes = Readonly<Record<RoutingScope, number>>
