@@ -6,6 +6,7 @@
  * {@link verifyPeer} decide before it reads or writes one byte of HTTP/2.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
+import { constants } from 'node:crypto'
 import net from 'node:net'
 import type { Duplex } from 'node:stream'
 import tls from 'node:tls'
@@ -36,10 +37,14 @@ const defaultTimeoutMs = 10_000
 const defaultHighWaterMark = 262_144
 const clientAuth = '1.3.6.1.5.5.7.3.2'
 
-/** What both sides agree on. AES-256 first, as ztunnels have it. */
+/**
+ * What both sides agree on. AES-256 first, as ztunnels have it. No tickets that hold a session: one that is
+ * resumed would not be checked against today's roots and clock.
+ */
 const common: tls.SecureContextOptions = {
   minVersion: 'TLSv1.3',
   maxVersion: 'TLSv1.3',
+  secureOptions: constants.SSL_OP_NO_TICKET,
   ciphers: 'TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256'
 }
 
@@ -99,13 +104,14 @@ export async function connectTls(
       'tls error: the peer does not speak HTTP/2 (it chose no ALPN protocol "h2")'
     )
   }
-  const names = uriNames(secure.getPeerX509Certificate()?.subjectAltName)
+  const leaf = secure.getPeerX509Certificate()
+  const names = uriNames(leaf?.subjectAltName)
   const peer = expected.find(identity => names.includes(identity))
-  if (peer === undefined) {
+  if (leaf === undefined || peer === undefined) {
     secure.destroy()
     throw new MeshError('TLS_FAILED', 'tls error: the peer showed no expected identity')
   }
-  return { socket: secure, peer, notAfter: notAfterOf(secure) }
+  return { socket: secure, peer, notAfter: Date.parse(leaf.validTo) }
 }
 
 /** The server's handshake and every check of the peer. Throws MeshError TLS_FAILED or the signal's reason; the socket is gone then. */
@@ -302,9 +308,4 @@ function explainAlert(error: Error): string {
   if (code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_HTTP_REQUEST')
     return 'the peer does not speak TLS on this port'
   return messageOf(error)
-}
-
-function notAfterOf(socket: tls.TLSSocket): number {
-  const leaf = socket.getPeerX509Certificate()
-  return leaf === undefined ? 0 : Date.parse(leaf.validTo)
 }
