@@ -43,7 +43,7 @@ function setContainerDefaults(container: MutableObject, spec: MutableObject): vo
   }
   if (isObject(container['lifecycle'])) {
     for (const handler of Object.values(container['lifecycle'])) {
-      if (isObject(handler)) setHandlerDefaults(handler
+      if (isObject(handler)) setHandlerDefaults(handler)
     }
   }
 }
