@@ -40,7 +40,9 @@ function wordsOf(part: Json | undefined): string {
   switch (kind) {
     case 'match': {
       const op = field(value, 'op')
-      return `${wordsOf(value['left'])} ${op === '==' || op === 'in' ? '' : `${op} `}${wordsOf(value['right'])}`
+      const left = wordsOf(value['left'])
+      const right = left.includes('mark') ? numberWords(value['right']) : wordsOf(value['right'])
+      return `${left} ${op === '==' || op === 'in' ? '' : `${op} `}${right}`
     }
     case 'mangle':
       return `${wordsOf(value['key'])} set ${wordsOf(value['value'])}`
