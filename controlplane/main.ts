@@ -5,6 +5,7 @@ import { messageOf } from '../shared/runtime/errors.ts'
 import { LogOutput } from '../shared/telemetry/logger.ts'
 import { startApp } from './app.ts'
 import { readConfig } from './config.ts'
+import { explainDesired } from './explain.ts'
 
 /** Of sysexits.h: the configuration is wrong, so starting again does not help. */
 const badConfiguration = 78
@@ -13,7 +14,7 @@ try {
   const { config } = readConfig(process.env)
   const logs = new LogOutput(config.log)
   const client = new KubeClient(await loadKubeConfig(kubeConfigSource(process.env)), 'underpass-controlplane')
-  const app = await startApp({ config, client, logs })
+  const app = await startApp({ config, client, logs, explain: explainDesired() })
   const stop = (): void => {
     logs.logger('controlplane').info('stopping')
     void app.close().finally(() => {

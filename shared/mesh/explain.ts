@@ -20,7 +20,8 @@ export interface ExplainRequest {
 }
 
 export interface ExplainSettings {
-  readonly network: string
+  /** The proxy's own network; the source's when left out. */
+  readonly network?: string
   readonly outboundTrafficPolicy?: 'ALLOW_ANY' | 'REGISTRY_ONLY'
 }
 
@@ -159,7 +160,7 @@ function contextOf(source: Workload, settings: ExplainSettings, exclude: Readonl
   const [sourceIp] = source.addresses
   if (sourceIp === undefined) throw new Error(`workload ${source.uid} has no address`) // findSource wants one
   return {
-    network: settings.network,
+    network: settings.network ?? source.network,
     source,
     sourceIp,
     random: () => 0,
