@@ -61,8 +61,8 @@ export class Container {
     log.attach(this.#child.stdout, 'stdout')
     log.attach(this.#child.stderr, 'stderr')
     const told = this.#child.stdio[3] as Readable
-    this.#entered = new Promise(resolve => told.once('end', resolve))
-    told.on('error', () => undefined).resume()
+    this.#entered = new Promise(resolve => told.once('data', resolve))
+    told.on('error', () => undefined)
     this.exited = new Promise(resolve => {
       const finish = (code: number): void => {
         this.#exit ??= { code, finishedAt: new Date() }
@@ -133,7 +133,7 @@ function startScript(template: RootTemplate, spec: ContainerSpec): string {
     'set -eu',
     template.enterScript(spec),
     // Descriptor 3 tells the kubelet that the walls stand.
-    'exec 3>&-',
+    'echo >&3; exec 3>&-',
     "trap 'kill -TERM $child' TERM",
     `${command.join(' ')} &`,
     'child=$!',

@@ -20,8 +20,8 @@ export function resolve(names: ClusterNames, name: string, type: number): DnsAns
   if (labels === undefined) return undefined
   const kind = labels.at(-1)
   const namespace = labels.at(-2)
-  if (kind === undefined || namespace === undefined)
-    return labels.length === 0 ? { kind: 'empty' } : kindAlone(kind)
+  if (kind === undefined) return { kind: 'empty' }
+  if (namespace === undefined) return kindAlone(kind)
   if (kind === 'pod') return podAddress(names, name, labels, type)
   if (kind !== 'svc') return noSuchName
   if (labels.length === 2) return names.hasNamespace(namespace) ? { kind: 'empty' } : noSuchName

@@ -10,7 +10,7 @@ import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
 
 /** `unshare` words for this user. A user namespace is only made where root cannot be had otherwise. */
-export function unshareWords(isRoot: boolean): string[] {
+export function unshareWords(isRoot: boolean): [command: string, ...args: string[]] {
   return [
     'unshare',
     ...(isRoot ? [] : ['--user', '--map-root-user']),
@@ -78,7 +78,7 @@ export interface Isolated {
 }
 
 export function isolate(program: IsolatedProgram, childOf: (pid: number) => number | undefined): Isolated {
-  const [command = '', ...args] = [
+  const [command, ...args] = [
     ...unshareWords(program.isRoot),
     'sh',
     '-c',

@@ -8,14 +8,16 @@ import type { ContainerRef, ExecRequest, LogRequest, PodRuntime } from './api-st
 import type { ContainerLoop } from './container-loop.ts'
 import { quote } from './container-root.ts'
 import { dialIn } from './dial.ts'
-import type { Kubelet } from './kubelet.ts'
+import type { PodWorker } from './pod-worker.ts'
 
-export function podRuntime(kubelet: Kubelet): PodRuntime {
+/** The worker of a pod; undefined when no such pod runs. */
+export type FindWorker = (namespace: string, pod: string) => PodWorker | undefined
+
+export function podRuntime(find: FindWorker): PodRuntime {
   return {
-    logs: async (container, request, signal) => containerLogs(loopOf(kubelet, container), request, signal),
-    exec: async (container, request, signal) =>
-      execIn(loopOf(kubelet, container), container, request, signal),
-    portForward: async ({ namespace, pod }, port, signal) => forward(kubelet, namespace, pod, port, signal)
+    logs: async (container, request, signal) => containerLogs(loopOf(find, container), request, signal),
+    exec: async (container, request, signal) => execIn(loopOf(find, container), container, request, signal),
+    portForward: async ({ namespace, pod }, port, signal) => forward(find, namespace, pod, port, signal)
   }
 }
 
@@ -57,13 +59,13 @@ function execIn(
 }
 
 async function forward(
-  kubelet: Kubelet,
+  find: FindWorker,
   namespace: string,
   pod: string,
   port: number,
   signal: AbortSignal
 ): Promise<Duplex> {
-  const netns = kubelet.worker(namespace, pod)?.netns
+  const netns = find(namespace, pod)?.netns
   if (netns === undefined) throw new ApiError('BadRequest', `pod ${pod} does not run`)
   let failure: unknown
   for (const address of ['127.0.0.1', '::1']) {
@@ -77,8 +79,8 @@ async function forward(
   throw new ApiError('InternalError', `nothing answers on port ${port} of pod ${pod}: ${messageOf(failure)}`)
 }
 
-function loopOf(kubelet: Kubelet, { namespace, pod, container }: ContainerRef): ContainerLoop {
-  const worker = kubelet.worker(namespace, pod)
+function loopOf(find: FindWorker, { namespace, pod, container }: ContainerRef): ContainerLoop {
+  const worker = find(namespace, pod)
   const loop = worker?.loop(container)
   if (loop === undefined) {
     throw new ApiError(

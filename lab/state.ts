@@ -15,8 +15,6 @@ export interface LabState {
   /** The lab's main process in its namespaces, as the host sees it. */
   readonly inside: number
   readonly ready: boolean
-  /** Made on the host beyond this folder (only with `--internet`). */
-  readonly hostLinks: readonly string[]
 }
 
 /** Where a user's lab keeps its state; UNDERPASS_LAB_DIR moves it, so that several labs can run. */

@@ -8,21 +8,32 @@ import { itself, keyOf, refOfKey, type Controller } from './reconciler.ts'
 export type Bind = (pod: { readonly namespace: string; readonly name: string }, node: string) => Promise<void>
 
 export function scheduler(bind: Bind): Controller {
+  // One after the other: each decision counts the pods that the former ones bound.
+  let last: Promise<void> = Promise.resolve()
   return {
     name: 'scheduler',
     watches: [
       itself(labPods),
       { type: nodes, keysOf: (_, objects) => objects.list(labPods).filter(isUnbound).map(keyOf) }
     ],
-    reconcile: async (objects, key) => {
-      const ref = refOfKey(key)
-      const pod = objects.get(labPods, ref)
-      if (pod === undefined || !isUnbound(pod)) return
-      const node = chooseNode(pod, objects.list(nodes), objects.list(labPods))
-      if (node === undefined) explain(objects, pod)
-      else await bind(ref, node)
+    reconcile: (objects, key) => {
+      const mine = last.then(() => schedule(objects, refOfKey(key), bind))
+      last = mine.catch(() => undefined /* Whoever asked is told and tries again. */)
+      return mine
     }
   }
+}
+
+async function schedule(
+  objects: ObjectAccess,
+  ref: { readonly namespace: string; readonly name: string },
+  bind: Bind
+): Promise<void> {
+  const pod = objects.get(labPods, ref)
+  if (pod === undefined || !isUnbound(pod)) return
+  const node = chooseNode(pod, objects.list(nodes), objects.list(labPods))
+  if (node === undefined) explain(objects, pod)
+  else await bind(ref, node)
 }
 
 function isUnbound(pod: LabPod): boolean {

@@ -1,0 +1,107 @@
+/** `node lab/main.ts COMMAND`: the lab's program, which `underpass lab` starts. */
+import path from 'node:path'
+import net from 'node:net'
+import { messageOf } from '../shared/runtime/errors.ts'
+import { LogOutput, parseLogFilter } from '../shared/telemetry/logger.ts'
+import { parseCommand, usage, UsageError, type LabCommand } from './arguments.ts'
+import { formatRequirements, requirements } from './check.ts'
+import { startInside, type InsideOptions } from './inside.ts'
+import { messagePipe } from './isolate.ts'
+import { kubectl } from './kubectl.ts'
+import { ManifestError } from './manifests.ts'
+import { connect, down, exec, NoLabError, runningState, status } from './running.ts'
+import { kubeconfigPath, stateFolder } from './state.ts'
+import { up, type LabContext } from './up.ts'
+
+const uid = process.getuid?.() ?? 0
+
+const context: LabContext = {
+  stateFolder: stateFolder(process.env, uid === 0, uid),
+  isRoot: uid === 0,
+  uid,
+  environment: process.env,
+  projectRoot: path.dirname(import.meta.dirname),
+  nodePath: process.execPath,
+  mainPath: import.meta.filename,
+  pid: process.pid,
+  print: line => console.log(line),
+  notify: message => process.send?.(message)
+}
+
+process.exitCode = process.argv[2] === 'inside' ? await runInside() : await runCommand()
+if (process.argv[2] !== 'inside') process.disconnect?.()
+
+async function runCommand(): Promise<number> {
+  try {
+    return await dispatch(parseCommand(process.argv.slice(2)))
+  } catch (error) {
+    console.error(`error: ${messageOf(error)}`)
+    if (error instanceof UsageError || error instanceof ManifestError) return 2
+    return error instanceof NoLabError ? 3 : 1
+  }
+}
+
+async function dispatch(command: LabCommand): Promise<number> {
+  switch (command.verb) {
+    case 'help':
+      console.log((usage[command.topic] ?? usage[''] ?? '').trimEnd())
+      return 0
+    case 'up':
+      return up(command, context, stopSignal())
+    case 'down':
+      return down(context)
+    case 'status':
+      return status(command, context)
+    case 'exec':
+      return exec(command, context)
+    case 'check': {
+      const found = await requirements(context)
+      console.log(formatRequirements(found))
+      return found.every(({ ok }) => ok) ? 0 : 1
+    }
+    case 'kubectl':
+      runningState(context)
+      return kubectl(command.words, {
+        kubeconfig: kubeconfigPath(context.stateFolder),
+        environment: context.environment,
+        connect: () => connect(context)
+      })
+    default:
+      return command satisfies never
+  }
+}
+
+/** Ctrl-C, `lab down` and a closed terminal end the lab in order; a second Ctrl-C changes nothing. */
+function stopSignal(): AbortSignal {
+  const stopping = new AbortController()
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => stopping.abort())
+  return stopping.signal
+}
+
+/** The program behind the walls; descriptor 3 listens on the host, descriptor 4 leads to the parent. */
+async function runInside(): Promise<number> {
+  const pipe = new net.Socket({ fd: 4 })
+  const messages = messagePipe(pipe, pipe)
+  const filter = parseLogFilter('warn')
+  const logger = new LogOutput({
+    filter: filter ?? { fallback: 'warn', targets: new Map() },
+    format: 'plain',
+    sink: { write: line => process.stderr.write(line) }
+  }).logger('lab')
+  const options = JSON.parse(process.argv[3] ?? '{}') as Omit<InsideOptions, 'listener'> & { port: number }
+  try {
+    const inside = await startInside({ ...options, listener: 3 }, logger)
+    messages.send({ kubeconfig: inside.store.kubeconfig(`https://127.0.0.1:${options.port}`) })
+    const graceMs = await new Promise<number>(resolve => {
+      messages.onMessage(message => resolve((message as { stop: number }).stop))
+      pipe.once('close', () => resolve(0))
+    })
+    await inside.stop(graceMs)
+    return process.exit(0)
+  } catch (error) {
+    messages.send({ failed: messageOf(error) })
+    pipe.end()
+    await new Promise(resolve => pipe.once('close', resolve))
+    return process.exit(1)
+  }
+}

@@ -1,0 +1,134 @@
+/** Manifests: read from files, folders, addresses or standard input, and applied in an order that works. */
+import { readdirSync, readFileSync, statSync } from 'node:fs'
+import path from 'node:path'
+import type { KubeClient } from '../shared/kube/client.ts'
+import { KubeError } from '../shared/kube/errors.ts'
+import { parseAllYaml } from '../shared/kube/yaml.ts'
+import type { KubeObject } from '../shared/kube/resources.ts'
+import { Discovery } from './discovery.ts'
+import { wait } from './wait.ts'
+
+export interface Manifest {
+  readonly object: KubeObject
+  /** `file:line`, for messages. */
+  readonly where: string
+}
+
+export class ManifestError extends Error {
+  constructor(message: string) {
+    super(message)
+    this.name = 'ManifestError'
+  }
+}
+
+const manager = 'underpass-lab'
+const establishMs = 10_000
+
+/** `-` is standard input, a folder all its YAML and JSON files. Throws {@link ManifestError}. */
+export function readManifests(source: string): Manifest[] {
+  if (/^https?:/.test(source)) {
+    throw new ManifestError(
+      `${source}: the lab fetches nothing; download it first, for example: curl -LO ${source}`
+    )
+  }
+  if (source === '-') return parseManifests(readFileSync(0, 'utf8'), 'standard input')
+  try {
+    if (!statSync(source).isDirectory()) return parseManifests(readFileSync(source, 'utf8'), source)
+    return readdirSync(source)
+      .filter(name => /\.(ya?ml|json)$/.test(name))
+      .toSorted()
+      .flatMap(name => parseManifests(readFileSync(path.join(source, name), 'utf8'), path.join(source, name)))
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error)) throw error
+    throw new ManifestError(`${source}: ${error.message}`)
+  }
+}
+
+/** Objects of kind List give their items. */
+export function parseManifests(text: string, name: string): Manifest[] {
+  return parseAllYaml(text, name).flatMap(({ value, line }) => objectsIn(value, `${name}:${line}`))
+}
+
+function objectsIn(value: unknown, where: string): Manifest[] {
+  const { apiVersion, kind, items, metadata } = (value ?? {}) as Partial<KubeObject> & { items?: unknown }
+  if (typeof apiVersion !== 'string' || typeof kind !== 'string') {
+    throw new ManifestError(`${where}: not a Kubernetes object: it has no apiVersion or no kind`)
+  }
+  if (Array.isArray(items)) return items.flatMap(item => objectsIn(item, where))
+  if (typeof metadata?.name !== 'string') {
+    throw new ManifestError(`${where}: ${kind} without metadata.name`)
+  }
+  return [{ object: value as KubeObject, where }]
+}
+
+/** Namespaces and definitions first, then what needs them; else in the order of the files. */
+export function applyOrder(manifests: readonly Manifest[]): Manifest[] {
+  const rank = ({ object }: Manifest): number => {
+    const at = [
+      'Namespace',
+      'CustomResourceDefinition',
+      'ServiceAccount',
+      'ConfigMap',
+      'Secret',
+      'Service'
+    ].indexOf(object.kind)
+    return at === -1 ? 9 : at
+  }
+  return manifests.toSorted((a, b) => rank(a) - rank(b))
+}
+
+export interface Applied {
+  readonly object: KubeObject
+  readonly plural: string
+  readonly change: 'created' | 'configured' | 'unchanged'
+}
+
+export interface ApplyOptions {
+  /** For objects that name none. */
+  readonly namespace: string
+  readonly onApplied?: (applied: Applied) => void
+  readonly signal?: AbortSignal
+}
+
+/** Server-side apply of each object. Throws {@link ManifestError} at the first that is refused. */
+export async function applyManifests(
+  client: KubeClient,
+  manifests: readonly Manifest[],
+  options: ApplyOptions
+): Promise<void> {
+  let discovery = await Discovery.read(client)
+  for (const { object, where } of applyOrder(manifests)) {
+    const { apiVersion, kind, metadata } = object
+    let type = discovery.ofObject(object)
+    // A definition applied just before is served a moment later.
+    const deadline = Date.now() + (manifests.some(other => defines(other.object, kind)) ? establishMs : 0)
+    while (type === undefined && Date.now() < deadline) {
+      await wait(100, options.signal)
+      discovery = await Discovery.read(client)
+      type = discovery.ofObject(object)
+    }
+    if (type === undefined) throw new ManifestError(`${where}: the API has no ${kind} of ${apiVersion}`)
+    const namespace = type.namespaced ? (metadata.namespace ?? options.namespace) : undefined
+    const ref = { namespace, name: metadata.name }
+    try {
+      const before = await client.find(type, ref)
+      const body = namespace === undefined ? object : { ...object, metadata: { ...metadata, namespace } }
+      const after = await client.patch(type, ref, body, { kind: 'apply', fieldManager: manager, force: true })
+      const change =
+        before === undefined ? 'created' : sameVersion(before, after) ? 'unchanged' : 'configured'
+      options.onApplied?.({ object: after, plural: type.plural, change })
+    } catch (error) {
+      if (!(error instanceof KubeError)) throw error
+      throw new ManifestError(`${where}: ${error.message}`)
+    }
+  }
+}
+
+function defines(object: KubeObject, kind: string): boolean {
+  const { spec } = object as KubeObject & { spec?: { names?: { kind?: string } } }
+  return object.kind === 'CustomResourceDefinition' && spec?.names?.kind === kind
+}
+
+function sameVersion(a: KubeObject, b: KubeObject): boolean {
+  return a.metadata.resourceVersion === b.metadata.resourceVersion
+}

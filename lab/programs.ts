@@ -1,0 +1,70 @@
+/** The mesh's own programs in the lab: the manifests of a cluster, with what a laptop needs differently. */
+import path from 'node:path'
+import type { KubeClient } from '../shared/kube/client.ts'
+import { deployments, type KubeObject } from '../shared/kube/resources.ts'
+import { labDaemonSets, labPods, type LabContainer, type LabPodTemplate } from './kinds.ts'
+import { meshNamespace } from './container-program.ts'
+import { readManifests, type Manifest } from './manifests.ts'
+import { wait } from './wait.ts'
+
+/** One data thread a node: many nodes share this machine. */
+const variables = { ztunnel: { ZTUNNEL_WORKER_THREADS: '1' } } as const
+
+export function meshManifests(projectRoot: string): Manifest[] {
+  return readManifests(path.join(projectRoot, 'daemonset', 'manifests')).map(({ object, where }) => ({
+    object: forLab(object),
+    where
+  }))
+}
+
+function forLab(object: KubeObject): KubeObject {
+  if (object.kind !== 'DaemonSet' || object.metadata.name !== 'ztunnel') return object
+  const set = object as KubeObject & { readonly spec?: { readonly template?: LabPodTemplate } }
+  const { template } = set.spec ?? {}
+  const containers = (template?.spec?.containers ?? []).map((container): LabContainer => ({
+    ...container,
+    env: [
+      ...(container.env ?? []),
+      ...Object.entries(variables.ztunnel).map(([name, value]) => ({ name, value }))
+    ]
+  }))
+  const spec = { ...set.spec, template: { ...template, spec: { ...template?.spec, containers } } }
+  return { ...object, spec } as KubeObject
+}
+
+/** Resolves when control plane, node agents and ztunnels are ready; rejects with what is not, and why. */
+export async function meshReady(client: KubeClient, nodes: number, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    const missing = await missingPrograms(client, nodes)
+    if (missing.length === 0) return
+    if (!(await wait(200, signal))) {
+      throw new Error(`not ready: ${missing.join(', ')}${await reasons(client)}`)
+    }
+  }
+}
+
+async function missingPrograms(client: KubeClient, nodes: number): Promise<string[]> {
+  const [istiod, sets] = await Promise.all([
+    client.find(deployments, { namespace: meshNamespace, name: 'istiod' }),
+    client.list(labDaemonSets, { namespace: meshNamespace })
+  ])
+  const ready = (name: string): boolean =>
+    (sets.items.find(({ metadata }) => metadata.name === name)?.status?.numberReady ?? 0) >= nodes
+  return [
+    ...((istiod?.status?.readyReplicas ?? 0) > 0 ? [] : ['istiod']),
+    ...['istio-cni-node', 'ztunnel'].filter(name => !ready(name))
+  ]
+}
+
+async function reasons(client: KubeClient): Promise<string> {
+  const pods = await client.list(labPods, { namespace: meshNamespace })
+  const lines = pods.items.flatMap(pod =>
+    (pod.status?.containerStatuses ?? [])
+      .filter(({ ready }) => !ready)
+      .map(
+        ({ state }) =>
+          `${pod.metadata.name}: ${state.waiting?.message ?? state.waiting?.reason ?? 'runs, but is not ready'}`
+      )
+  )
+  return lines.length === 0 ? '' : `\n  ${lines.join('\n  ')}`
+}
