@@ -1,0 +1,258 @@
+/**
+ * A control plane for tests: certificates for whoever asks, and the resources that the test gives it, over the
+ * real gRPC. It runs in the test's process and can be reached from inside the nodes of `two-nodes.ts`.
+ */
+import net from 'node:net'
+import { GrpcServer, type MessageStream, type Refusal } from '../../controlplane/grpc-server.ts'
+import {
+  createRoot,
+  issueCertificate,
+  issuerOf,
+  issueServerCertificate
+} from '../../shared/identity/issue.ts'
+import { parseSpiffeId } from '../../shared/identity/spiffe-id.ts'
+import { ip } from '../../shared/net/address.ts'
+import { openListener } from '../../shared/net/sockets.ts'
+import { message } from '../../shared/xds/schema.ts'
+import type { Teardown, TestNode } from './two-nodes.ts'
+
+const certificateRequest = message<{
+  csr?: string
+  validityDuration?: number
+  metadata?: { fields?: Record<string, { stringValue?: string }> }
+}>('istio.v1.auth.IstioCertificateRequest')
+const certificateResponse = message<{ certChain: readonly string[] }>(
+  'istio.v1.auth.IstioCertificateResponse'
+)
+const discoveryRequest = message<{
+  typeUrl?: string
+  responseNonce?: string
+  errorDetail?: { message?: string }
+}>('envoy.service.discovery.v3.DeltaDiscoveryRequest')
+const discoveryResponse = message<object>('envoy.service.discovery.v3.DeltaDiscoveryResponse')
+const addressMessage = message<object>('istio.workload.Address')
+const authorizationMessage = message<object>('istio.security.Authorization')
+
+export const ADDRESS_TYPE = 'type.googleapis.com/istio.workload.Address'
+export const AUTHORIZATION_TYPE = 'type.googleapis.com/istio.security.Authorization'
+
+/** Resources in protobuf's own field names (camelCase), by type and resource name. */
+export interface TestResources {
+  /** `{ workload: {…} }` or `{ service: {…} }`. */
+  readonly addresses?: Readonly<Record<string, object>>
+  readonly policies?: Readonly<Record<string, object>>
+}
+
+export interface TestControlPlane {
+  /** `https://127.0.0.1:15012`, the same inside every node. */
+  readonly address: string
+  readonly rootPem: string
+  /** Environment that makes a ztunnel, ours or Istio's, use it for certificates. */
+  readonly caEnv: Readonly<Record<string, string>>
+  readonly xdsEnv: Readonly<Record<string, string>>
+  /** What clients did not accept: resource type and their text. */
+  readonly nacks: readonly string[]
+  /** Identities of the certificates that were issued. */
+  readonly issued: readonly string[]
+  /** While set, every request for a certificate is refused with it. */
+  refuseCertificates: string | undefined
+  /** Seconds, for every certificate from now on. */
+  ttlSeconds: number
+  /** Adds or replaces resources and tells all clients. */
+  put(resources: TestResources): void
+  remove(type: string, name: string): void
+  /** Resolves when every connected client has acknowledged all that was sent. */
+  settled(): Promise<void>
+  /** Ends every stream; clients come back. */
+  disconnect(): void
+}
+
+const PORT = 15_012
+
+interface Client {
+  readonly stream: MessageStream
+  readonly types: Set<string>
+  unanswered: number
+}
+
+export async function startControlPlane(
+  t: Teardown,
+  nodes: readonly TestNode[],
+  resources: TestResources = {}
+): Promise<TestControlPlane> {
+  const now = Date.now()
+  const validity = { notBefore: now - 60_000, notAfter: now + 86_400_000 }
+  const root = createRoot({ organization: 'cluster.local', ...validity })
+  const issuer = issuerOf({ ...root, rootsPem: root.certificatePem })
+  const serving = issueServerCertificate({
+    names: ['127.0.0.1', 'localhost', 'istiod.istio-system.svc'],
+    issuer,
+    ...validity
+  })
+  const held = new Map<string, Map<string, { bytes: Buffer; version: string }>>([
+    [ADDRESS_TYPE, new Map()],
+    [AUTHORIZATION_TYPE, new Map()]
+  ])
+  const clients = new Set<Client>()
+  const nacks: string[] = []
+  const issued: string[] = []
+  let version = 0
+  let nonce = 0
+
+  const send = (
+    client: Client,
+    type: string,
+    changed: readonly string[],
+    removed: readonly string[] = []
+  ): void => {
+    const known = held.get(type)
+    client.unanswered += 1
+    client.stream.send(
+      discoveryResponse.encode({
+        typeUrl: type,
+        nonce: String(++nonce),
+        removedResources: removed,
+        resources: changed.flatMap(name => {
+          const resource = known?.get(name)
+          return resource === undefined
+            ? []
+            : [
+                {
+                  name,
+                  version: resource.version,
+                  resource: { type_url: type, typeUrl: type, value: resource.bytes }
+                }
+              ]
+        })
+      })
+    )
+  }
+  const put = (
+    type: string,
+    encode: (value: object) => Buffer,
+    values: Readonly<Record<string, object>> = {}
+  ): void => {
+    for (const [name, value] of Object.entries(values))
+      held.get(type)?.set(name, { bytes: encode(value), version: String(++version) })
+    for (const client of clients)
+      if (client.types.has(type) && Object.keys(values).length > 0) send(client, type, Object.keys(values))
+  }
+  const plane: TestControlPlane = {
+    address: `https://127.0.0.1:${PORT}`,
+    rootPem: root.certificatePem,
+    caEnv: { FAKE_CA: 'false', CA_ADDRESS: `https://127.0.0.1:${PORT}`, CA_ROOT_CA: root.certificatePem },
+    xdsEnv: { XDS_ADDRESS: `https://127.0.0.1:${PORT}`, XDS_ROOT_CA: root.certificatePem },
+    nacks,
+    issued,
+    refuseCertificates: undefined,
+    ttlSeconds: 3600,
+    put: ({ addresses, policies }) => {
+      put(AUTHORIZATION_TYPE, value => authorizationMessage.encode(value), policies)
+      put(ADDRESS_TYPE, value => addressMessage.encode(value), addresses)
+    },
+    remove: (type, name) => {
+      held.get(type)?.delete(name)
+      for (const client of clients) if (client.types.has(type)) send(client, type, [], [name])
+    },
+    settled: async () => {
+      for (let look = 0; look < 500; look++) {
+        if (
+          clients.size > 0 &&
+          [...clients].every(client => client.unanswered === 0 && client.types.size === 2)
+        )
+          return
+        await new Promise(resolve => setTimeout(resolve, 20))
+      }
+      throw new Error('clients did not acknowledge what they were sent')
+    },
+    disconnect: () => {
+      for (const { stream } of clients) stream.close('UNAVAILABLE', 'the test ends the stream')
+    }
+  }
+  plane.put(resources)
+  const server = new GrpcServer({
+    maxConnectionAgeMs: 3_600_000,
+    services: {
+      createCertificate: async (info, request) => {
+        const refuse = (text: string): Refusal => ({
+          kind: 'refused',
+          status: 'UNAUTHENTICATED',
+          message: text
+        })
+        if (plane.refuseCertificates !== undefined) return refuse(plane.refuseCertificates)
+        const { csr = '', metadata } = certificateRequest.decode(request)
+        // Dedicated proxies do not say whose certificate they want; their token would. Here the request's own name counts.
+        const wanted = metadata?.fields?.['ImpersonatedIdentity']?.stringValue ?? requestedName(csr)
+        const identity = parseSpiffeId(wanted)
+        if (identity === undefined) return refuse(`no identity: ${wanted} from ${info.remote}`)
+        const answer = issueCertificate({
+          csrPem: csr,
+          identity,
+          ttlSeconds: plane.ttlSeconds,
+          issuer,
+          now: Date.now()
+        })
+        if (answer.kind === 'refused') return refuse(answer.problem)
+        issued.push(identity)
+        return { kind: 'answer', message: certificateResponse.encode({ certChain: answer.certChain }) }
+      },
+      deltaStream: async stream => {
+        const client: Client = { stream, types: new Set(), unanswered: 0 }
+        clients.add(client)
+        return {
+          request: bytes => {
+            const { typeUrl = '', responseNonce = '', errorDetail } = discoveryRequest.decode(bytes)
+            if (errorDetail !== undefined) nacks.push(`${typeUrl}: ${errorDetail.message}`)
+            if (responseNonce !== '') {
+              client.unanswered -= 1
+              return
+            }
+            client.types.add(typeUrl)
+            send(client, typeUrl, [...(held.get(typeUrl)?.keys() ?? [])])
+          },
+          ended: () => {
+            clients.delete(client)
+          }
+        }
+      }
+    }
+  })
+  const { port } = await server.listenTls(
+    { ip: ip('127.0.0.1'), port: 0 },
+    { ...serving, clientRootsPem: root.certificatePem }
+  )
+  t.teardown(() => server.close(0))
+  for (const node of nodes) await bridge(t, node, port)
+  return plane
+}
+
+/** A port inside the node that leads to one on the test's own loopback. */
+async function bridge(t: Teardown, node: TestNode, to: number): Promise<void> {
+  const fd = openListener({ netns: node.netnsFd }, { address: { ip: ip('127.0.0.1'), port: PORT } })
+  const open = new Set<net.Socket>()
+  const server = net.createServer(near => {
+    const far = net.connect(to, '127.0.0.1')
+    for (const [socket, other] of [
+      [near, far],
+      [far, near]
+    ] as const) {
+      open.add(socket)
+      socket.on('error', () => undefined) // one end tells the other by closing
+      socket.on('close', () => {
+        open.delete(socket)
+        other.destroy()
+      })
+      socket.pipe(other)
+    }
+  })
+  await new Promise<void>(resolve => server.listen({ fd }, resolve))
+  t.teardown(() => {
+    for (const socket of open) socket.destroy()
+    server.close()
+  })
+}
+
+function requestedName(csr: string): string {
+  const der = Buffer.from(csr.replaceAll(/-----[A-Z ]+-----|\s/g, ''), 'base64').toString('latin1')
+  return /spiffe:\/\/[\x21-\x7e]+?\/ns\/[a-z0-9-]+\/sa\/[a-z0-9-]+/.exec(der)?.[0] ?? ''
+}
