@@ -216,6 +216,7 @@ export class Connection implements TunnelHost, FrameHandler {
       this.#receiveWindow -= flowLength
       this.#uncredited += flowLength
       this.#unread += flowLength
+      this.#returnCredit()
     }
     const tunnel = this.#streams.get(streamId)
     if (tunnel === undefined || tunnel.remoteEnded) return this.#dataOnClosed(streamId, piece, tunnel)
@@ -400,9 +401,18 @@ export class Connection implements TunnelHost, FrameHandler {
 
   consumed(bytes: number): void {
     this.#unread -= bytes
+    this.#returnCredit()
+  }
+
+  /** Gives back what no longer counts: all but what waits unread beyond a whole window. */
+  #returnCredit(): void {
     const { connectionWindow } = this.#options
     const credit = this.#uncredited - Math.max(0, this.#unread - connectionWindow)
-    if (credit < connectionWindow / 2 || this.#ended) return
+    // In halves, to save frames; in smaller pieces while stalled readers keep the window narrow.
+    if (credit < connectionWindow / 2) {
+      if (this.#receiveWindow > connectionWindow / 4 || credit < connectionWindow / 64) return
+    }
+    if (this.#ended) return
     this.#uncredited -= credit
     this.#receiveWindow += credit
     this.#send(windowUpdateFrame(0, credit))
@@ -452,8 +462,6 @@ export class Connection implements TunnelHost, FrameHandler {
     const tunnels = this.#delivering
     this.#delivering = []
     for (const tunnel of tunnels) tunnel.deliver()
-    // Bytes that wait unread no longer hold the window back, up to the allowance.
-    this.consumed(0)
   }
 
   readonly #onDrain = (): void => {
@@ -463,6 +471,7 @@ export class Connection implements TunnelHost, FrameHandler {
 
   #flushAwaiting(waiting: Set<Tunnel>): void {
     for (const tunnel of [...waiting]) {
+      if (this.#sendWindow <= 0 && waiting === this.#awaitingWindow) return
       // A tunnel that still cannot send all goes to the end of the line.
       waiting.delete(tunnel)
       tunnel.flush()
