@@ -1,8 +1,9 @@
-/** What node agents and ztunnels answer on their own admin paths, as far as the CLI reads it. */
+/** What the agents answer on paths of their own, as far as the CLI reads it. Any field may be absent in another version. */
 
 /** `GET /v1/pods` of a node agent. */
 export interface NodePods {
   readonly node?: string
+  readonly captureMode?: string
   readonly pods: readonly NodePod[]
 }
 
@@ -10,36 +11,38 @@ export interface NodePod {
   readonly namespace: string
   readonly name: string
   readonly uid: string
-  /** What the agent has made of it: `enabled`, `pending`, `failed`, or a word that a later version knows. */
-  readonly state: string
-  /** Whether the capture rules are as they should be. */
-  readonly rules?: string
-  /** Why it is not enabled. */
-  readonly problem?: string
+  readonly rulesWritten?: boolean
+  /** What the newest ztunnel said. */
+  readonly ztunnel?: string
+  /** Why it is not captured as it should be. */
+  readonly problem?: string | null
 }
 
 /** `GET /v1/rules?pod=namespace/name` of a node agent. */
 export interface PodRules {
   readonly pod: string
+  readonly netns?: string
   readonly mode?: string
   readonly backend?: string
-  readonly desired: unknown
-  readonly actual: unknown
-  readonly matches?: boolean
-  readonly problems?: readonly string[]
+  readonly desired: readonly string[]
+  readonly actual: readonly string[]
+  readonly drift: { readonly missing: readonly string[]; readonly unexpected: readonly string[] }
+  /** In words; empty when the rules are as they should be. */
+  readonly summary?: string
 }
 
 /** `GET /v1/xds` of a ztunnel. */
 export interface XdsState {
-  readonly connected?: boolean
-  readonly server?: string
-  readonly types: readonly XdsType[]
+  readonly state?: string
+  readonly address?: string
+  readonly types?: readonly XdsType[]
 }
 
 export interface XdsType {
   readonly typeUrl: string
   readonly version?: string
   readonly resources?: number
+  /** Milliseconds since. */
   readonly lastAckMs?: number
   readonly lastNackMs?: number
   readonly lastNack?: string

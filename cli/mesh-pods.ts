@@ -4,7 +4,7 @@ import { KubeError } from '../shared/kube/errors.ts'
 import { namespaces, pods, type Pod, type ResourceType, type KubeObject } from '../shared/kube/resources.ts'
 import type { NodePod, NodePods } from './agent-answers.ts'
 import type { ExitCode, Invocation } from './command.ts'
-import { certificateRows } from './config/listings.ts'
+import { certificateRows, type CertificateRow } from './config/listings.ts'
 import { readConfigDump, type DumpWorkloadState } from './config/dump.ts'
 import type { AgentDump } from './config/sources.ts'
 import { enrolmentOf, type Enrolment } from './enrolment.ts'
@@ -15,7 +15,7 @@ export interface MeshPod {
   readonly name: string
   readonly node: string
   readonly enrolment: Enrolment
-  /** Capture rules: `ok`, `absent`, what the node agent says of them, or `?` when it could not be asked. */
+  /** Capture rules: `ok`, `missing`, `absent` when the node agent does not know the pod, `?` when it was not asked. */
   readonly rules: string
   /** Listeners of the ztunnel: `ok`, `pending`, `absent` or `?`. */
   readonly proxy: string
@@ -89,12 +89,7 @@ export async function readMeshPods(
   const spaces = new Map(namespaceList.map(space => [space.metadata.name, space]))
   const now = invocation.io.now()
   const dumps = new Map(answers.dumps.map(dump => [dump.node, dump]))
-  const certificates = new Map(
-    answers.dumps.map(dump => [
-      dump.node,
-      new Map(certificateRows(dump, now).map(row => [row.identity, row]))
-    ])
-  )
+  const certificates = new Map(answers.dumps.map(dump => [dump.node, leaves(dump, now)]))
   return podList
     .filter(pod => pod.status?.phase !== 'Succeeded' && pod.status?.phase !== 'Failed')
     .map(pod => {
@@ -118,6 +113,11 @@ export async function readMeshPods(
     .toSorted((a, b) => a.namespace.localeCompare(b.namespace) || a.name.localeCompare(b.name))
 }
 
+function leaves(dump: AgentDump, now: number): ReadonlyMap<string, CertificateRow> {
+  const rows = certificateRows(dump, now).filter(({ type }) => type === 'Leaf' || type === 'NA')
+  return new Map(rows.map(row => [row.identity, row]))
+}
+
 async function listAll<T extends KubeObject>(
   invocation: Invocation,
   type: ResourceType<T>,
@@ -136,7 +136,8 @@ async function listAll<T extends KubeObject>(
 
 function rulesText(asked: boolean, known: NodePod | undefined): string {
   if (!asked) return '?'
-  return known === undefined ? 'absent' : (known.rules ?? (known.state === 'enabled' ? 'ok' : known.state))
+  if (known === undefined) return 'absent'
+  return known.rulesWritten === false ? 'missing' : 'ok'
 }
 
 function proxyText(asked: boolean, state: DumpWorkloadState | undefined): string {
@@ -147,7 +148,7 @@ function proxyText(asked: boolean, state: DumpWorkloadState | undefined): string
 
 function certificateOf(
   pod: Pod,
-  rows: ReadonlyMap<string, ReturnType<typeof certificateRows>[number]> | undefined,
+  rows: ReadonlyMap<string, CertificateRow> | undefined,
   now: number
 ): MeshPod['certificate'] {
   const suffix = `/ns/${pod.metadata.namespace ?? ''}/sa/${pod.spec?.serviceAccountName ?? 'default'}`
@@ -166,7 +167,7 @@ function connectionCount(state: DumpWorkloadState | undefined): number | undefin
 }
 
 function problemOf({ state }: Enrolment, known: NodePod | undefined): string {
-  if (known?.problem !== undefined) return known.problem
+  if (known?.problem) return known.problem
   if (state === 'unprotected') return 'wanted in the mesh, but not captured'
   if (state === 'pending') return 'captured, but its proxy has not confirmed: its traffic fails'
   return state === 'leftover' ? 'captured, though nothing asks for it' : ''

@@ -45,44 +45,32 @@ async function run(invocation: Invocation): Promise<ExitCode> {
   return agrees(rules) ? 0 : 2
 }
 
-function agrees({ matches, problems }: PodRules): boolean {
-  return matches ?? (problems ?? []).length === 0
+function agrees({ drift }: PodRules): boolean {
+  return drift.missing.length + drift.unexpected.length === 0
 }
 
 function rulesText(rules: PodRules, { paint }: Invocation): string {
-  const how = [rules.mode, rules.backend].filter(Boolean).join(', ')
+  const how = [rules.mode, rules.backend, rules.netns].filter(Boolean).join(', ')
+  const { missing, unexpected } = rules.drift
   const verdict = agrees(rules)
     ? paint('green', 'The rules are as they should be.')
-    : paint('red', 'The rules are not as they should be:')
+    : paint('red', `The rules are not as they should be: ${rules.summary ?? ''}`.trimEnd())
   return [
     `${rules.pod}${how === '' ? '' : ` (${how})`}`,
     '',
     paint('bold', 'desired'),
-    ...linesOf(rules.desired),
+    ...lines(rules.desired),
     '',
     paint('bold', 'actual'),
-    ...linesOf(rules.actual),
+    ...lines(rules.actual),
     '',
     verdict,
-    ...(rules.problems ?? []).map(problem => `  ${problem}`),
+    ...missing.map(rule => paint('red', `- ${rule}`)),
+    ...unexpected.map(rule => paint('yellow', `+ ${rule}`)),
     ''
   ].join('\n')
 }
 
-/** Rules come as one text, as lines, or as lines by table. */
-function linesOf(value: unknown): string[] {
-  if (value === null || value === undefined) return ['  none']
-  if (typeof value === 'string')
-    return value
-      .trimEnd()
-      .split('\n')
-      .map(line => `  ${line}`)
-  if (Array.isArray(value)) return value.length === 0 ? ['  none'] : value.flatMap(linesOf)
-  if (typeof value === 'object') {
-    return Object.entries(value).flatMap(([title, inner]) => [
-      `  ${title}:`,
-      ...linesOf(inner).map(line => `  ${line}`)
-    ])
-  }
-  return [`  ${JSON.stringify(value)}`]
+function lines(rules: readonly string[]): string[] {
+  return rules.length === 0 ? ['  none'] : rules.map(rule => `  ${rule}`)
 }

@@ -22,7 +22,7 @@ holds, and the last one that it refused, with the reason.`,
 interface Row extends XdsType {
   readonly name: string
   readonly node: string
-  readonly connected: boolean
+  readonly state: string
   readonly server: string
 }
 
@@ -37,7 +37,7 @@ async function run(invocation: Invocation): Promise<ExitCode> {
     columns: [
       { heading: 'NAME', cell: ({ name }) => name },
       { heading: 'NODE', cell: ({ node }) => node },
-      { heading: 'CONNECTED', cell: ({ connected }) => (connected ? 'yes' : 'NO') },
+      { heading: 'STATE', cell: ({ state }) => state },
       { heading: 'TYPE', cell: ({ typeUrl }) => shortType(typeUrl) },
       { heading: 'RESOURCES', cell: ({ resources }) => String(resources ?? '-') },
       { heading: 'VERSION', cell: ({ version }) => version || '-' },
@@ -49,11 +49,11 @@ async function run(invocation: Invocation): Promise<ExitCode> {
       { heading: 'CONTROL PLANE', cell: ({ server }) => server || '-', wide: true }
     ],
     rows: values.flatMap(({ agent, value }) =>
-      value.types.map(type => ({
+      (value.types ?? [{ typeUrl: '' }]).map(type => ({
         name: agent.pod,
         node: agent.node,
-        connected: value.connected ?? true,
-        server: value.server ?? '',
+        state: value.state ?? 'unknown',
+        server: value.address ?? '',
         ...type
       }))
     ),

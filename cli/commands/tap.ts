@@ -31,6 +31,11 @@ watches; the agents drop events rather than slow traffic, and say how many.`,
       repeatable: true
     },
     { flags: '--direction <direction>', help: 'as seen at one end', choices: ['inbound', 'outbound'] },
+    {
+      flags: '--max-rps <number>',
+      help: 'events a second and agent; what is more is counted, not shown',
+      fallback: '100'
+    },
     { flags: '--for <duration>', help: 'stop after this time, such as 30s' },
     { flags: '--count <number>', help: 'stop after so many events' },
     ...agentOptions,
@@ -56,8 +61,13 @@ type TapLine = ConnectionEvent | { readonly lost: number }
 async function run(invocation: Invocation): Promise<ExitCode> {
   const { io } = invocation
   const duration = durationOf(invocation.text('for'))
-  const count = countOf(invocation.text('count'))
+  const count = countOf('--count', invocation.text('count'))
   const wanted = filterOf(invocation)
+  const asked = {
+    ...(invocation.list('kind').length === 0 ? {} : { kinds: invocation.list('kind') }),
+    ...(invocation.text('direction') === undefined ? {} : { direction: invocation.text('direction') }),
+    maxPerSecond: countOf('--max-rps', invocation.text('max-rps'))
+  }
   const agents = (await findAgents(invocation, 'ztunnel')).filter(agent => {
     if (agent.down !== undefined) io.err(`warning: ${agent.node}: not tapped: ${agent.down}\n`)
     return agent.down === undefined
@@ -76,7 +86,7 @@ async function run(invocation: Invocation): Promise<ExitCode> {
     shown += 1
     if (shown === count) done.abort()
   }
-  const ends = await Promise.all(agents.map(agent => follow(invocation, agent, show, signal)))
+  const ends = await Promise.all(agents.map(agent => follow(invocation, agent, asked, show, signal)))
   const failed = ends.filter(end => end !== undefined)
   for (const problem of failed) io.err(`warning: ${problem}\n`)
   if (failed.length === agents.length && agents.length > 0) return 1
@@ -87,11 +97,12 @@ async function run(invocation: Invocation): Promise<ExitCode> {
 async function follow(
   invocation: Invocation,
   agent: Agent,
+  filter: object,
   show: (line: TapLine, agent: Agent) => void,
   signal: AbortSignal
 ): Promise<string | undefined> {
   try {
-    const body = await stream(invocation, agent, { method: 'POST', path: '/v1/tap', body: {} }, signal)
+    const body = await stream(invocation, agent, { method: 'POST', path: '/v1/tap', body: filter }, signal)
     for await (const line of createInterface({ input: body }))
       if (line !== '') show(JSON.parse(line) as TapLine, agent)
     return signal.aborted ? undefined : `${agent.node}: the agent ended the stream`
@@ -124,11 +135,10 @@ function filterOf(invocation: Invocation): (event: ConnectionEvent) => boolean {
 function isCalled(end: EventEndpoint, text: string, fallback: string | undefined): boolean {
   if (text.endsWith('/')) return end.namespace === text.slice(0, -1)
   const bare = text.replace(/^(?:po|pods?|deploy|deployments?)\//, '')
+  if (hostOf(end.address) === bare) return true
   const [name = '', namespace = fallback] = bare.split('.')
   if (namespace !== undefined && end.namespace !== namespace) return false
-  return (
-    end.workload === name || (end.workload?.startsWith(`${name}-`) ?? false) || hostOf(end.address) === bare
-  )
+  return end.workload === name || (end.workload?.startsWith(`${name}-`) ?? false)
 }
 
 function isTarget(event: ConnectionEvent, text: string, fallback: string | undefined): boolean {
@@ -213,8 +223,8 @@ function durationOf(text: string | undefined): number | undefined {
   return duration
 }
 
-function countOf(text: string | undefined): number | undefined {
+function countOf(option: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined
-  if (!/^[1-9]\d*$/.test(text)) throw new UsageError(`--count ${text}: expected a whole number from 1`)
+  if (!/^[1-9]\d*$/.test(text)) throw new UsageError(`${option} ${text}: expected a whole number from 1`)
   return Number(text)
 }

@@ -86,9 +86,12 @@ async function versionsOf(
   })
 }
 
-/** `GET /version` answers as istiod does: the version, then the revision of its source. */
+/** `GET /version`: a JSON object of ours, or istiod's text, which starts with the version. */
 async function controlPlaneVersion(invocation: Invocation, agent: Agent): Promise<string> {
-  return (await askText(invocation, agent, { path: '/version' })).trim().split('\n')[0] ?? ''
+  const text = (await askText(invocation, agent, { path: '/version' })).trim()
+  if (!text.startsWith('{')) return text.split('\n')[0] ?? ''
+  const { version, revision } = JSON.parse(text) as { readonly version?: string; readonly revision?: string }
+  return [version ?? 'unknown', ...(revision === undefined ? [] : [`(revision ${revision})`])].join(' ')
 }
 
 async function ztunnelVersion(invocation: Invocation, agent: Agent): Promise<string> {
