@@ -94,7 +94,7 @@ export class RootTemplate {
       tmpfs('dev/shm', '1777'),
       'mkdir -p run/secrets var/lib var/log var/cache',
       'mkdir -m 1777 var/tmp',
-      'ln -s /run var/run',
+      'ln -s ../run var/run',
       ...root.mounts.map(mount => mountScript(mount)),
       'mount -o remount,bind,ro .',
       root.privileges === 'node' ? 'mount --rbind /proc proc' : 'mount -t proc proc proc',
