@@ -25,6 +25,7 @@ import { ResourceRegistry } from './resources.ts'
 import { OpenApi } from './rest/openapi.ts'
 import { answer, type ServerDeps } from './rest/server.ts'
 import { requestToken } from './rest/subresources.ts'
+import { answerUpgrade } from './rest/upgrade.ts'
 import { loadBuiltinSchemas } from './schema/schema.ts'
 import { Storage } from './storage.ts'
 
@@ -114,6 +115,9 @@ export async function startApiStore(options: ApiStoreOptions): Promise<ApiStore>
       (request, response) => void answer(deps, request, response)
     )
   )
+  for (const server of servers) {
+    server.on('upgrade', (request, socket, head) => void answerUpgrade(deps, request, socket, head))
+  }
   createInitialObjects(objects, serviceCidr, options.advertise)
   const addresses: SocketAddress[] = []
   try {

@@ -365,12 +365,17 @@ export class ApiObjects {
       const own = clone(current) as unknown as MutableObject
       if (object['status'] === undefined) delete own['status']
       else own['status'] = object['status']
+      const given = objectOf(object['metadata'])
+      // Writing a built-in kind's status may change labels and annotations: node agents annotate pods this way.
+      const marks =
+        resource.origin === 'builtin' ? { labels: given['labels'], annotations: given['annotations'] } : {}
       return {
         ...own,
-        metadata: {
+        metadata: withoutUndefined({
           ...metadata,
-          managedFields: objectOf(object['metadata'])['managedFields'] ?? metadata.managedFields
-        }
+          ...marks,
+          managedFields: given['managedFields'] ?? metadata.managedFields
+        })
       }
     }
     const given = objectOf(object['metadata'])
