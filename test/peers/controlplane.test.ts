@@ -248,7 +248,11 @@ async function create(client: KubeClient): Promise<void> {
     spec: { nodeName: 'n1', serviceAccountName: 'ztunnel', containers: [{ name: 'c', image: 'x' }] }
   } as kube.Pod)
   const late = objects.filter(({ kind }) => !early.has(kind))
-  for (const object of late) if (object.kind !== 'EndpointSlice') await makes(object)
+  for (const object of late) {
+    // Who is older decides who has a hostname, and timestamps have whole seconds.
+    if (object.metadata.name === 'same-host') await delay(1100)
+    if (object.kind !== 'EndpointSlice') await makes(object)
+  }
   const db = await client.get(kube.pods, { namespace: 'shop', name: 'db-0' })
   for (const object of late) {
     if (object.kind !== 'EndpointSlice') continue
