@@ -62,7 +62,8 @@ export interface LeafCommand extends CommandBase {
   readonly options: readonly OptionSpec[]
   /** Everything behind the name goes to `run` unread. */
   readonly passThrough?: boolean
-  readonly run: (invocation: Invocation) => Promise<ExitCode>
+  /** An {@link ExitCode}, or that of a program which was run instead. */
+  readonly run: (invocation: Invocation) => Promise<number>
 }
 
 export interface CommandGroup extends CommandBase {

@@ -11,7 +11,6 @@ import {
   type CliIo,
   type Colour,
   type CommandSpec,
-  type ExitCode,
   type Invocation,
   type LeafCommand,
   type OptionSpec
@@ -26,8 +25,8 @@ const summary = 'Looks into and works with an Underpass mesh.'
 const exitCodes = `Exit codes: 0 fine, 1 usage or failure, 2 checks found errors, 3 some agents did not answer.`
 
 /** Runs one command line (without the program's name) and returns the exit code. Never throws, never prints a stack. */
-export async function runCli(words: readonly string[], io: CliIo): Promise<ExitCode> {
-  let code: ExitCode = 0
+export async function runCli(words: readonly string[], io: CliIo): Promise<number> {
+  let code = 0
   try {
     const asked =
       words.length === 1 && /^(-V|--version)$/.test(words[0] ?? '') ? ['version', '--client'] : [...words]
@@ -47,7 +46,7 @@ export async function runCli(words: readonly string[], io: CliIo): Promise<ExitC
 async function buildProgram(
   words: readonly string[],
   io: CliIo,
-  finished: (code: ExitCode) => void
+  finished: (code: number) => void
 ): Promise<Command> {
   const program: Command = base(new Command('underpass'), io)
   program
@@ -78,7 +77,7 @@ function wantedVerb(words: readonly string[]) {
   return name === undefined ? undefined : findVerb(name)
 }
 
-function addCommand(parent: Command, spec: CommandSpec, io: CliIo, finished: (code: ExitCode) => void): void {
+function addCommand(parent: Command, spec: CommandSpec, io: CliIo, finished: (code: number) => void): void {
   const command = base(parent.command(spec.name), io)
     .aliases([...(spec.aliases ?? [])])
     .summary(spec.summary)
@@ -99,8 +98,8 @@ function addCommand(parent: Command, spec: CommandSpec, io: CliIo, finished: (co
   }
   for (const option of [...spec.options, colourOption]) command.addOption(commanderOption(option))
   if (spec.passThrough === true) {
-    command.allowUnknownOption().allowExcessArguments().passThroughOptions().helpOption(false)
     parent.enablePositionalOptions()
+    command.allowUnknownOption().allowExcessArguments().passThroughOptions().helpOption(false)
   }
   command.action(async () => {
     const code = await runLeaf(spec, command, io)
@@ -108,7 +107,7 @@ function addCommand(parent: Command, spec: CommandSpec, io: CliIo, finished: (co
   })
 }
 
-async function runLeaf(spec: LeafCommand, command: Command, io: CliIo): Promise<ExitCode> {
+async function runLeaf(spec: LeafCommand, command: Command, io: CliIo): Promise<number> {
   const { invocation, close } = invocationOf(command, io)
   try {
     const watch = command.getOptionValue('watch') as string | true | undefined

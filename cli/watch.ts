@@ -1,19 +1,19 @@
 /** `--watch`: the same command again and again, until it is interrupted. */
 import { parseDuration } from '../shared/runtime/env.ts'
-import { UsageError, type ExitCode, type Invocation } from './command.ts'
+import { UsageError, type Invocation } from './command.ts'
 import { describeFailure } from './failure.ts'
 
 export async function repeat(
   invocation: Invocation,
   interval: string,
-  run: (invocation: Invocation) => Promise<ExitCode>
-): Promise<ExitCode> {
+  run: (invocation: Invocation) => Promise<number>
+): Promise<number> {
   const { io } = invocation
   const pause = parseDuration(interval)
   if (pause === undefined || pause < 100) {
     throw new UsageError(`--watch ${JSON.stringify(interval)}: expected a duration from 100ms, such as 2s`)
   }
-  let code: ExitCode = 0
+  let code = 0
   while (!io.signal.aborted) {
     if (io.terminal) io.out('\u001b[H\u001b[2J')
     try {

@@ -23,7 +23,6 @@ ztunnel, and the pods of your manifests. What follows "lab" goes to the lab; "un
       io.err('error: this installation has no lab\n')
       return 1
     }
-    const code = await io.spawn(process.execPath, ['--disable-warning=ExperimentalWarning', main, ...args])
-    return code === 0 || code === 2 || code === 3 ? code : 1
+    return io.spawn(process.execPath, ['--disable-warning=ExperimentalWarning', main, ...args])
   }
 }

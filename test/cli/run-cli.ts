@@ -1,9 +1,9 @@
 /** Runs the command line in this process, with what it prints and its exit code. */
-import type { CliIo, ExitCode } from '../../cli/command.ts'
+import type { CliIo } from '../../cli/command.ts'
 import { runCli } from '../../cli/program.ts'
 
 export interface Ran {
-  readonly code: ExitCode
+  readonly code: number
   readonly out: string
   readonly err: string
 }
