@@ -77,7 +77,7 @@ function optionTable(options: readonly OptionSpec[]): string[] {
     ...shown.map(({ flags, help, choices, fallback }) => {
       const values = choices === undefined ? '' : ` (${choices.join(', ')})`
       const standard = fallback === undefined ? '' : `; default \`${fallback}\``
-      return `| \`${flags}\` | ${help}${values}${standard} |`.replaceAll(/(?<=\| `.*)\|(?=.*` \|)/g, '\\|')
+      return `| \`${flags}\` | ${help}${values}${standard} |`
     }),
     ''
   ]
