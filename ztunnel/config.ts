@@ -200,13 +200,14 @@ export async function withVariables(
 
 /** The effective configuration without secrets, in the camelCase form of config_dump. */
 export function printableConfig(config: Config): Record<string, unknown> {
-  const { authToken, xds, ca, data, ...rest } = config
+  const { authToken, xds, ca, data, localXds, ...rest } = config
   const hidden = (headers: ControlPlaneAddress['headers']): readonly string[] => headers.map(([name]) => name)
   const root = (text: string): string => (text.includes('-----BEGIN') ? 'PEM' : text)
   return {
     ...rest,
     ...data,
     authToken: authToken === undefined ? null : 'set',
+    localXds: localXds.kind === 'file' ? localXds.text : localXds.kind,
     xds: { ...xds, headers: hidden(xds.headers), rootCa: root(xds.rootCa) },
     ca: { ...ca, headers: hidden(ca.headers), rootCa: root(ca.rootCa) }
   }

@@ -41,6 +41,10 @@ export interface TestNode {
 export interface TwoNodes {
   readonly a: TestNode
   readonly b: TestNode
+  /** One more address on a node's cable. */
+  addAddress(name: 'a' | 'b', address: Ip): void
+  /** Runs a command inside a node; throws with what it said when it fails. */
+  run(name: 'a' | 'b', command: string, ...args: string[]): void
 }
 
 /** Why these tests cannot run here; false when they can. */
@@ -86,7 +90,15 @@ export async function twoNodes(t: Teardown, options: TwoNodesOptions = {}): Prom
     ipIn(netns, `-6 route add default dev eth0`)
     if (options.capture !== 'none') redirect(netns)
   }
-  return nodes
+  return {
+    ...nodes,
+    addAddress: (name, address) =>
+      ipIn(
+        nodes[name].netns,
+        `addr add ${address}/${ipFamily(address) === 4 ? 24 : 64} dev eth0${ipFamily(address) === 4 ? '' : ' nodad'}`
+      ),
+    run: (name, command, ...args) => run('ip', 'netns', 'exec', nodes[name].netns, command, ...args)
+  }
 }
 
 function node(name: 'a' | 'b', netns: string, last: number): TestNode {
@@ -303,6 +315,16 @@ export async function exchange(socket: net.Socket, payload: Buffer): Promise<Buf
   await over
   socket.destroy()
   return Buffer.concat(chunks)
+}
+
+/** As {@link exchange}, for connections that are refused: a reset is an answer without bytes. */
+export async function attempt(socket: net.Socket, payload: Buffer): Promise<string> {
+  try {
+    return String(await exchange(socket, payload))
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ECONNRESET') return ''
+    throw error
+  }
 }
 
 /** A command inside the node, as the user whose connections are captured. */
