@@ -56,7 +56,7 @@ export function indexNamedNetns(places: NetnsPlaces): ReadonlyMap<Ip, string> {
 
 /** Every namespace that can be found, once each; the machine's own is not among them. */
 export function* allNetns(places: NetnsPlaces): Generator<PodNetns> {
-  const seen = new Set([hostNetnsId(places)])
+  const seen = machineNetns(places)
   for (const candidate of [...namedNetns(places), ...netnsOfProcesses(places, undefined)]) {
     const found = openIf(candidate, fd => !seen.has(netnsId(fd)))
     if (found === undefined) continue
@@ -94,7 +94,7 @@ function* namedNetns({ netnsDir }: NetnsPlaces): Generator<string> {
 
 /** Namespaces of the processes of one pod (or of all), those of its oldest process first. */
 function* netnsOfProcesses(places: NetnsPlaces, uid: string | undefined): Generator<string> {
-  const host = hostNetnsId(places)
+  const machine = machineNetns(places)
   const found: { readonly path: string; readonly started: number }[] = []
   const seen = new Set<string>()
   for (const pid of listed(places.procDir).filter(name => /^\d+$/.test(name))) {
@@ -102,7 +102,7 @@ function* netnsOfProcesses(places: NetnsPlaces, uid: string | undefined): Genera
     const process = attempt(() => {
       const { dev, ino } = statSync(path.join(folder, 'ns/net'), { bigint: true })
       const id = `${dev}:${ino}`
-      if (id === host || (uid === undefined && seen.has(id))) return undefined
+      if (machine.has(id) || (uid === undefined && seen.has(id))) return undefined
       if (uid !== undefined && podUidOfCgroup(readFileSync(path.join(folder, 'cgroup'), 'utf8')) !== uid) {
         return undefined
       }
@@ -132,9 +132,15 @@ export function startTime(stat: string): number {
   return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? 0)
 }
 
-function hostNetnsId({ procDir }: NetnsPlaces): string {
-  const { dev, ino } = statSync(path.join(procDir, '1/ns/net'), { bigint: true })
-  return `${dev}:${ino}`
+/** Ids of the namespaces that are no pod's: our own and that of process 1, where we may look at it. */
+function machineNetns({ procDir }: NetnsPlaces): Set<string> {
+  const paths = ['/proc/thread-self/ns/net', path.join(procDir, '1/ns/net')]
+  return new Set(
+    paths.flatMap(file => {
+      const found = attempt(() => statSync(file, { bigint: true }))
+      return found === undefined ? [] : [`${found.dev}:${found.ino}`]
+    })
+  )
 }
 
 function openIf(candidate: string, fits: (fd: number) => boolean): PodNetns | undefined {
