@@ -33,17 +33,30 @@ export interface PodRules {
 
 /** `GET /v1/xds` of a ztunnel. */
 export interface XdsState {
+  /** `off` when it runs without a control plane. */
   readonly state?: string
-  readonly address?: string
+  readonly connected?: boolean
+  readonly lastError?: string
   readonly types?: readonly XdsType[]
 }
 
 export interface XdsType {
   readonly typeUrl: string
-  readonly version?: string
   readonly resources?: number
-  /** Milliseconds since. */
-  readonly lastAckMs?: number
-  readonly lastNackMs?: number
-  readonly lastNack?: string
+  readonly synced?: boolean
+  readonly lastRejection?: string
+}
+
+/** One entry of `GET /debug/syncz` of the control plane. */
+export interface SyncEntry {
+  readonly proxy: string
+  readonly types?: Readonly<Record<string, SyncType>>
+}
+
+export interface SyncType {
+  /** `SYNCED`, `STALE`, `ERROR`. */
+  readonly status: string
+  readonly sent?: number | string
+  readonly acked?: number | string
+  readonly error?: string
 }
