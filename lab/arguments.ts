@@ -17,6 +17,7 @@ export type LabCommand =
   | { readonly verb: 'down' }
   | { readonly verb: 'status'; readonly json: boolean }
   | { readonly verb: 'check' }
+  | { readonly verb: 'demo' }
   | { readonly verb: 'kubectl'; readonly words: readonly string[] }
   | {
       readonly verb: 'exec'
@@ -43,6 +44,7 @@ Usage: underpass lab COMMAND
   status    what runs where, and which container runs what
   exec      run a command in a pod
   kubectl   kubectl for this cluster (the one in PATH, else a small one)
+  demo      a tour: a shop in the clear, in the mesh, under a policy
   check     whether this machine can run a lab, and what to do if not
   down      end it and remove everything
 
@@ -85,6 +87,11 @@ Usage: underpass lab kubectl ARGUMENTS...
 
 Usage: underpass lab check
 `,
+  demo: `Gives a tour in a lab of its own: a small shop in the clear, in the mesh, and under a policy. Every claim is
+checked, on captured packets and in the access logs; the exit status tells whether all held.
+
+Usage: underpass lab demo
+`,
   down: `Ends the lab that runs and removes everything that it made.
 
 Usage: underpass lab down
@@ -109,6 +116,7 @@ export function parseCommand(words: readonly string[]): LabCommand {
     case 'status':
       return parseStatus(rest)
     case 'check':
+    case 'demo':
     case 'down':
       parse(verb, rest, {})
       return { verb }

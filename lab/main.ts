@@ -11,6 +11,7 @@ import { kubectl } from './kubectl.ts'
 import { ManifestError } from './manifests.ts'
 import { connect, down, exec, NoLabError, runningState, status } from './running.ts'
 import { kubeconfigPath, stateFolder } from './state.ts'
+import { tour } from './tour.ts'
 import { up, type LabContext } from './up.ts'
 
 const uid = process.getuid?.() ?? 0
@@ -54,6 +55,8 @@ async function dispatch(command: LabCommand): Promise<number> {
       return status(command, context)
     case 'exec':
       return exec(command, context)
+    case 'demo':
+      return tour({ ...context, stateFolder: `${context.stateFolder}-demo` }, stopSignal())
     case 'check': {
       const found = await requirements(context)
       console.log(formatRequirements(found))
