@@ -25,6 +25,10 @@ export async function readBodyObject(exchange: Exchange, empty?: JsonObject): Pr
         throw error
       }
     }
+    case protobufType: {
+      const { decodeProtobuf } = await import('./protobuf.ts')
+      return decodeProtobuf(bytes)
+    }
     default:
       throw new ApiError(
         'UnsupportedMediaType',
