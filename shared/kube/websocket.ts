@@ -6,6 +6,7 @@ import { kubeErrorFrom } from './client.ts'
 import type { ClusterAccess } from './config.ts'
 import { KubeUnreachableError } from './errors.ts'
 
+/** Starts paused: nothing is told before the first `resume`. */
 export interface ChannelSocket {
   /** The protocol that the server chose. */
   readonly protocol: string
@@ -54,7 +55,11 @@ export async function openWebSocket(
 
 function opened(socket: WebSocket, server: string, needs: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    socket.once('open', resolve)
+    socket.once('open', () => {
+      // what comes with the answer must wait until the caller listens; `resume` lets it through
+      socket.pause()
+      resolve()
+    })
     socket.once('unexpected-response', (_request, response: IncomingMessage) => {
       let body = ''
       response.setEncoding('utf8').on('data', (text: string) => {

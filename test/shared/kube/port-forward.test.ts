@@ -22,6 +22,9 @@ async function forwarder(
   const asked: string[] = []
   server.https.on('upgrade', (request, socket, head) => {
     asked.push(`${request.url} ${request.headers.authorization} ${request.headers['sec-websocket-protocol']}`)
+    // what a pod says at once arrives in one piece with the answer to the upgrade
+    socket.cork()
+    setImmediate(() => socket.uncork())
     sockets.handleUpgrade(request, socket, head, webSocket => {
       webSocket.on('error', () => undefined)
       webSocket.send(portMessage(0))
