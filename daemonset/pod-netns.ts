@@ -123,7 +123,7 @@ function* netnsOfProcesses(places: NetnsPlaces, uid: string | undefined): Genera
  */
 export function podUidOfCgroup(text: string): string | undefined {
   const form =
-    /pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?\/(?:[a-z-]+[-:])*[0-9a-f]{64}(?:\.scope)?(?:\/|$)/m
+    /pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?[/:](?!crio-conmon)(?:[a-z-]+[-:])*[0-9a-f]{64}(?:\.scope)?(?:\/|$)/m
   return form.exec(text)?.[1]?.replaceAll('_', '-')
 }
 
