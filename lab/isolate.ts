@@ -38,14 +38,14 @@ export function enterWords(isRoot: boolean, pid: number): string[] {
 
 /**
  * Process 1. Its descriptor 0 is the pipe whose other end only the parent holds. `wait` also collects orphans,
- * which become its children. The state folder goes when the parent can no longer remove it.
+ * which become its children. The state folder goes here when the parent can no longer remove it.
  */
 const reaper = `
 exec 5<&0 </dev/null
-cd "$1"; shift
+state=$1; shift
 "$@" 5<&- &
 main=$!
-{ while read -r line <&5; do :; done; kill -KILL $main 2>/dev/null; rm -rf ./*; } >/dev/null 2>&1 &
+{ while read -r line <&5; do :; done; kill -KILL $main 2>/dev/null; rm -rf -- "$state" "$state.log"; } >/dev/null 2>&1 &
 exec 3<&- 4<&- 5<&-
 wait $main
 `
@@ -55,7 +55,7 @@ export interface IsolatedProgram {
   /** Runs in the namespaces. */
   readonly command: readonly string[]
   readonly environment: NodeJS.ProcessEnv
-  /** Emptied when the parent was killed. */
+  /** Removed when the parent was killed. */
   readonly stateFolder: string
   /** A listening descriptor of the host's network namespace; the program finds it as descriptor 3. */
   readonly listener: number

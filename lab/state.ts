@@ -21,10 +21,10 @@ export interface LabState {
 export function stateFolder(env: Env, isRoot: boolean, uid: number): string {
   const chosen = env['UNDERPASS_LAB_DIR']
   if (chosen !== undefined && chosen !== '') return path.resolve(chosen)
-  if (isRoot) return '/run/underpass/lab'
+  if (isRoot) return '/run/underpass-lab'
   const runtime = env['XDG_RUNTIME_DIR']
   return runtime !== undefined && runtime !== ''
-    ? path.join(runtime, 'underpass', 'lab')
+    ? path.join(runtime, 'underpass-lab')
     : path.join(tmpdir(), `underpass-lab-${uid}`)
 }
 
@@ -61,6 +61,12 @@ export function readStateFile(folder: string): LabState | undefined {
 
 export function removeState(folder: string): void {
   rmSync(folder, { recursive: true, force: true })
+  rmSync(logPath(folder), { force: true })
+}
+
+/** What a lab in the background prints; beside the folder, which the start makes anew. */
+export function logPath(folder: string): string {
+  return `${folder}.log`
 }
 
 export function kubeconfigPath(folder: string): string {

@@ -1,6 +1,6 @@
 /** `lab up`: makes the walls, starts the cluster inside, applies the mesh and the manifests, and ends it all again. */
 import { spawn } from 'node:child_process'
-import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { KubeClient } from '../shared/kube/client.ts'
 import { loadKubeConfig } from '../shared/kube/config.ts'
@@ -16,6 +16,7 @@ import { meshManifests, meshReady } from './programs.ts'
 import {
   firstChildOf,
   kubeconfigPath,
+  logPath,
   makeStateFolder,
   readState,
   removeState,
@@ -84,7 +85,8 @@ export async function startLab(
   const { stateFolder } = context
   refuseSecond(stateFolder)
   refuseUnfit(await requirements(context))
-  removeState(stateFolder)
+  // What a killed lab left.
+  rmSync(stateFolder, { recursive: true, force: true })
   makeStateFolder(stateFolder, context.uid)
   const listener = openListener({}, { address: { ip: ip('127.0.0.1'), port: 0 } })
   const address = boundAddress(listener)
@@ -192,9 +194,9 @@ async function upInBackground(options: UpOptions, context: LabContext): Promise<
     ...(options.mesh ? [] : ['--no-mesh']),
     ...(options.internet ? ['--internet'] : [])
   ]
-  const logFile = `${context.stateFolder}.log`
+  const logFile = logPath(context.stateFolder)
   makeStateFolder(path.dirname(logFile), context.uid)
-  const log = openSync(logFile, 'w', 0o600)
+  const log = openSync(logFile, 'w+', 0o600)
   const child = spawn(
     context.nodePath,
     ['--disable-warning=ExperimentalWarning', context.mainPath, ...words],
@@ -204,15 +206,19 @@ async function upInBackground(options: UpOptions, context: LabContext): Promise<
       env: context.environment
     }
   )
-  closeSync(log)
   const ready = await new Promise<boolean>(resolve => {
     child.once('message', () => resolve(true))
     child.once('exit', () => resolve(false))
     child.once('error', () => resolve(false))
   })
-  const text = readFileSync(logFile, 'utf8').trimEnd()
+  // By descriptor: a lab that failed has removed its log.
+  const text = readFileSync(`/proc/self/fd/${log}`, 'utf8').trimEnd()
+  closeSync(log)
   context.print(text.replace('Ctrl-C, or "underpass', '"underpass'))
-  if (!ready) return 1
+  if (!ready) {
+    rmSync(logFile, { force: true })
+    return 1
+  }
   child.disconnect()
   child.unref()
   return 0
