@@ -274,7 +274,7 @@ function address(field: string, bytes: Uint8Array | undefined): Ip {
 }
 
 function block(field: string, bytes: Uint8Array | undefined, length: number): Cidr {
-  const found = cidrFromBytes(bytes ?? new Uint8Array(), length)
+  const found = cidrFromBytes(Uint8Array.from(bytes ?? []), length)
   if (found !== undefined) return found
   throw new DecodeError(field, `a block of ${bytes?.length ?? 0} bytes and prefix length ${length}`)
 }
