@@ -87,7 +87,7 @@ export interface ServiceMessage {
 
 export interface ExtensionMessage {
   readonly name: string
-  readonly config: { readonly typeUrl: string; readonly value: Uint8Array }
+  readonly config: { readonly type_url: string; readonly value: Uint8Array }
 }
 
 export interface StringMatchMessage {

@@ -14,7 +14,7 @@ export function trafficExtension(traffic: TrafficExtension): ExtensionMessage {
   return {
     name: trafficExtensionName,
     config: {
-      typeUrl: 'type.googleapis.com/google.protobuf.Struct',
+      type_url: 'type.googleapis.com/google.protobuf.Struct',
       value: struct.encode({
         fields: { clientIpAffinitySeconds: { numberValue: traffic.clientIpAffinitySeconds } }
       })

@@ -1,0 +1,54 @@
+/** A cluster from YAML, for tables: what is not said has the value that an API server gives it. */
+import { Cluster } from '../../controlplane/cluster.ts'
+import type { Kind, MeshObject } from '../../controlplane/objects.ts'
+import { readObject } from '../../controlplane/read/object.ts'
+import type { MeshSettings } from '../../controlplane/settings.ts'
+import { ipFromBytes } from '../../shared/net/address.ts'
+import { parseAllYaml } from '../../shared/kube/yaml.ts'
+
+export const settings: MeshSettings = {
+  clusterId: 'Kubernetes',
+  systemNamespace: 'istio-system',
+  rootNamespace: 'istio-system',
+  trustDomain: 'cluster.local',
+  domain: 'cluster.local',
+  revision: 'default',
+  discoverySelectors: [],
+  serviceEntryVisibility: [],
+  allowWaypoints: true,
+  sendDryRun: false
+}
+
+interface Raw {
+  readonly kind: Kind
+  readonly metadata: Readonly<Record<string, unknown>>
+  readonly spec?: Readonly<Record<string, unknown>>
+}
+
+/** Objects as the control plane keeps them; throws on one that cannot be read. */
+export function objects(yaml: string): readonly MeshObject[] {
+  return parseAllYaml(yaml).map(({ value }) => object(value))
+}
+
+export function object(value: unknown): MeshObject {
+  const raw = value as Raw
+  const namespaced = !['Namespace', 'Node', 'GatewayClass'].includes(raw.kind)
+  const metadata = { ...(namespaced ? { namespace: 'shop' } : {}), ...raw.metadata }
+  const read = readObject(raw.kind, { ...raw, metadata })
+  if (read.kind === 'problem') throw new Error(read.message)
+  return read.object
+}
+
+export function world(yaml: string, changed: Partial<MeshSettings> = {}): Cluster {
+  const cluster = new Cluster({ ...settings, ...changed })
+  for (const each of objects(yaml)) cluster.put(each)
+  return cluster
+}
+
+/** Addresses as text, so that tables can be read. */
+export function shown(value: unknown): unknown {
+  if (value instanceof Uint8Array) return ipFromBytes(value) ?? Buffer.from(value).toString('hex')
+  if (Array.isArray(value)) return value.map(shown)
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, shown(each)]))
+}
