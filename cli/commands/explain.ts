@@ -151,7 +151,7 @@ function rolesOf(explanation: Explanation): { readonly node: string; readonly ro
   const destinations = explanation.legs
     .flatMap(({ arrivals }) => arrivals)
     .filter(({ enforcedBy }) => enforcedBy === 'agent')
-    .map(({ destination }) => destination.node)
+    .flatMap(({ nodes }) => nodes)
   const source = explanation.source.enrolled ? [explanation.source.node] : []
   return [
     ...source.map(node => ({ node, role: 'source' as const })),

@@ -49,7 +49,7 @@ function routeLines(explanation: Explanation): string[] {
 function policyLines(explanation: Explanation, node: string): string[] {
   return explanation.legs
     .flatMap(({ arrivals }) => arrivals)
-    .filter(({ enforcedBy, destination }) => enforcedBy === 'agent' && destination.node === node)
+    .filter(({ enforcedBy, nodes }) => enforcedBy === 'agent' && nodes.includes(node))
     .flatMap(({ verdict, policies, identity }) => [
       `${verdict?.kind ?? 'no verdict'}: ${verdict?.reason ?? ''} (for ${identity ?? 'clients without identity'})`,
       ...policies.map(

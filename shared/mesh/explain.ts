@@ -3,12 +3,27 @@
  * ztunnel enforces (`decideRoute`, `evaluate`), asked for one imagined connection and written down. Pure; the
  * control plane answers for the desired state, each agent for the state that it holds.
  */
-import { formatSocketAddress, ipFamily, type SocketAddress } from '../net/address.ts'
-import { explain, type PolicyTrace, type Verdict } from '../policy/evaluate.ts'
+import { formatSocketAddress, type SocketAddress } from '../net/address.ts'
 import { findDestination, findSource, type NamedDestination } from './explain-names.ts'
-import { serviceKey, workloadIdentity, type Service, type ServiceKey, type Workload } from './model.ts'
+import {
+  arrivalAt,
+  described,
+  destinationOf,
+  endpointsOf,
+  grouped,
+  hopOf,
+  maxDestinations,
+  targetOf,
+  type Arrival,
+  type ExplainedDestination,
+  type ExplainedWorkload,
+  type Leg
+} from './explain-parts.ts'
+import { serviceKey, workloadIdentity, type Workload } from './model.ts'
 import { decideRoute, type Route, type RouteContext } from './route.ts'
 import type { MeshView } from './view.ts'
+
+export type { Arrival, ExplainedDestination, ExplainedWorkload, HopDecision, Leg } from './explain-parts.ts'
 
 export interface ExplainRequest {
   /** A pod, deployment, IP address or workload uid; see `explain-names.ts` for the forms. */
@@ -39,67 +54,6 @@ export interface Explanation {
   /** `depends`: endpoints differ, or a part is decided where this state does not reach. */
   readonly outcome: 'allowed' | 'refused' | 'depends'
 }
-
-export interface ExplainedWorkload {
-  readonly uid: string
-  readonly name: string
-  readonly namespace: string
-  readonly node: string
-  readonly addresses: readonly string[]
-  readonly identity: string
-  /** Whether its traffic is captured and its policies are enforced at its node. */
-  readonly enrolled: boolean
-}
-
-export interface ExplainedDestination {
-  /** What the client connects to, `ip:port`; several for a service without an address of its own. */
-  readonly addresses: readonly string[]
-  readonly port: number
-  readonly service: ServiceKey | undefined
-  /** Uid of the workload, when one was named. */
-  readonly workload: string | undefined
-}
-
-export interface Leg {
-  readonly from: ExplainedWorkload
-  readonly hop: HopDecision
-  /** What led to the decision, in order. */
-  readonly because: readonly string[]
-  /** Where the connection can arrive; destinations that see and decide the same are one entry. */
-  readonly arrivals: readonly Arrival[]
-}
-
-export type HopDecision =
-  | { readonly kind: 'refused'; readonly reason: string; readonly message: string }
-  /** As if there were no mesh: the source is not captured, or nobody knows the destination. */
-  | { readonly kind: 'passthrough'; readonly to: string }
-  | { readonly kind: 'plaintext'; readonly to: string }
-  | {
-      readonly kind: 'hbone'
-      readonly to: string
-      readonly authority: string
-      readonly through: 'destination' | 'service-waypoint' | 'workload-waypoint'
-      readonly expected: readonly string[]
-    }
-  | { readonly kind: 'double-hbone'; readonly to: string; readonly authority: string }
-
-export interface Arrival {
-  readonly destination: ExplainedWorkload
-  /** How many more destinations are like this one. */
-  readonly alike: number
-  /** The application's address there. */
-  readonly target: string
-  /** What mutual TLS proves about the client; undefined when it comes in the clear. */
-  readonly identity: string | undefined
-  /** Who decides: the agent on the destination's node, the waypoint, or nobody. */
-  readonly enforcedBy: 'agent' | 'waypoint' | 'nobody'
-  /** Set when the agent decides. */
-  readonly verdict: Verdict | undefined
-  readonly policies: readonly PolicyTrace[]
-}
-
-/** Destinations of one service that are looked at; more would explain nothing new. */
-const maxDestinations = 64
 
 export function explainPath(
   view: MeshView,
@@ -241,6 +195,7 @@ function arrivalOf(view: MeshView, source: Workload, route: Route): Arrival[] {
       {
         destination: described(destination),
         alike: 0,
+        nodes: [destination.node],
         target: formatSocketAddress(route.hop.address),
         identity: workloadIdentity(source),
         enforcedBy: 'waypoint',
@@ -251,54 +206,6 @@ function arrivalOf(view: MeshView, source: Workload, route: Route): Arrival[] {
   }
   if (target === undefined) return []
   return [arrivalAt(view, source, destination, target, route.kind === 'hbone')]
-}
-
-function arrivalAt(
-  view: MeshView,
-  source: Workload,
-  destination: Workload,
-  target: SocketAddress,
-  tunnelled: boolean
-): Arrival {
-  const identity = tunnelled ? workloadIdentity(source) : undefined
-  const base = {
-    destination: described(destination),
-    alike: 0,
-    target: formatSocketAddress(target),
-    identity
-  }
-  const sourceIp = source.addresses.find(ip => ipFamily(ip) === ipFamily(target.ip)) ?? source.addresses[0]
-  if (destination.protocol !== 'HBONE' || sourceIp === undefined) {
-    return { ...base, enforcedBy: 'nobody', verdict: undefined, policies: [] }
-  }
-  const { verdict, policies } = explain(view.policiesOf(destination), {
-    sourceIp,
-    identity,
-    destinationIp: target.ip,
-    destinationPort: target.port
-  })
-  return { ...base, enforcedBy: 'agent', verdict, policies }
-}
-
-/** The endpoints of a service with the address that a client in the source's place reaches. */
-function endpointsOf(
-  view: MeshView,
-  service: Service,
-  port: number,
-  source: Workload
-): { readonly workload: Workload; readonly address: SocketAddress }[] {
-  return view
-    .endpoints(serviceKey(service))
-    .slice(0, maxDestinations)
-    .flatMap(endpoint => {
-      const workload = view.workloadByUid(endpoint.workloadUid)
-      const target = endpoint.ports.get(port) || service.ports.get(port) || 0
-      const family = source.addresses[0] === undefined ? 4 : ipFamily(source.addresses[0])
-      const ip = workload?.addresses.find(one => ipFamily(one) === family) ?? workload?.addresses[0]
-      return workload === undefined || ip === undefined || target === 0
-        ? []
-        : [{ workload, address: { ip, port: target } }]
-    })
 }
 
 function reasonsOf(view: MeshView, source: Workload, named: NamedDestination, route: Route): string[] {
@@ -345,80 +252,6 @@ function reasonsOf(view: MeshView, source: Workload, named: NamedDestination, ro
       return route satisfies never
   }
   return reasons
-}
-
-function hopOf(route: Route): HopDecision {
-  switch (route.kind) {
-    case 'refused':
-      return { kind: 'refused', reason: route.reason, message: route.message }
-    case 'passthrough':
-    case 'plaintext':
-      return { kind: route.kind, to: formatSocketAddress(route.to) }
-    case 'hbone':
-      return {
-        kind: 'hbone',
-        to: formatSocketAddress(route.hop.address),
-        authority: route.authority,
-        through: route.through,
-        expected: route.hop.expected
-      }
-    case 'double-hbone':
-      return {
-        kind: 'double-hbone',
-        to: formatSocketAddress(route.gateway.address),
-        authority: route.authority
-      }
-    case 'resolve':
-      return { kind: 'plaintext', to: route.hostname }
-    default:
-      return route satisfies never
-  }
-}
-
-function destinationOf(route: Route): Workload | undefined {
-  switch (route.kind) {
-    case 'plaintext':
-    case 'double-hbone':
-      return route.destination
-    case 'hbone':
-      return route.through === 'destination' ? route.destination : route.hop.workload
-    case 'resolve':
-      return route.workload
-    case 'passthrough':
-    case 'refused':
-      return undefined
-    default:
-      return route satisfies never
-  }
-}
-
-function targetOf(route: Route): SocketAddress | undefined {
-  if (route.kind === 'plaintext') return route.to
-  return route.kind === 'hbone' ? route.target : undefined
-}
-
-function described(workload: Workload): ExplainedWorkload {
-  return {
-    uid: workload.uid,
-    name: workload.name,
-    namespace: workload.namespace,
-    node: workload.node,
-    addresses: workload.addresses,
-    identity: workloadIdentity(workload),
-    enrolled: workload.protocol === 'HBONE'
-  }
-}
-
-/** Joins arrivals whose verdict comes about in the same way. */
-function grouped(arrivals: readonly Arrival[]): Arrival[] {
-  const groups = new Map<string, Arrival>()
-  for (const arrival of arrivals) {
-    const { verdict, policies, enforcedBy, identity } = arrival
-    const key = JSON.stringify([enforcedBy, identity ?? '', verdict ?? null, policies])
-    const known = groups.get(key)
-    groups.set(key, known === undefined ? arrival : { ...known, alike: known.alike + 1 })
-  }
-  return [...groups.values()]
 }
 
 function outcomeOf(legs: readonly Leg[]): Explanation['outcome'] {

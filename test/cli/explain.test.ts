@@ -81,6 +81,18 @@ t.test('an agent that is out of date is shown, and fails an expectation', async 
   t.ok(json.differences.length > 0)
 })
 
+t.test('agents of all nodes where the connection can arrive are asked', async t => {
+  const asked: string[] = []
+  const nodes = ['node-1', 'node-2', 'node-3'].map(node =>
+    ztunnelPod(node, explaining(node, node === 'node-3' ? withoutPolicies.slice(0, -1) : shop, asked))
+  )
+  const io = await env([controlPlanePod(explaining('desired', shop)), ...nodes])
+  const { out } = await run(['explain', '--from', 'web', '--to', 'spread:80'], io)
+  t.strictSame(asked.map(line => line.split(' ')[0]).toSorted(), ['node-1', 'node-2', 'node-3'])
+  t.match(out, /arrives at shop\/spread-\d on node-\d \(and 2 more like it\)/)
+  t.match(out, /agents: node-1 and node-2 and node-3 hold the same/)
+})
+
 t.test('an expectation is an exit code', async t => {
   const io = await env([
     controlPlanePod(explaining('desired', shop)),

@@ -132,6 +132,7 @@ export const shop: readonly MeshChange[] = [
   service('idle', '10.96.0.16'),
   service('mixed', '10.96.0.17'),
   service('waypoint', '10.96.0.18'),
+  service('spread', '10.96.0.19'),
   service('empty', ''),
   workload('web-1', '10.1.1.5', []),
   workload('other-1', '10.1.1.6', []),
@@ -143,5 +144,8 @@ export const shop: readonly MeshChange[] = [
   workload('strict-1', '10.1.2.21', ['strict'], { authorizationPolicies: ['istio-system/strict'] }),
   workload('guarded-1', '10.1.2.22', ['guarded', 'broken']),
   workload('waypoint-1', '10.1.1.30', ['waypoint'], { nativeTunnel: true }),
+  workload('spread-1', '10.1.1.40', ['spread']),
+  workload('spread-2', '10.1.2.40', ['spread']),
+  workload('spread-3', '10.1.3.40', ['spread'], { node: 'node-3' }),
   workload('nowhere-1', '', [])
 ]
