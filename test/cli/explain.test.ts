@@ -88,7 +88,7 @@ t.test('agents of all nodes where the connection can arrive are asked', async t 
   )
   const io = await env([controlPlanePod(explaining('desired', shop)), ...nodes])
   const { out } = await run(['explain', '--from', 'web', '--to', 'spread:80'], io)
-  t.strictSame(asked.map(line => line.split(' ')[0]).toSorted(), ['node-1', 'node-2', 'node-3'])
+  t.strictSame(new Set(asked.map(line => line.split(' ')[0])), new Set(['node-1', 'node-2', 'node-3']))
   t.match(out, /arrives at shop\/spread-\d on node-\d \(and 2 more like it\)/)
   t.match(out, /agents: node-1 and node-2 and node-3 hold the same/)
 })
