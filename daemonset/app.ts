@@ -27,7 +27,14 @@ import { HostProbes } from './host-probes.ts'
 import { addressesIn, findPodNetns, indexNamedNetns, openGivenNetns } from './pod-netns.ts'
 import { findCaptureMethod } from './probe-method.ts'
 import { ReconcileQueue } from './reconcile-queue.ts'
-import { applyCapture, readCapture, removeCapture, type CaptureMethod } from './rules/capture.ts'
+import {
+  type Applied,
+  applyCapture,
+  type CaptureMethod,
+  readCapture,
+  removeCapture,
+  repairCapture
+} from './rules/capture.ts'
 import type { RuleOptions } from './rules/desired.ts'
 import { probeRules } from './rules/host-probes.ts'
 import { PodWatch } from './watch-pods.ts'
@@ -74,13 +81,14 @@ export async function startApp({ config, selectors, client, output }: AppOptions
     probeAddresses: config.probeAddresses,
     leakGuard: config.leakGuard
   })
+  const noteRefusals = ({ refusedSettings }: Applied): void => {
+    if (refusedSettings.length > 0)
+      log.debug('kernel settings refused', { settings: refusedSettings.join(' ') })
+  }
   const enroller: Enroller = new Enroller({
     rules: {
-      apply: async (netns, capture) => {
-        const { refusedSettings } = await applyCapture(netns, method, optionsOf(capture))
-        if (refusedSettings.length > 0)
-          log.debug('kernel settings refused', { settings: refusedSettings.join(' ') })
-      },
+      apply: async (netns, capture) => noteRefusals(await applyCapture(netns, method, optionsOf(capture))),
+      repair: async (netns, capture) => noteRefusals(await repairCapture(netns, method, optionsOf(capture))),
       read: async (netns, capture) => readCapture(netns, method, optionsOf(capture)),
       remove: removeCapture
     },

@@ -41,6 +41,8 @@ export type PodIdentity = Pick<PodFacts, 'uid' | 'namespace' | 'name'>
 export interface EnrolDeps {
   readonly rules: {
     apply(netns: number, capture: PodCapture): Promise<void>
+    /** As apply, where rules were before: also takes out what other ways of capturing left. */
+    repair(netns: number, capture: PodCapture): Promise<void>
     read(netns: number, capture: PodCapture): Promise<RuleState>
     remove(netns: number): Promise<void>
   }
@@ -274,7 +276,7 @@ export class Enroller {
 
   async #repair(entry: Entry, netns: PodNetns, state: RuleState): Promise<void> {
     const { facts } = entry
-    await this.#deps.rules.apply(netns.fd, facts.capture)
+    await this.#deps.rules.repair(netns.fd, facts.capture)
     this.#deps.onRepair()
     this.#deps.log.warn('capture rules repaired', { pod: podName(facts), drift: describeDrift(state) })
   }

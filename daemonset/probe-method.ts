@@ -93,20 +93,9 @@ async function tryMethod(method: CaptureMethod): Promise<string | undefined> {
 }
 
 async function join(pod: number, peer: number, families: readonly Family[]): Promise<void> {
-  // The two are reached through our descriptors; they have no names, so nothing is left if we die here.
-  const peerPath = `/proc/${process.pid}/fd/${peer}`
-  await mustRun(pod, 'ip', [
-    'link',
-    'add',
-    'probe0',
-    'type',
-    'veth',
-    'peer',
-    'name',
-    'probe0',
-    'netns',
-    peerPath
-  ])
+  // The two have no names, so nothing is left if we die here; ip gets the second one as its descriptor 3.
+  const link = 'link add probe0 type veth peer name probe0 netns /proc/self/fd/3'
+  await mustRun(pod, 'ip', link.split(' '), { descriptor: peer })
   for (const [netns, side] of [
     [pod, 'pod'],
     [peer, 'peer']
@@ -115,7 +104,9 @@ async function join(pod: number, peer: number, families: readonly Family[]): Pro
       const at = addresses[family]
       return `addr add ${at[side]}/${at.bits} dev probe0${family === 6 ? ' nodad' : ''}`
     })
-    await mustRun(netns, 'ip', ['-batch', '-'], `link set lo up\n${lines.join('\n')}\nlink set probe0 up\n`)
+    await mustRun(netns, 'ip', ['-batch', '-'], {
+      input: `link set lo up\n${lines.join('\n')}\nlink set probe0 up\n`
+    })
   }
 }
 

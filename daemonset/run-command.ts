@@ -5,6 +5,13 @@ import { inNetns } from '../shared/net/netns.ts'
 const timeoutMs = 20_000
 const maxOutputBytes = 4 << 20
 
+export interface CommandOptions {
+  /** What the program reads. */
+  readonly input?: string
+  /** A descriptor of ours that the program has as its number 3. */
+  readonly descriptor?: number
+}
+
 export interface CommandResult {
   readonly code: number
   readonly stdout: string
@@ -27,10 +34,14 @@ export async function runCommand(
   netns: number | undefined,
   program: string,
   parameters: readonly string[],
-  input = ''
+  { input = '', descriptor }: CommandOptions = {}
 ): Promise<CommandResult> {
   const start = (): ReturnType<typeof spawn> =>
-    spawn(program, parameters, { stdio: ['pipe', 'pipe', 'pipe'], timeout: timeoutMs, killSignal: 'SIGKILL' })
+    spawn(program, parameters, {
+      stdio: ['pipe', 'pipe', 'pipe', ...(descriptor === undefined ? [] : [descriptor])],
+      timeout: timeoutMs,
+      killSignal: 'SIGKILL'
+    })
   const child = netns === undefined ? start() : inNetns(netns, start)
   return new Promise((resolve, reject) => {
     const output = { stdout: '', stderr: '' }
@@ -58,9 +69,9 @@ export async function mustRun(
   netns: number | undefined,
   program: string,
   parameters: readonly string[],
-  input = ''
+  options: CommandOptions = {}
 ): Promise<string> {
-  const { code, stdout, stderr } = await runCommand(netns, program, parameters, input)
+  const { code, stdout, stderr } = await runCommand(netns, program, parameters, options)
   if (code === 0) return stdout
   const words = stderr.trim().split('\n').slice(0, 4).join('; ')
   throw new CommandError(

@@ -87,6 +87,19 @@ export async function readCapture(
   }
 }
 
+/** As {@link applyCapture}, and takes out what an agent that used another backend wrote. */
+export async function repairCapture(
+  netns: number,
+  method: CaptureMethod,
+  options: RuleOptions
+): Promise<Applied> {
+  const applied = await applyCapture(netns, method, options)
+  if (method.backend === 'nft') {
+    for (const program of iptablesPrograms) await tolerateMissing(() => removeIptables(program, netns))
+  } else await tolerateMissing(() => removeNft(netns))
+  return applied
+}
+
 /** Takes everything of ours out, by whichever backend it was written. */
 export async function removeCapture(netns: number): Promise<void> {
   await tolerateMissing(() => removeNft(netns))

@@ -44,7 +44,9 @@ export async function removeProbeRules(netns?: number): Promise<void> {
     await attempt(async () => {
       const saved = await mustRun(netns, program.replace(/(-legacy)?$/, '$1-save'), ['-t', 'nat'])
       if (!saved.includes(hostChain)) return ''
-      return mustRun(netns, program.replace(/(-legacy)?$/, '$1-restore'), ['--noflush'], removalScript(saved))
+      return mustRun(netns, program.replace(/(-legacy)?$/, '$1-restore'), ['--noflush'], {
+        input: removalScript(saved)
+      })
     })
   }
 }
@@ -54,7 +56,7 @@ function nftProbes(sources: readonly Ip[], netns: number | undefined): ProbeRule
     write: async targets => {
       const transaction = JSON.stringify({ nftables: nftHostTable(sources, targets) })
       // A parameter may have 128 KiB, and nft cannot read from the socket that Node makes of a child's input.
-      await mustRun(netns, 'sh', ['-c', 'cat | nft -j -f -'], transaction)
+      await mustRun(netns, 'sh', ['-c', 'cat | nft -j -f -'], { input: transaction })
     },
     verify: async targets => {
       const { code, stdout } = await runCommand(netns, 'nft', ['-j', 'list', 'table', 'inet', hostTable])
@@ -160,12 +162,9 @@ function iptablesProbes(
           .split('\n')
           .filter(line => line.startsWith('-A POSTROUTING') && line.includes(hostChain))
         const removal = old.map(line => line.replace('-A', '-D'))
-        await mustRun(
-          netns,
-          `${command}-restore`,
-          ['--noflush', '--wait', '5'],
-          `*nat\n${[...script, ...removal, `-I POSTROUTING 1 -j ${hostChain}`, 'COMMIT'].join('\n')}\n`
-        )
+        await mustRun(netns, `${command}-restore`, ['--noflush', '--wait', '5'], {
+          input: `*nat\n${[...script, ...removal, `-I POSTROUTING 1 -j ${hostChain}`, 'COMMIT'].join('\n')}\n`
+        })
       }
     },
     verify: async targets => {

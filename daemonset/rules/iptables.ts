@@ -32,7 +32,9 @@ export async function applyIptables(
   for (const family of familiesOf(netns)) {
     const saved = await save(program, family, netns)
     const script = iptablesScript(rules, family, saved)
-    await mustRun(netns, `${commandOf(program, family)}-restore`, ['--noflush', '--wait', '5'], script)
+    await mustRun(netns, `${commandOf(program, family)}-restore`, ['--noflush', '--wait', '5'], {
+      input: script
+    })
   }
 }
 
@@ -41,7 +43,9 @@ export async function removeIptables(program: IptablesProgram, netns: number | u
     const saved = await save(program, family, netns)
     if (!ours.test(saved)) continue
     const script = iptablesScript(undefined, family, saved)
-    await mustRun(netns, `${commandOf(program, family)}-restore`, ['--noflush', '--wait', '5'], script)
+    await mustRun(netns, `${commandOf(program, family)}-restore`, ['--noflush', '--wait', '5'], {
+      input: script
+    })
   }
 }
 

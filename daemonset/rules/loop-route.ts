@@ -21,7 +21,7 @@ export async function applyLoopRoute(netns: number): Promise<void> {
       ...(present.includes(routeLine(family)) ? [] : [`route replace ${routeText}`])
     ]
     if (commands.length > 0)
-      await mustRun(netns, 'ip', [`-${family}`, '-batch', '-'], `${commands.join('\n')}\n`)
+      await mustRun(netns, 'ip', [`-${family}`, '-batch', '-'], { input: `${commands.join('\n')}\n` })
   }
 }
 
@@ -33,7 +33,7 @@ export async function removeLoopRoute(netns: number): Promise<void> {
       ...(present.includes(routeLine(family)) ? [`route del ${routeText}`] : [])
     ]
     if (commands.length > 0)
-      await mustRun(netns, 'ip', [`-${family}`, '-batch', '-'], `${commands.join('\n')}\n`)
+      await mustRun(netns, 'ip', [`-${family}`, '-batch', '-'], { input: `${commands.join('\n')}\n` })
   }
 }
 
@@ -87,12 +87,9 @@ function routedFamilies(netns: number): readonly Family[] {
 
 async function read(netns: number, family: Family): Promise<string[]> {
   // -force: asking for a table that does not exist is an error to some versions, and the answer all the same.
-  const { stdout } = await runCommand(
-    netns,
-    'ip',
-    [`-${family}`, '-j', '-force', '-batch', '-'],
-    `rule show\nroute show table ${loopTable}\n`
-  )
+  const { stdout } = await runCommand(netns, 'ip', [`-${family}`, '-j', '-force', '-batch', '-'], {
+    input: `rule show\nroute show table ${loopTable}\n`
+  })
   const [rules = [], routes = []] = stdout
     .split('\n')
     .filter(line => line.startsWith('['))

@@ -51,6 +51,10 @@ class Surroundings {
           this.step('rules')
           this.rules = 'ours'
         },
+        repair: async () => {
+          this.step('repair-rules')
+          this.rules = 'ours'
+        },
         read: async () => ({
           present: this.rules !== 'none',
           generation: 'g',
@@ -125,7 +129,7 @@ t.test('a pod that was captured gets missing rules back first, also without ztun
   around.answer = { kind: 'refused', reason: 'cannot bind' }
   const enabled: PodFacts = { ...facts, redirection: 'enabled' }
   await t.rejects(around.enroller.enrol(enabled), /cannot bind/)
-  t.strictSame(around.taken(), ['rules', 'repaired', 'ztunnel', 'probes', 'annotate pending'])
+  t.strictSame(around.taken(), ['repair-rules', 'repaired', 'ztunnel', 'probes', 'annotate pending'])
   t.equal(around.rules, 'ours')
 })
 
@@ -133,7 +137,7 @@ t.test('rules of ours without an annotation mean the pod was captured', async t 
   const around = surroundings(t)
   around.rules = 'drifted'
   await around.enroller.enrol(facts)
-  t.strictSame(around.taken(), ['rules', 'repaired', 'ztunnel', 'probes', 'annotate enabled'])
+  t.strictSame(around.taken(), ['repair-rules', 'repaired', 'ztunnel', 'probes', 'annotate enabled'])
 })
 
 t.test('what is in order is not touched', async t => {
@@ -150,7 +154,7 @@ t.test('flushed rules come back without asking ztunnel again', async t => {
   around.taken()
   around.rules = 'none'
   await around.enroller.enrol({ ...facts, redirection: 'enabled' })
-  t.strictSame(around.taken(), ['rules', 'repaired', 'probes'])
+  t.strictSame(around.taken(), ['repair-rules', 'repaired', 'probes'])
 })
 
 t.test('a live pod whose rules cannot be written is given back by ztunnel', async t => {
@@ -232,12 +236,12 @@ t.test('a captured pod that stays out of order is not advertised any longer', as
   around.taken()
   const enabled: PodFacts = { ...facts, redirection: 'enabled' }
   around.rules = 'none'
-  around.failing = 'rules'
+  around.failing = 'repair-rules'
   await t.rejects(around.enroller.enrol(enabled))
-  t.strictSame(around.taken(), ['rules'])
+  t.strictSame(around.taken(), ['repair-rules'])
   around.now += 10_000
   await t.rejects(around.enroller.enrol(enabled))
-  t.strictSame(around.taken(), ['rules', 'annotate pending'])
+  t.strictSame(around.taken(), ['repair-rules', 'annotate pending'])
 })
 
 t.test('a namespace that is not found is said once, not with every try', async t => {
