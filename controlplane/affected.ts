@@ -233,9 +233,7 @@ function byGateway(view: ClusterView, gateway: string, touch: Touch): void {
       if (names(view, workload, gateway)) touch({ kind, key: keyOf(workload.meta) })
     }
   }
-  for (const entry of view.all('ServiceEntry')) {
-    if (entry.endpoints.length > 0) touch({ kind: 'ServiceEntry', key: keyOf(entry.meta) })
-  }
+  for (const entry of view.all('ServiceEntry')) touch({ kind: 'ServiceEntry', key: keyOf(entry.meta) })
 }
 
 function names(view: ClusterView, { meta }: MeshObject, gateway: string): boolean {
@@ -281,7 +279,5 @@ function workloads(view: ClusterView, namespace: string | undefined, selector: L
   // Endpoints have labels of their own beside those of their entry.
   const entries =
     namespace === undefined ? view.all('ServiceEntry') : view.inNamespace('ServiceEntry', namespace)
-  for (const entry of entries) {
-    if (entry.endpoints.length > 0) touch({ kind: 'ServiceEntry', key: keyOf(entry.meta) })
-  }
+  for (const entry of entries) touch({ kind: 'ServiceEntry', key: keyOf(entry.meta) })
 }
