@@ -9,3 +9,10 @@ export function hashOf(key: string): number {
   hash = Math.imul(hash ^ (hash >>> 15), 0x85ebca6b)
   return (hash ^ (hash >>> 13)) >>> 0
 }
+
+/** Two hashes as one; a word that depends on every bit of both. */
+export function mixed(a: number, b: number): number {
+  let hash = Math.imul(a ^ Math.imul(b ^ (b >>> 16), 0x45d9f3b), 0x9e3779b1)
+  hash = Math.imul(hash ^ (hash >>> 15), 0x85ebca6b)
+  return (hash ^ (hash >>> 13)) >>> 0
+}

@@ -17,7 +17,7 @@ export class MeshRecords {
   readonly #workloads = new Recent<number, Held<Workload>>(kept.workloads)
   readonly #services = new Recent<number, Held<Service>>(kept.services)
   readonly #policies = new Recent<number, Held<Policy>>(kept.policies)
-  readonly #derived = new Recent<number, Held<unknown>>(kept.derived)
+  readonly #derived = new Recent<number, Held<Map<string, unknown>>>(kept.derived)
   /** What was kept since the last `settle`: wrong, should the writer have moved underneath. */
   readonly #unsettled: (() => void)[] = []
 
@@ -41,9 +41,9 @@ export class MeshRecords {
     return this.#recent(this.#policies, slot, slot => unpackPolicy(this.#text(slot)))
   }
 
-  /** Something made from a list, kept until the list changes. */
-  ofList<T>(slot: number, make: (slot: number) => T): T {
-    return this.#recent(this.#derived as Recent<number, Held<T>>, slot, make)
+  /** What was made from a list, kept until the list or one of its members changes. */
+  ofList(slot: number): Map<string, unknown> {
+    return this.#recent(this.#derived, slot, () => new Map<string, unknown>())
   }
 
   /** Without keeping it, for walks over everything. */

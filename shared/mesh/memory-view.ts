@@ -95,7 +95,7 @@ export class MemoryView implements MeshView {
     const service = this.service(key)
     const list = this.#listSlot(Kind.endpoints, keys.endpoints(key), key)
     if (service === undefined || list === undefined) return []
-    const all = this.#records.ofList(list, this.#endpointsOf)
+    const all = new EndpointRows(this.#records, this, list).decode()
     return service.loadBalancer?.healthPolicy === 'AllowAll'
       ? all
       : all.filter(({ status }) => status === 'Healthy')
@@ -148,7 +148,7 @@ export class MemoryView implements MeshView {
   *stagedEndpoints(): Iterable<readonly [ServiceKey, readonly Endpoint[]]> {
     for (const slot of this.#records.all(Kind.endpoints)) {
       const key = this.#records.listKey(slot)
-      if (this.service(key) === undefined) yield [key, this.#endpointsOf(slot)]
+      if (this.service(key) === undefined) yield [key, new EndpointRows(this.#records, this, slot).decode()]
     }
   }
 
@@ -240,9 +240,6 @@ export class MemoryView implements MeshView {
   #listSlot(kind: number, hashedKey: string, key: string): number | undefined {
     return this.#find(hashedKey, kind, slot => this.#records.listKey(slot) === key)
   }
-
-  readonly #endpointsOf = (list: number): readonly Endpoint[] =>
-    new EndpointRows(this.#records, this, list).decode()
 }
 
 /** Own namespace, then a Kubernetes Service, then the preferred namespace; -1 when the client may not see it. */

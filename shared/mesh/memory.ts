@@ -68,6 +68,7 @@ export const Flag = {
 } as const
 
 export const scopeOrder = ['Region', 'Zone', 'Subzone', 'Node', 'Cluster', 'Network'] as const
+export const scopeIndex = { Region: 0, Zone: 1, Subzone: 2, Node: 3, Cluster: 4, Network: 5 } as const
 
 /** A row of a list: a slot, and for endpoints the heap offset of the port map (0: empty). */
 export const ROW_WORDS = 2

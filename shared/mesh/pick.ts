@@ -3,7 +3,7 @@
  * Source: the load balancing of Istio's ztunnel; least-request, affinity and exclusion are ours.
  */
 import type { Ip } from '../net/address.ts'
-import { hashOf } from './hash.ts'
+import { hashOf, mixed } from './hash.ts'
 import { serviceKey, type RoutingScope, type Service, type Workload, type WorkloadUid } from './model.ts'
 import type { EndpointScopes, EndpointTable, MeshView } from './view.ts'
 
@@ -40,11 +40,38 @@ export function pickEndpoint(
 ): Picked | undefined {
   if (mode === 'standard' && !service.ports.has(port)) return undefined
   const table = view.endpointTable(serviceKey(service))
-  const ports = { service, port, mode }
-  const rows = bestRows(table, ports, context)
-  const row = chooseRow(table, withoutExcluded(table, rows, context.exclude), service, context)
+  if (table.length === 0) return undefined
+  const wanted = { service, port, mode }
+  const candidates = withoutExcluded(table, candidatesOf(table, wanted, context.source), context.exclude)
+  const row = chooseRow(table, candidates, service, context)
   if (row === undefined) return undefined
-  return { workload: table.workload(row), port: targetPort(table, row, ports) }
+  return { workload: table.workload(row), port: targetPort(table, row, wanted) }
+}
+
+/** Rows to choose from, with the sum of their capacities up to each. */
+interface Candidates {
+  readonly rows: Uint32Array
+  readonly sums: Float64Array
+}
+
+/** Looked for once while no endpoint changes; the key holds everything else that the answer depends on. */
+function candidatesOf(table: EndpointTable, wanted: WantedPort, source: Workload): Candidates {
+  const { service, port, mode } = wanted
+  const here = table.scopesOf(source)
+  const balancer = service.loadBalancer
+  const policy = `${balancer?.mode} ${balancer?.healthPolicy} ${balancer?.routingPreferences.join()}`
+  const place = `${here.Region} ${here.Zone} ${here.Subzone} ${here.Node} ${here.Cluster} ${here.Network}`
+  return table.derived(`${mode} ${port} ${service.ports.get(port)} ${policy} ${place}`, () =>
+    withSums(table, bestRows(table, wanted, here))
+  )
+}
+
+function withSums(table: EndpointTable, found: readonly number[]): Candidates {
+  const rows = Uint32Array.from(found)
+  const sums = new Float64Array(rows.length)
+  let sum = 0
+  for (const [index, row] of rows.entries()) sums[index] = sum += table.capacity(row)
+  return { rows, sums }
 }
 
 interface WantedPort {
@@ -54,33 +81,25 @@ interface WantedPort {
 }
 
 /** Usable endpoints of the best rank. */
-function bestRows(table: EndpointTable, ports: WantedPort, context: PickContext): number[] {
-  const { loadBalancer } = ports.service
-  const preferences = loadBalancer?.routingPreferences ?? []
-  const ranked = loadBalancer?.mode === 'Failover' || loadBalancer?.mode === 'Strict'
-  const here = table.length === 0 ? undefined : table.scopesOf(context.source)
+function bestRows(table: EndpointTable, wanted: WantedPort, here: EndpointScopes): number[] {
+  const { mode = 'Standard', routingPreferences = [] } = wanted.service.loadBalancer ?? {}
   let rows: number[] = []
-  if (here === undefined) return rows
   let best = 0
   for (let row = 0; row < table.length; row += 1) {
-    if (!usable(table, row, ports, here)) continue
-    if (ranked) {
-      if (loadBalancer.mode === 'Strict' && !isEverywhere(table, row, here, preferences)) continue
-      const rank = rankOf(table, row, here, preferences)
-      if (rank < best) continue
-      if (rank > best) {
-        rows = []
-        best = rank
-      }
-    }
+    if (!usable(table, row, wanted, here)) continue
+    if (mode === 'Strict' && !isEverywhere(table, row, here, routingPreferences)) continue
+    const rank = mode === 'Failover' ? rankOf(table, row, here, routingPreferences) : 0
+    if (rank < best) continue
+    if (rank > best) rows = []
+    best = rank
     rows.push(row)
   }
   return rows
 }
 
-function usable(table: EndpointTable, row: number, ports: WantedPort, here: EndpointScopes): boolean {
-  if (!table.healthy(row) && ports.service.loadBalancer?.healthPolicy !== 'AllowAll') return false
-  if (targetPort(table, row, ports) === 0) return false
+function usable(table: EndpointTable, row: number, wanted: WantedPort, here: EndpointScopes): boolean {
+  if (!table.healthy(row) && wanted.service.loadBalancer?.healthPolicy !== 'AllowAll') return false
+  if (targetPort(table, row, wanted) === 0) return false
   if (table.addressable(row)) return true
   return table.hasGateway(row) && table.scope(row, 'Network') !== here.Network
 }
@@ -131,57 +150,61 @@ function isEverywhere(
 /** All of them again when every one is excluded: a second try at the same endpoint is better than none. */
 function withoutExcluded(
   table: EndpointTable,
-  rows: number[],
+  candidates: Candidates,
   exclude: ReadonlySet<WorkloadUid> | undefined
-): number[] {
-  if (exclude === undefined || exclude.size === 0) return rows
+): Candidates {
+  if (exclude === undefined || exclude.size === 0) return candidates
   const hashes = new Set([...exclude].map(hashOf)) // so that only look-alikes are decoded
-  const others = rows.filter(row => !hashes.has(table.hash(row)) || !exclude.has(table.workload(row).uid))
-  return others.length > 0 ? others : rows
+  const others = [...candidates.rows].filter(
+    row => !hashes.has(table.hash(row)) || !exclude.has(table.workload(row).uid)
+  )
+  return others.length > 0 ? withSums(table, others) : candidates
 }
 
 function chooseRow(
   table: EndpointTable,
-  rows: readonly number[],
+  candidates: Candidates,
   service: Service,
   context: PickContext
 ): number | undefined {
-  if ((service.traffic?.clientIpAffinitySeconds ?? 0) > 0) return rowOfClient(table, rows, context.sourceIp)
-  const first = weightedRow(table, rows, context.random)
-  if (first === undefined || context.loadBalancing !== 'least-request' || rows.length === 1) return first
+  if ((service.traffic?.clientIpAffinitySeconds ?? 0) > 0) {
+    return rowOfClient(table, candidates, context.sourceIp)
+  }
+  const first = weightedRow(candidates, context.random())
+  if (first === undefined || context.loadBalancing !== 'least-request' || candidates.rows.length === 1) {
+    return first
+  }
   // The less loaded of two chances is nearly as good as the least of all, and does not send everybody there.
-  const second = weightedRow(table, rows, context.random) ?? first
+  const second = weightedRow(candidates, context.random()) ?? first
   const load = (row: number): number => context.load?.(table.workload(row).uid) ?? 0
   return load(second) < load(first) ? second : first
 }
 
-/** By capacity; without any capacity nothing takes traffic. */
-function weightedRow(
-  table: EndpointTable,
-  rows: readonly number[],
-  random: () => number
-): number | undefined {
-  let total = 0
-  for (const row of rows) total += table.capacity(row)
-  let rest = random() * total
-  for (const row of rows) {
-    rest -= table.capacity(row)
-    if (rest < 0) return row
+/** By capacity: the first row whose sum is above the chance. Without any capacity nothing takes traffic. */
+function weightedRow({ rows, sums }: Candidates, chance: number): number | undefined {
+  const wanted = chance * (sums.at(-1) ?? 0)
+  let low = 0
+  let high = rows.length
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if ((sums[middle] ?? 0) > wanted) high = middle
+    else low = middle + 1
   }
-  return undefined
+  return rows[low]
 }
 
 /**
  * Rendezvous hashing: a client keeps its endpoint while that one can be used, without any state, and an endpoint
  * that comes or goes moves no other client than its own.
  */
-function rowOfClient(table: EndpointTable, rows: readonly number[], client: Ip): number | undefined {
+function rowOfClient(table: EndpointTable, { rows }: Candidates, client: Ip): number | undefined {
+  const clientHash = hashOf(client)
   let best: number | undefined
   let bestScore = -1
   for (const row of rows) {
     const weight = table.capacity(row)
     if (weight === 0) continue
-    const chance = (hashOf(`${client}|${table.hash(row)}`) + 0.5) / 2 ** 32
+    const chance = (mixed(clientHash, table.hash(row)) + 0.5) / 2 ** 32
     const score = -weight / Math.log(chance)
     if (score > bestScore) {
       best = row

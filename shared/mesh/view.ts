@@ -70,6 +70,8 @@ export interface EndpointTable {
   scopesOf(source: Workload): EndpointScopes
   /** Stable number of the endpoint's workload, for hashing. */
   hash(row: number): number
+  /** What `make` makes of the rows under this key, kept until a row or the workload behind one changes. */
+  derived<T>(key: string, make: () => T): T
 }
 
 /** The places of a source; -1 is nowhere. */
