@@ -75,7 +75,7 @@ async function runFile(file: string): Promise<Outcome> {
   const child = spawn(process.execPath, nodeOptionsOf(file), {
     cwd: projectRoot,
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, NODE_OPTIONS: '', FORCE_COLOR: '0' }
+    env: { ...process.env, NODE_OPTIONS: '', FORCE_COLOR: '0', TAP_TIMEOUT: String(fileTimeoutMs / 1000) }
   })
   let stderr = ''
   child.stderr.setEncoding('utf8').on('data', (text: string) => {

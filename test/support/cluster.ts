@@ -77,6 +77,7 @@ export async function buildImage(): Promise<string> {
           ['', '-save', '-restore'].map(suffix => `+/usr/sbin/xtables-nft-multi=/usr/sbin/${name}${suffix}`)
         ),
         `+/usr/lib/${libraryFolder()}/xtables=/usr/lib/${libraryFolder()}/xtables`,
+        '+/bin/sh=/bin/sh',
         '=/tmp'
       ],
       { maxBuffer: 64 << 20, env: { ...process.env, NODE_OPTIONS: '' } }
