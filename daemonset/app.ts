@@ -36,7 +36,7 @@ import {
   repairCapture
 } from './rules/capture.ts'
 import type { RuleOptions } from './rules/desired.ts'
-import { probeRules } from './rules/host-probes.ts'
+import { probeRules, removeProbeRules } from './rules/host-probes.ts'
 import { PodWatch } from './watch-pods.ts'
 import { ZdsServer } from './zds-server.ts'
 
@@ -73,6 +73,7 @@ export async function startApp({ config, selectors, client, output }: AppOptions
   readiness.set('capture method', true)
   const hostNetns = config.hostNetns === undefined ? undefined : openNetns(config.hostNetns)
   const probes = new HostProbes(probeRules(method.backend, config.probeAddresses, hostNetns))
+  await removeProbeRules(hostNetns, method.backend)
   await probes.repair()
 
   const optionsOf = (capture: Parameters<EnrolDeps['rules']['apply']>[1]): RuleOptions => ({

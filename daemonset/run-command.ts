@@ -38,9 +38,7 @@ export async function runCommand(
 ): Promise<CommandResult> {
   const start = (): ReturnType<typeof spawn> =>
     spawn(program, parameters, {
-      stdio: ['pipe', 'pipe', 'pipe', ...(descriptor === undefined ? [] : [descriptor])],
-      timeout: timeoutMs,
-      killSignal: 'SIGKILL'
+      stdio: ['pipe', 'pipe', 'pipe', ...(descriptor === undefined ? [] : [descriptor])]
     })
   const child = netns === undefined ? start() : inNetns(netns, start)
   return new Promise((resolve, reject) => {
@@ -51,11 +49,15 @@ export async function runCommand(
         if (output[name].length > maxOutputBytes) child.kill('SIGKILL')
       })
     }
+    // Not spawn's own option: its timer outlives a program that cannot be started.
+    const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs)
     child.on('error', (error: NodeJS.ErrnoException) => {
+      clearTimeout(timer)
       const missing = error.code === 'ENOENT'
       reject(new CommandError(program, missing ? 'not installed on this machine' : error.message, missing))
     })
     child.on('close', (code, signal) => {
+      clearTimeout(timer)
       if (signal === null) resolve({ code: code ?? -1, ...output })
       else reject(new CommandError(program, `ended by ${signal} (at most ${timeoutMs / 1000} s are allowed)`))
     })

@@ -34,19 +34,19 @@ export function probeRules(
   return backend === 'nft' ? nftProbes(sources, netns) : iptablesProbes(backend, sources, netns)
 }
 
-/** Removes the node's rules, by whichever backend they were written. */
-export async function removeProbeRules(netns?: number): Promise<void> {
-  const table: JsonObject = { table: { family: 'inet', name: hostTable } }
-  await attempt(() =>
-    mustRun(netns, 'nft', ['-j', JSON.stringify({ nftables: [{ add: table }, { delete: table }] })])
-  )
+/** Removes the node's rules, by whichever backend they were written; `keep` is one that is in use now. */
+export async function removeProbeRules(netns?: number, keep?: CaptureMethod['backend']): Promise<void> {
+  if (keep !== 'nft') {
+    const table: JsonObject = { table: { family: 'inet', name: hostTable } }
+    const transaction = { nftables: [{ add: table }, { delete: table }] }
+    await attempt(() => mustRun(netns, 'nft', ['-j', JSON.stringify(transaction)]))
+  }
+  if (keep !== undefined && keep !== 'nft') return
   for (const program of ['iptables', 'ip6tables', 'iptables-legacy', 'ip6tables-legacy']) {
     await attempt(async () => {
-      const saved = await mustRun(netns, program.replace(/(-legacy)?$/, '$1-save'), ['-t', 'nat'])
+      const saved = await mustRun(netns, `${program}-save`, ['-t', 'nat'])
       if (!saved.includes(hostChain)) return ''
-      return mustRun(netns, program.replace(/(-legacy)?$/, '$1-restore'), ['--noflush'], {
-        input: removalScript(saved)
-      })
+      return mustRun(netns, `${program}-restore`, ['--noflush'], { input: removalScript(saved) })
     })
   }
 }
