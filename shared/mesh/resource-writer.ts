@@ -34,6 +34,8 @@ export class ResourceWriter {
   /** How many blocks there are of each prefix length: of IPv4 at 0 to 32, of IPv6 at 64 to 192. */
   readonly #prefixes = new Map<number, number>()
   readonly #onWorkload: WorkloadListener
+  /** Told after the readers were let in again, so that a listener may read. */
+  #untold: (readonly [Workload | undefined, Workload | undefined])[] = []
 
   constructor(onWorkload: WorkloadListener) {
     this.#onWorkload = onWorkload
@@ -61,8 +63,12 @@ export class ResourceWriter {
     return this.#writer.usage()
   }
 
-  write(change: () => void): void {
-    this.#writer.write(change)
+  /** Runs steps that readers see all at once. */
+  write(steps: readonly (() => void)[]): void {
+    this.#writer.write(() => steps.forEach(step => step()))
+    const untold = this.#untold
+    this.#untold = []
+    for (const [previous, current] of untold) this.#onWorkload(previous, current)
   }
 
   putWorkload(workload: Workload): () => void {
@@ -108,7 +114,7 @@ export class ResourceWriter {
     this.#setFacts(slot, previous, workload)
     this.#moveKeys(slot, previous === undefined ? [] : workloadKeys(previous), workloadKeys(workload))
     this.#moveEndpoints(slot, previous, workload)
-    this.#onWorkload(previous, workload)
+    this.#untold.push([previous, workload])
   }
 
   #removeWorkload(slot: number): void {
@@ -117,7 +123,7 @@ export class ResourceWriter {
     this.#moveEndpoints(slot, previous, undefined)
     for (const scope of scopeOrder) this.#places[scope].release(placeOf(previous, scope))
     this.#free(slot)
-    this.#onWorkload(previous, undefined)
+    this.#untold.push([previous, undefined])
   }
 
   /** What picking reads without decoding the record. */

@@ -27,8 +27,8 @@ export class MeshReader {
   }
 
   /**
-   * Runs a pure function on a consistent view, again when the writer moved underneath. The writer holds the
-   * memory for well under a millisecond at a time. What the function throws is thrown.
+   * Runs a pure function on a consistent view, again when the writer moved underneath. The writer holds the memory
+   * for about a millisecond at most (a few when an index doubles). What the function throws is thrown.
    */
   read<T>(fn: (view: MeshView) => T): T {
     const { header } = this.#memory

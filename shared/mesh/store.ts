@@ -46,12 +46,12 @@ export interface MeshReaderSurface {
 }
 
 export interface MeshStoreOptions {
-  /** Called for each workload that came, changed or went. */
+  /** Called for each workload that came, changed or went, once readers can see it. */
   readonly onWorkload?: (previous: Workload | undefined, current: Workload | undefined) => void
 }
 
-/** Changes that readers see at once, at most; more are let through in parts, so that readers never wait long. */
-const partSize = 128
+/** Changes that readers see at once, at most; more are let through in parts, so that readers wait a millisecond at most. */
+const partSize = 64
 
 export class MeshStore {
   readonly #writer: ResourceWriter
@@ -70,7 +70,7 @@ export class MeshStore {
     const flush = (): void => {
       const steps = part
       part = []
-      if (steps.length > 0) this.#writer.write(() => steps.forEach(step => step()))
+      if (steps.length > 0) this.#writer.write(steps)
     }
     for (const change of changes) {
       try {
