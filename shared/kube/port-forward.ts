@@ -39,7 +39,6 @@ class ForwardedConnection extends Duplex {
   /** Channels whose first message, the port, has come. */
   readonly #started = new Set<number>()
   #written: (() => void) | undefined
-  #problem = ''
 
   constructor(socket: ChannelSocket, target: ForwardTarget) {
     super({ allowHalfOpen: true })
@@ -84,7 +83,8 @@ class ForwardedConnection extends Duplex {
       return
     }
     const content = message.subarray(1)
-    if (channel === errorChannel) this.#problem += content.toString('utf8')
+    // an error comes whole, and nothing comes after it
+    if (channel === errorChannel) this.destroy(this.#failure(content.toString('utf8').trim()))
     else if (channel === dataChannel && content.length > 0 && !this.push(content)) this.#socket.pause()
   }
 
@@ -95,14 +95,18 @@ class ForwardedConnection extends Duplex {
   }
 
   #closed(reason: string | undefined): void {
-    const problem = this.#problem.trim() || reason
-    if (problem !== undefined && problem !== '') {
-      const { namespace, pod, port } = this.#target
-      this.destroy(new Error(`port ${port} of pod ${namespace}/${pod}: ${problem}`))
+    if (this.destroyed) return
+    if (reason !== undefined) {
+      this.destroy(this.#failure(reason))
       return
     }
     if (!this.readableEnded) this.push(null)
     this.#drained()
+  }
+
+  #failure(problem: string): Error {
+    const { namespace, pod, port } = this.#target
+    return new Error(`port ${port} of pod ${namespace}/${pod}: ${problem}`)
   }
 }
 

@@ -1,6 +1,6 @@
 /** Message streams to the API server. The only file of this folder that imports `ws`. */
 import type { IncomingMessage } from 'node:http'
-import { WebSocket } from 'ws'
+import { WebSocket, type ClientOptions } from 'ws'
 import { messageOf } from '../runtime/errors.ts'
 import { kubeErrorFrom } from './client.ts'
 import type { ClusterAccess } from './config.ts'
@@ -34,13 +34,16 @@ export async function openWebSocket(
 ): Promise<ChannelSocket> {
   signal.throwIfAborted()
   const authorization = await access.authorization(false)
-  const socket = new WebSocket(access.server.replace(/^http/, 'ws') + path, [...protocols], {
+  const options: ClientOptions & { readonly closeTimeout: number } = {
     headers: authorization === undefined ? {} : { authorization },
     perMessageDeflate: false,
     maxPayload: 16 << 20,
     handshakeTimeout: 30_000,
+    // both have said that it is over: no use in waiting longer for the other to hang up
+    closeTimeout: 1000,
     ...access.tls
-  })
+  }
+  const socket = new WebSocket(access.server.replace(/^http/, 'ws') + path, [...protocols], options)
   const abort = (): void => socket.terminate()
   signal.addEventListener('abort', abort, { once: true })
   try {

@@ -96,6 +96,19 @@ t.test('a port that nobody listens on is named', async t => {
   })
 })
 
+t.test('an error is told at once, also when the server does not hang up', async t => {
+  const { client } = await forwarder(t, socket => {
+    socket.pause() // it will not even read our part of the closing
+    socket.send(Buffer.concat([Buffer.from([1]), Buffer.from('nothing answers')]))
+    socket.close(1000)
+  })
+  const signal = AbortSignal.timeout(10_000)
+  const connection = await portForward(client, target, signal)
+  await t.rejects(requestThrough(connection, { method: 'GET', path: '/' }, signal), {
+    message: /nothing answers/
+  })
+})
+
 t.test('a slow reader stops the pod: bytes that wait are bounded', async t => {
   let sent = 0
   const { client } = await forwarder(t, socket => {
