@@ -116,7 +116,6 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
     onPoliciesChanged: () => workers.post({ kind: 'policies-changed' }),
     signal: stopping.signal
   })
-  resources.defer(() => xds.close())
   readiness.set('state manager', false)
   const known = xds.synced.then(() => readiness.set('state manager', true))
   const addresses = new Map<string, SocketAddress>()

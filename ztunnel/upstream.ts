@@ -142,7 +142,7 @@ async function certificateOf(
     if (signal.aborted) throw cause
     throw new MeshError(
       'IDENTITY_FAILED',
-      `identity error: no certificate for ${identity}: ${messageOf(cause)}`,
+      `identity error: ${messageOf(cause)}`,
       { cause }
     )
   }

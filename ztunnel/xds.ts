@@ -1,12 +1,17 @@
 /** The mesh over delta xDS: what istiod, or our control plane, says of workloads, services and policies. */
-import type { MeshStore } from '../shared/mesh/store.ts'
+import type { MeshChange, MeshStore } from '../shared/mesh/store.ts'
 import type { Logger } from '../shared/telemetry/logger.ts'
 import type { Metrics } from '../shared/telemetry/metrics.ts'
+import type { DeltaClient, DeltaResponse, Rejected } from '../shared/xds/delta-client.ts'
 import type { Config } from './config.ts'
+import { controlPlaneTarget } from './control-plane.ts'
 import type { mainFamilies } from './families.ts'
 
+const ADDRESS = 'type.googleapis.com/istio.workload.Address'
+const AUTHORIZATION = 'type.googleapis.com/istio.security.Authorization'
+
 export interface XdsDeps {
-  readonly mesh: MeshStore
+  readonly mesh: Pick<MeshStore, 'apply'>
   readonly metrics: Metrics<typeof mainFamilies>
   readonly log: Logger
   /** A policy was accepted or removed. */
@@ -17,13 +22,73 @@ export interface XdsDeps {
 export interface Xds {
   /** Resolves when every type was received once; at once where there is no control plane. */
   readonly synced: Promise<void>
+  /** On-demand mode: asks for what is known of an address, `network/ip`. Resolves when the answer is in the mesh. */
+  ask(name: string): Promise<void>
   state(): unknown
-  close(): Promise<void> | void
 }
 
-export async function startXds(config: Config, _deps: XdsDeps): Promise<Xds> {
-  if (config.xds.address === undefined) {
-    return { synced: Promise.resolve(), state: () => ({ state: 'off' }), close: () => undefined }
+export async function startXds(config: Config, deps: XdsDeps): Promise<Xds> {
+  const { xds } = config
+  if (xds.address === undefined) {
+    return { synced: Promise.resolve(), ask: () => Promise.resolve(), state: () => ({ state: 'off' }) }
   }
-  throw new Error('in progress')
+  const { DeltaClient } = await import('../shared/xds/delta-client.ts')
+  const client: DeltaClient = new DeltaClient({
+    target: controlPlaneTarget(config, xds, xds.address),
+    node: { id: nodeId(config), metadata: nodeMetadata(config) },
+    // Policies first, so that no address is known before what protects it.
+    types: [
+      { typeUrl: AUTHORIZATION, mode: 'wildcard' },
+      { typeUrl: ADDRESS, mode: xds.onDemand ? 'on-demand' : 'wildcard' }
+    ],
+    onResponse: response => take(deps, response),
+    onTermination: reason => deps.metrics.series('istio_xds_connection_terminations_total', reason).add(),
+    onMessage: (typeUrl, bytes) => {
+      deps.metrics.series('istio_xds_message_total', typeUrl).add()
+      deps.metrics.series('istio_xds_message_bytes_total', typeUrl).add(bytes)
+    },
+    log: deps.log
+  })
+  void client.run(deps.signal)
+  return {
+    synced: client.synced,
+    ask: name => client.subscribe(ADDRESS, name),
+    state: () => ({ state: 'on', address: xds.address, ...client.state() })
+  }
+}
+
+/** Puts a push into the mesh; what cannot be taken is returned, the rest counts. */
+function take({ mesh, log, onPoliciesChanged }: XdsDeps, response: DeltaResponse): readonly Rejected[] {
+  const changes = changesOf(response)
+  if (changes === undefined) {
+    log.warn('resources of an unknown type are ignored', { type: response.typeUrl })
+    return []
+  }
+  const { rejected, policiesChanged } = mesh.apply(changes)
+  for (const { name, reason } of rejected) log.warn('resource rejected', { type: response.typeUrl, name, reason })
+  if (policiesChanged) onPoliciesChanged()
+  return rejected
+}
+
+function changesOf({ typeUrl, resources, removed }: DeltaResponse): MeshChange[] | undefined {
+  if (typeUrl === ADDRESS) {
+    return [
+      ...resources.map(({ name, bytes }) => ({ kind: 'address', name, bytes }) as const),
+      ...removed.map(name => ({ kind: 'address-removed', name }) as const)
+    ]
+  }
+  if (typeUrl !== AUTHORIZATION) return undefined
+  return [
+    ...resources.map(({ name, bytes }) => ({ kind: 'authorization', name, bytes }) as const),
+    ...removed.map(name => ({ kind: 'authorization-removed', name }) as const)
+  ]
+}
+
+/** Source: Istio's node ids, `<type>~<address>~<name>.<namespace>~<namespace>.svc.cluster.local`. */
+function nodeId({ instanceIp, podName, podNamespace }: Config): string {
+  return `ztunnel~${instanceIp}~${podName}.${podNamespace}~${podNamespace}.svc.cluster.local`
+}
+
+function nodeMetadata({ podName, podNamespace, instanceIp, nodeName, xds }: Config): Record<string, unknown> {
+  return { NAME: podName, NAMESPACE: podNamespace, INSTANCE_IPS: instanceIp, NODE_NAME: nodeName, ...xds.metadata }
 }

@@ -10,6 +10,7 @@ import {
   issuerOf,
   issueServerCertificate
 } from '../../shared/identity/issue.ts'
+import { readCsr } from '../../shared/identity/csr.ts'
 import { parseSpiffeId } from '../../shared/identity/spiffe-id.ts'
 import { ip } from '../../shared/net/address.ts'
 import { openListener } from '../../shared/net/sockets.ts'
@@ -63,8 +64,9 @@ export interface TestControlPlane {
   remove(type: string, name: string): void
   /** Resolves when every connected client has acknowledged all that was sent. */
   settled(): Promise<void>
-  /** Ends every stream; clients come back. */
-  disconnect(): void
+  /** Cuts every connection and takes no new ones, until it is up again. */
+  down(): void
+  up(): void
 }
 
 const PORT = 15_012
@@ -94,6 +96,7 @@ export async function startControlPlane(
     [AUTHORIZATION_TYPE, new Map()]
   ])
   const clients = new Set<Client>()
+  const bridges: Bridge[] = []
   const nacks: string[] = []
   const issued: string[] = []
   let version = 0
@@ -165,9 +168,8 @@ export async function startControlPlane(
       }
       throw new Error('clients did not acknowledge what they were sent')
     },
-    disconnect: () => {
-      for (const { stream } of clients) stream.close('UNAVAILABLE', 'the test ends the stream')
-    }
+    down: () => bridges.forEach(bridge => bridge.down()),
+    up: () => bridges.forEach(bridge => bridge.up())
   }
   plane.put(resources)
   const server = new GrpcServer({
@@ -182,7 +184,9 @@ export async function startControlPlane(
         if (plane.refuseCertificates !== undefined) return refuse(plane.refuseCertificates)
         const { csr = '', metadata } = certificateRequest.decode(request)
         // Dedicated proxies do not say whose certificate they want; their token would. Here the request's own name counts.
-        const wanted = metadata?.fields?.['ImpersonatedIdentity']?.stringValue ?? requestedName(csr)
+        const parsed = readCsr(csr)
+        const requested = parsed.kind === 'problem' ? '' : (parsed.uris[0] ?? '')
+        const wanted = metadata?.fields?.['ImpersonatedIdentity']?.stringValue ?? requested
         const identity = parseSpiffeId(wanted)
         if (identity === undefined) return refuse(`no identity: ${wanted} from ${info.remote}`)
         const answer = issueCertificate({
@@ -222,15 +226,25 @@ export async function startControlPlane(
     { ...serving, clientRootsPem: root.certificatePem }
   )
   t.teardown(() => server.close(0))
-  for (const node of nodes) await bridge(t, node, port)
+  for (const node of nodes) bridges.push(await openBridge(t, node, port))
   return plane
 }
 
 /** A port inside the node that leads to one on the test's own loopback. */
-async function bridge(t: Teardown, node: TestNode, to: number): Promise<void> {
+interface Bridge {
+  down(): void
+  up(): void
+}
+
+async function openBridge(t: Teardown, node: TestNode, to: number): Promise<Bridge> {
   const fd = openListener({ netns: node.netnsFd }, { address: { ip: ip('127.0.0.1'), port: PORT } })
   const open = new Set<net.Socket>()
+  let up = true
   const server = net.createServer(near => {
+    if (!up) {
+      near.destroy()
+      return
+    }
     const far = net.connect(to, '127.0.0.1')
     for (const [socket, other] of [
       [near, far],
@@ -245,14 +259,21 @@ async function bridge(t: Teardown, node: TestNode, to: number): Promise<void> {
       socket.pipe(other)
     }
   })
+  const cut = (): void => {
+    for (const socket of open) socket.destroy()
+  }
   await new Promise<void>(resolve => server.listen({ fd }, resolve))
   t.teardown(() => {
-    for (const socket of open) socket.destroy()
+    cut()
     server.close()
   })
-}
-
-function requestedName(csr: string): string {
-  const der = Buffer.from(csr.replaceAll(/-----[A-Z ]+-----|\s/g, ''), 'base64').toString('latin1')
-  return /spiffe:\/\/[\x21-\x7e]+?\/ns\/[a-z0-9-]+\/sa\/[a-z0-9-]+/.exec(der)?.[0] ?? ''
+  return {
+    down: () => {
+      up = false
+      cut()
+    },
+    up: () => {
+      up = true
+    }
+  }
 }

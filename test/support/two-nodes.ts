@@ -123,7 +123,7 @@ export interface ProxyOptions {
   readonly kind: 'underpass' | 'rust'
   /** `namespace/name/serviceaccount`. */
   readonly workload: string
-  /** YAML of workloads, services and policies. */
+  /** YAML of workloads, services and policies; empty for none. */
   readonly localConfig: string
   readonly workers?: number
   /** More variables; they win. */
@@ -174,6 +174,7 @@ export async function startProxy(t: Teardown, at: TestNode, options: ProxyOption
     RUST_LOG: 'info',
     ...options.env
   }
+  if (options.localConfig === '') delete (env as { LOCAL_XDS?: string }).LOCAL_XDS
   const child = spawn('ip', ['netns', 'exec', at.netns, ...command, 'proxy', 'ztunnel'], {
     env,
     stdio: ['ignore', 'pipe', 'pipe']
