@@ -15,7 +15,7 @@ const noSuchName: DnsAnswer = { kind: 'no-such-name' }
 const longestChain = 8
 
 /** The answer; undefined when the name is not the cluster's. */
-export function resolve(names: ClusterNames, name: string, type: number): DnsAnswer | undefined {
+export function resolve(names: ClusterNames, name: string, type: number, aliases = 0): DnsAnswer | undefined {
   const labels = labelsInCluster(name)
   if (labels === undefined) return undefined
   const kind = labels.at(-1)
@@ -27,7 +27,7 @@ export function resolve(names: ClusterNames, name: string, type: number): DnsAns
   if (labels.length === 2) return names.hasNamespace(namespace) ? { kind: 'empty' } : noSuchName
   const service = names.service(namespace, labels.at(-3) ?? '')
   if (service === undefined) return noSuchName
-  return serviceAnswer(names, service, name, labels.slice(0, -3), type)
+  return serviceAnswer(names, service, { name, front: labels.slice(0, -3), type, aliases })
 }
 
 /** Labels in front of the cluster's domain; undefined for a name elsewhere. */
@@ -48,17 +48,21 @@ function podAddress(names: ClusterNames, name: string, labels: readonly string[]
   return ofType(addressRecords(name, [address]), type)
 }
 
-function serviceAnswer(
-  names: ClusterNames,
-  service: Service,
-  name: string,
-  front: readonly string[],
-  type: number
-): DnsAnswer {
+interface Asked {
+  readonly name: string
+  /** Labels in front of the Service's name. */
+  readonly front: readonly string[]
+  readonly type: number
+  /** Aliases that led here. */
+  readonly aliases: number
+}
+
+function serviceAnswer(names: ClusterNames, service: Service, asked: Asked): DnsAnswer {
+  const { name, front, type, aliases } = asked
   const { externalName, clusterIPs, clusterIP, type: serviceType } = service.spec ?? {}
   if (serviceType === 'ExternalName') {
     if (front.length > 0 || externalName === undefined) return noSuchName
-    return externalAnswer(names, name, externalName.replace(/\.$/, '').toLowerCase(), type)
+    return externalAnswer(names, name, externalName.replace(/\.$/, '').toLowerCase(), type, aliases)
   }
   const { namespace = '', name: serviceName } = service.metadata
   const slices = names.slices(namespace, serviceName)
@@ -79,10 +83,10 @@ function externalAnswer(
   name: string,
   target: string,
   type: number,
-  depth = 0
+  aliases: number
 ): DnsAnswer {
   const alias: DnsRecord = { type: 'CNAME', name, target }
-  const next = depth < longestChain ? resolve(names, target, type) : undefined
+  const next = aliases < longestChain ? resolve(names, target, type, aliases + 1) : undefined
   return { kind: 'records', records: [alias, ...(next?.kind === 'records' ? next.records : [])] }
 }
 

@@ -56,15 +56,19 @@ async function missingPrograms(client: KubeClient, nodes: number): Promise<strin
   ]
 }
 
+/** What the containers that are not ready say themselves. */
 async function reasons(client: KubeClient): Promise<string> {
   const pods = await client.list(labPods, { namespace: meshNamespace })
-  const lines = pods.items.flatMap(pod =>
-    (pod.status?.containerStatuses ?? [])
-      .filter(({ ready }) => !ready)
-      .map(
-        ({ state }) =>
-          `${pod.metadata.name}: ${state.waiting?.message ?? state.waiting?.reason ?? 'runs, but is not ready'}`
-      )
+  const lines = await Promise.all(
+    pods.items.map(async ({ metadata, status }) => {
+      const waiting = (status?.containerStatuses ?? []).find(({ ready }) => !ready)
+      if (waiting === undefined) return ''
+      const { state } = waiting
+      const why = state.waiting?.message ?? state.waiting?.reason ?? 'runs, but is not ready'
+      const path = `/api/v1/namespaces/${meshNamespace}/pods/${metadata.name}/log?tailLines=2`
+      const log = await client.raw('GET', path).catch(() => '' /* It has none yet. */)
+      return `\n  ${metadata.name}: ${why}${String(log).trimEnd().replaceAll(/^/gm, '\n    ')}`
+    })
   )
-  return lines.length === 0 ? '' : `\n  ${lines.join('\n  ')}`
+  return lines.join('')
 }

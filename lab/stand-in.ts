@@ -46,11 +46,14 @@ const largestBody = 1024 * 1024
 const preface = 'PRI * HTTP/2.0'
 
 /** Resolves when it listens, to what ends it: at once for whoever is idle, after `graceMs` for the others. */
-export async function startStandIn(options: StandInOptions): Promise<(graceMs: number) => Promise<void>> {
+export async function startStandIn(
+  options: StandInOptions,
+  log: (line: string) => void
+): Promise<(graceMs: number) => Promise<void>> {
   const open = new Set<net.Socket>()
-  const http1 = http.createServer((request, response) => void answerHttp1(options, request, response))
+  const http1 = http.createServer((request, response) => void answerHttp1(options, log, request, response))
   const h2c = http2.createServer()
-  h2c.on('stream', (stream, headers) => void answerHttp2(options, stream, headers))
+  h2c.on('stream', (stream, headers) => void answerHttp2(options, log, stream, headers))
   h2c.on('session', session => session.on('error', () => undefined))
   const servers = options.ports
     .filter(({ protocol }) => protocol === 'TCP')
@@ -134,6 +137,7 @@ function echoUdp(port: number): ReturnType<typeof createSocket> {
 
 async function answerHttp1(
   options: StandInOptions,
+  log: (line: string) => void,
   request: http.IncomingMessage,
   response: http.ServerResponse
 ): Promise<void> {
@@ -147,20 +151,21 @@ async function answerHttp1(
     headers: request.headers,
     body
   })
-  log(`${method} ${url}`, request.socket)
+  log(logLine(`${method} ${url}`, request.socket))
   response.writeHead(200, { 'content-type': 'application/json', 'x-served-by': options.pod })
   response.end(method === 'HEAD' ? undefined : `${JSON.stringify(answer, undefined, 2)}\n`)
 }
 
 async function answerHttp2(
   options: StandInOptions,
+  log: (line: string) => void,
   stream: http2.ServerHttp2Stream,
   headers: http2.IncomingHttpHeaders
 ): Promise<void> {
   stream.on('error', () => undefined)
   const { ':method': method = 'GET', ':path': path = '/', ':authority': authority = '' } = headers
   const socket = stream.session?.socket
-  if (socket !== undefined) log(`${method} ${path} (HTTP/2)`, socket)
+  if (socket !== undefined) log(logLine(`${method} ${path} (HTTP/2)`, socket))
   if (headers['content-type']?.startsWith('application/grpc')) return echoGrpc(stream, path)
   const body = await readBody(stream)
   if (stream.destroyed || socket === undefined) return
@@ -276,11 +281,12 @@ function annotation({ annotationsFile }: StandInOptions, key: string): string {
   }
 }
 
-function log(request: string, socket: { remoteAddress?: string | undefined }): void {
-  process.stdout.write(`${new Date().toISOString()} ${request} from ${socket.remoteAddress ?? 'unknown'}\n`)
+function logLine(request: string, socket: { remoteAddress?: string | undefined }): string {
+  return `${new Date().toISOString()} ${request} from ${socket.remoteAddress ?? 'unknown'}`
 }
 
 if (import.meta.main) {
-  const stop = await startStandIn(JSON.parse(process.argv[2] ?? '{}') as StandInOptions)
+  const options = JSON.parse(process.argv[2] ?? '{}') as StandInOptions
+  const stop = await startStandIn(options, line => process.stdout.write(`${line}\n`))
   process.once('SIGTERM', () => void stop(1000))
 }
