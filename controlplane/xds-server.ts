@@ -36,7 +36,7 @@ export interface XdsServerOptions {
   readonly snapshot: Snapshot
   readonly log: Logger
   readonly metrics: Metrics<typeof metricFamilies>
-  /** How long the first addresses wait for the request for policies, which go first; milliseconds. */
+  /** How long the first request of a client waits for that of the other type, so that policies go first; milliseconds. */
   readonly orderMs?: number
 }
 
@@ -134,7 +134,7 @@ class Connection {
   readonly #subscriptions = new Map<string, Subscription>()
   readonly #unknownTypes = new Set<string>()
   #node: ClientNode | undefined
-  /** Set while the first addresses wait for the request for policies. */
+  /** Set while the first request of a client waits for that of the other table. */
   #holding: NodeJS.Timeout | undefined
   #over = false
 
@@ -231,11 +231,15 @@ class Connection {
   ): void {
     const options = { ...type, snapshot: this.#deps.snapshot, node: this.#node?.nodeName ?? '' }
     this.#subscriptions.set(typeUrl, new Subscription(options, request))
-    if (type.table === 'authorization') this.#release()
-    else if (!this.#subscriptions.has(authorizationType) && this.#holding === undefined) this.#hold()
+    const tables = new Set([...this.#subscriptions.keys()].map(url => types[url]?.table))
+    if (tables.size === 2) this.#release()
+    else if (this.#holding === undefined && this.#subscriptions.size === 1) this.#hold()
   }
 
-  /** A ztunnel asks for both types at once, in any order; one that never asks for policies waits this long, once. */
+  /**
+   * A ztunnel asks for both types at once, in any order. Until the other one is asked for, but not longer than
+   * this, addresses wait for policies and removals of policies for addresses.
+   */
   #hold(): void {
     this.#holding = setTimeout(() => {
       this.#release()
@@ -268,13 +272,14 @@ class Connection {
       const subscription = this.#subscriptions.get(typeUrl)
       return subscription === undefined ? [] : [[typeUrl, subscription] as const]
     })
-    if (policies?.free) this.#send(authorizationType, policies, addresses.length === 0 ? 'all' : 'changes')
+    if (policies?.free) this.#send(authorizationType, policies, 'changes')
     if (this.#holding === undefined && !policies?.hasChanges) {
       for (const [typeUrl, subscription] of addresses)
         if (subscription.free) this.#send(typeUrl, subscription, 'all')
     }
     const waiting = addresses.some(([, subscription]) => subscription.hasChanges || subscription.hasRemovals)
-    if (policies?.free && policies.hasRemovals && !waiting) this.#send(authorizationType, policies, 'all')
+    const last = this.#holding === undefined && !waiting
+    if (policies?.free && policies.hasRemovals && last) this.#send(authorizationType, policies, 'all')
   }
 
   #send(typeUrl: string, subscription: Subscription, parts: 'changes' | 'all'): void {
