@@ -47,8 +47,13 @@ class World {
     this.#server = new GrpcServer({
       maxConnectionAgeMs: 3_600_000,
       services: {
-        deltaStream: async ({ info, send, close }) =>
-          this.#xds.connect({ remote: info.remote, caller: this.caller, send, close })
+        deltaStream: async stream =>
+          this.#xds.connect({
+            remote: stream.info.remote,
+            caller: this.caller,
+            send: response => stream.send(response),
+            close: (status, reason) => stream.close(status, reason)
+          })
       }
     })
     t.teardown(async () => this.#server.close(0))
