@@ -4,14 +4,7 @@ import { policyColumns, serviceColumns, waypointNames, workloadColumns } from '.
 import type { ConfigDump, DumpPolicy, DumpService, DumpWorkload } from '../config/dump.ts'
 import { joined, readDumps, type AgentDump, type Held } from '../config/sources.ts'
 import type { CommandGroup, Invocation, LeafCommand, OptionSpec } from '../command.ts'
-import {
-  agentOptions,
-  clusterOptions,
-  meshOptions,
-  namespaceOptions,
-  outputOptions,
-  watchOption
-} from '../options.ts'
+import { agentOptions, clusterOptions, meshOptions, outputOptions, watchOption } from '../options.ts'
 import { outputFormat, printListing, printOne } from '../output.ts'
 import { runLog, logOptions } from './log.ts'
 
@@ -22,7 +15,10 @@ const sourceOptions: readonly OptionSpec[] = [
 ]
 
 const common: readonly OptionSpec[] = [
-  ...namespaceOptions,
+  {
+    flags: '-n, --namespace <name>',
+    help: 'only what belongs to this namespace; with a pod as argument, the namespace of that pod'
+  },
   ...agentOptions,
   ...sourceOptions,
   ...outputOptions,

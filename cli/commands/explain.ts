@@ -4,6 +4,7 @@ import type { Explanation, ExplainResult } from '../../shared/mesh/explain.ts'
 import { messageOf } from '../../shared/runtime/errors.ts'
 import { KubeError } from '../../shared/kube/errors.ts'
 import { CommandFailure, UsageError, type ExitCode, type Invocation, type LeafCommand } from '../command.ts'
+import { readFileDump } from '../config/sources.ts'
 import { differences, type Role } from '../explain/compare.ts'
 import { explanationText } from '../explain/text.ts'
 import { agentOptions, clusterOptions, meshOptions, outputOptions } from '../options.ts'
@@ -24,6 +25,10 @@ Nothing is sent to either end.`,
     { flags: '--from <client>', help: 'who connects' },
     { flags: '--to <server:port>', help: 'to what' },
     { flags: '-n, --namespace <name>', help: "where names without a namespace are (default: the context's)" },
+    {
+      flags: '-f, --from-file <file>',
+      help: 'ask a dump of an agent instead of the mesh; - reads standard input'
+    },
     {
       flags: '--expect <outcome>',
       help: 'exit with 2 when the outcome is another',
@@ -64,6 +69,9 @@ async function run(invocation: Invocation): Promise<ExitCode> {
   const to = invocation.text('to')
   if (from === undefined || to === undefined) throw new UsageError('explain needs --from and --to')
   if (!/:\d+$/.test(to)) throw new UsageError(`--to ${to}: a port is missing; write ${to}:PORT`)
+  const file = invocation.text('from-file')
+  if (file !== undefined)
+    return explainDump(invocation, file, { from, to, namespace: invocation.text('namespace') ?? 'default' })
   const client = await invocation.client()
   const question = { from, to, namespace: invocation.text('namespace') ?? client.access.namespace }
   const agents = await findAgents(invocation, 'ztunnel')
@@ -82,6 +90,19 @@ async function run(invocation: Invocation): Promise<ExitCode> {
   const expected = invocation.text('expect')
   if (expected !== undefined && (expected !== basis.outcome || differing.length > 0)) return 2
   return notes.length > 0 ? 3 : 0
+}
+
+async function explainDump(invocation: Invocation, file: string, question: Question): Promise<ExitCode> {
+  // loaded here: the mesh takes longer to load than all the rest, and only this needs it
+  const [{ meshOfDump }, { explainPath }] = await Promise.all([
+    import('../explain/dumped-mesh.ts'),
+    import('../../shared/mesh/explain.ts')
+  ])
+  const result = explainPath(meshOfDump(await readFileDump(invocation, file)), question, {})
+  if (result.kind === 'unknown') throw new CommandFailure(`--${result.what}: ${result.message}`)
+  await print(invocation, question, result, undefined, [{ node: file, role: 'source', result }], [])
+  const expected = invocation.text('expect')
+  return expected !== undefined && expected !== result.outcome ? 2 : 0
 }
 
 type Question = { readonly from: string; readonly to: string; readonly namespace: string }
@@ -184,7 +205,8 @@ async function print(
     differences: differing
   }
   await printOne(invocation, 'Explanation', value, () => {
-    const whose = desired === undefined ? `as the agent on ${held[0]?.node ?? '?'} holds it` : 'as desired'
+    const holder = invocation.text('from-file') ?? `the agent on ${held[0]?.node ?? '?'}`
+    const whose = desired === undefined ? `as ${holder} holds it` : 'as desired'
     const nodes = [...new Set(held.map(({ node }) => node))].join(' and ')
     const agreement =
       desired === undefined || nodes === ''

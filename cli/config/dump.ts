@@ -35,7 +35,9 @@ export interface DumpService {
   /** `network/ip`. */
   readonly vips?: readonly string[]
   readonly ports?: Readonly<Record<string, number>>
-  readonly endpoints?: Readonly<Record<string, { readonly status?: string }>>
+  readonly endpoints?: Readonly<
+    Record<string, { readonly status?: string; readonly port?: Readonly<Record<string, number>> }>
+  >
   readonly waypoint?: DumpWaypoint
   readonly loadBalancer?: { readonly mode?: string }
 }

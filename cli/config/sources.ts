@@ -33,7 +33,7 @@ export async function readDumps(
   }
 }
 
-async function readFileDump({ io }: Invocation, file: string): Promise<ConfigDump> {
+export async function readFileDump({ io }: Invocation, file: string): Promise<ConfigDump> {
   if (file === '-') return readConfigDump(await io.readInput(), 'standard input')
   try {
     return readConfigDump(await readFile(file, 'utf8'), file)

@@ -102,7 +102,7 @@ function obstacle(rule: RuleTrace): string {
 
 function conditionText({ field, wanted, seen, matched }: ConditionTrace): string {
   const values = wanted.length > 4 ? `${wanted.slice(0, 4).join(', ')}, …` : wanted.join(', ')
-  return `${field} [${values}] ${matched ? '✓' : '✗'} saw ${seen === undefined ? 'none' : seen}`
+  return `${field} [${values}] ${matched ? '✓' : '✗'} saw ${seen === undefined ? 'none' : seen === '' ? '""' : seen}`
 }
 
 function outcomeText({ outcome }: Explanation, paint: Paint): string {

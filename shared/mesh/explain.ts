@@ -218,9 +218,10 @@ function reasonsOf(view: MeshView, source: Workload, named: NamedDestination, ro
   }
   const { service } = named
   if (service !== undefined) {
-    const endpoints = view.endpoints(serviceKey(service))
-    const healthy = endpoints.filter(({ status }) => status === 'Healthy').length
-    reasons.push(`${healthy} of ${endpoints.length} endpoints are healthy`)
+    const { length } = view.endpoints(serviceKey(service))
+    reasons.push(
+      length === 1 ? 'it has one endpoint that may be used' : `it has ${length} endpoints that may be used`
+    )
   }
   switch (route.kind) {
     case 'passthrough':

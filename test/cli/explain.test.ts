@@ -3,7 +3,7 @@ import { explainPath, type ExplainRequest } from '../../shared/mesh/explain.ts'
 import { MeshStore, type MeshChange } from '../../shared/mesh/store.ts'
 import { shop } from '../shared/mesh/explained-shop.ts'
 import { controlPlanePod, fakeCluster, fakePod, ztunnelPod, type FakePod } from './fake-cluster.ts'
-import { run } from './run-cli.ts'
+import { dumpFile, run } from './run-cli.ts'
 
 /** An agent or control plane that answers from its own copy of the mesh. */
 function explaining(
@@ -143,6 +143,36 @@ t.test('what cannot be found or asked is told', async t => {
   t.match(out, /result: allowed/)
   t.match(err, /the agent on node-1 was not asked: .*connection refused/)
   t.match(err, /no ztunnel on node node-2 to ask/)
+})
+
+t.test('a dump can be asked without a cluster', async t => {
+  const ask = (...words: string[]) => run(['explain', '-f', dumpFile, '-n', 'shop', ...words])
+  const refused = await ask('--from', 'web', '--to', 'pod/cart-7d8c9-x2x7q:8080', '--expect', 'refused')
+  t.equal(refused.code, 0)
+  t.match(refused.out, /^web → pod\/cart-7d8c9-x2x7q:8080, as .*config-dump\.json holds it\n/)
+  t.match(
+    refused.out,
+    /route from shop\/web-6c9f4-abcde: none: unknown waypoint: shop\/waypoint/,
+    'it has no endpoint'
+  )
+  const service = await ask('--from', 'legacy-0', '--to', 'svc/web:80')
+  t.match(service.out, /legacy-0 is not enrolled/)
+  t.match(service.out, /arrives at shop\/web-6c9f4-abcde on node-1, 10\.1\.1\.5:8080, in the clear/)
+  t.match(service.out, /DENY {2}shop\/no-admin: no rule matches\n {8}rule 1: namespaces \[.*admin.*\] ✗/)
+  t.match(
+    service.out,
+    /REFUSED: allow policies exist, but none allowed/,
+    'by the global policy without rules'
+  )
+  t.equal((await ask('--from', 'legacy-0', '--to', 'svc/web:80', '--expect', 'allowed')).code, 2)
+  t.match(await ask('--from', 'nobody', '--to', 'svc/web:80'), { code: 1, err: /^error: --from: no pod/ })
+  const folder = t.testdir({
+    bad: '{"workloads": [{"uid": "x", "namespace": "shop", "workloadIps": ["300.1.1.1"]}]}'
+  })
+  t.match(await run(['explain', '-f', `${folder}/bad`, '--from', 'a', '--to', 'b:1']), {
+    code: 1,
+    err: /the dump cannot be explained: .*300\.1\.1\.1/s
+  })
 })
 
 t.test('proxy-status joins what was sent with what is held', async t => {
