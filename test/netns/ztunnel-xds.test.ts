@@ -2,15 +2,14 @@
 import t from 'tap'
 import { randomBytes } from 'node:crypto'
 import type net from 'node:net'
-import { ip, ipToBytes } from '../../shared/net/address.ts'
+import { ip } from '../../shared/net/address.ts'
 import { accessLines, samples } from '../support/access-lines.ts'
 import { eventually } from '../support/eventually.ts'
-import { CLIENT, SERVER, SERVER_HOST, SERVER_PORT, VIP } from '../support/local-mesh.ts'
+import { CLIENT, SERVER, SERVER_PORT, VIP } from '../support/local-mesh.ts'
 import {
   AUTHORIZATION_TYPE,
   startControlPlane,
-  type TestControlPlane,
-  type TestResources
+  type TestControlPlane
 } from '../support/test-control-plane.ts'
 import {
   at,
@@ -23,9 +22,9 @@ import {
   twoNodes,
   type Proxy,
   type Teardown,
-  type TestNode,
   type TwoNodes
 } from '../support/two-nodes.ts'
+import { wireDeny, wireMesh } from '../support/wire-mesh.ts'
 
 t.setTimeout(240_000)
 const skip = needsRoot()
@@ -44,7 +43,7 @@ t.test(
     }
     const closed = new Promise(resolve => doomed.once('close', resolve))
     doomed.on('error', () => undefined) // a reset is a way to be closed
-    plane.put({ policies: { 'shop/deny-8080': deny('deny-8080', [SERVER_PORT]) } })
+    plane.put({ policies: { 'shop/deny-8080': wireDeny('deny-8080', { destinationPorts: [SERVER_PORT] }) } })
     await closed
     const line = await server.logged(/connection closed due to policy change/)
     t.match(accessLines([line]), [
@@ -125,7 +124,7 @@ t.test(
     await eventually('the ztunnel notices', async () => !(await state()).connected, { everyMs: 50 })
     t.equal(await attempt(await connect(a, at(ip(VIP), 80)), Buffer.from('alone')), 'alone')
     t.equal((await server.ask(15021, '/healthz/ready')).status, 200)
-    plane.put({ policies: { 'shop/deny-8080': deny('deny-8080', [SERVER_PORT]) } })
+    plane.put({ policies: { 'shop/deny-8080': wireDeny('deny-8080', { destinationPorts: [SERVER_PORT] }) } })
     plane.up()
     await eventually(
       'the change arrives',
@@ -220,7 +219,7 @@ interface World extends TwoNodes {
 
 async function world(t: Teardown, { refuse, ttlSeconds }: Wishes = {}): Promise<World> {
   const nodes = await twoNodes(t)
-  const plane = await startControlPlane(t, [nodes.a, nodes.b], resources(nodes))
+  const plane = await startControlPlane(t, [nodes.a, nodes.b], wireMesh(nodes))
   plane.refuseCertificates = refuse
   if (ttlSeconds !== undefined) plane.ttlSeconds = ttlSeconds
   const env = { ...plane.caEnv, ...plane.xdsEnv }
@@ -230,55 +229,6 @@ async function world(t: Teardown, { refuse, ttlSeconds }: Wishes = {}): Promise<
     startProxy(t, nodes.b, { ...common, workload: SERVER })
   ])
   return { ...nodes, plane, client, server }
-}
-
-function resources({ a, b }: TwoNodes): TestResources {
-  return {
-    addresses: {
-      'Kubernetes//Pod/default/client': { workload: workload('client', 'default', a) },
-      'Kubernetes//Pod/shop/server': {
-        workload: {
-          ...workload('server', 'shop', b),
-          services: { [`shop/${SERVER_HOST}`]: { ports: [{ servicePort: 80, targetPort: SERVER_PORT }] } }
-        }
-      },
-      [`shop/${SERVER_HOST}`]: {
-        service: {
-          name: 'server',
-          namespace: 'shop',
-          hostname: SERVER_HOST,
-          canonical: true,
-          addresses: [{ address: ipToBytes(ip(VIP)) }],
-          ports: [{ servicePort: 80, targetPort: SERVER_PORT }]
-        }
-      }
-    }
-  }
-}
-
-function workload(name: string, namespace: string, node: TestNode): object {
-  return {
-    uid: `Kubernetes//Pod/${namespace}/${name}`,
-    name,
-    namespace,
-    serviceAccount: name,
-    addresses: [ipToBytes(node.v4), ipToBytes(node.v6)],
-    tunnelProtocol: 1,
-    node: node.name,
-    workloadName: name,
-    canonicalName: name,
-    canonicalRevision: 'v1'
-  }
-}
-
-function deny(name: string, destinationPorts: readonly number[]): object {
-  return {
-    name,
-    namespace: 'shop',
-    scope: 1,
-    action: 1,
-    rules: [{ clauses: [{ matches: [{ destinationPorts }] }] }]
-  }
 }
 
 function echo(socket: net.Socket): void {

@@ -1,4 +1,5 @@
 /** The local configuration of two workloads on the nodes of `two-nodes.ts`: `client` on a, `server` on b. */
+import { stringifyYaml } from '../../shared/kube/yaml.ts'
 import type { TestNode } from './two-nodes.ts'
 
 export const CLIENT = 'default/client/client'
@@ -23,32 +24,42 @@ export interface LocalMeshWishes {
   readonly services?: readonly object[]
 }
 
-/** YAML (JSON is YAML). */
+/** As YAML, with port numbers as numbers: Istio's reader takes no others. */
 export function localMesh({ a, b }: { a: TestNode; b: TestNode }, wishes: LocalMeshWishes = {}): string {
-  return JSON.stringify({
-    workloads: [
-      { ...workload('client', 'default', a), services: {}, ...wishes.client },
-      {
-        ...workload('server', 'shop', b),
-        services: { [`shop/${SERVER_HOST}`]: { 80: SERVER_PORT } },
-        ...wishes.server
-      },
-      ...(wishes.workloads ?? [])
-    ],
-    services: [
-      {
-        name: 'server',
-        namespace: 'shop',
-        hostname: SERVER_HOST,
-        vips: [`/${VIP}`, `/${VIP6}`],
-        ports: { 80: SERVER_PORT },
-        canonical: true,
-        ...wishes.service
-      },
-      ...(wishes.services ?? [])
-    ],
-    policies: wishes.policies ?? []
-  })
+  return stringifyYaml(
+    portsAsNumbers({
+      workloads: [
+        { ...workload('client', 'default', a), services: {}, ...wishes.client },
+        {
+          ...workload('server', 'shop', b),
+          services: { [`shop/${SERVER_HOST}`]: { 80: SERVER_PORT } },
+          ...wishes.server
+        },
+        ...(wishes.workloads ?? [])
+      ],
+      services: [
+        {
+          name: 'server',
+          namespace: 'shop',
+          hostname: SERVER_HOST,
+          vips: [`/${VIP}`, `/${VIP6}`],
+          ports: { 80: SERVER_PORT },
+          canonical: true,
+          ...wishes.service
+        },
+        ...(wishes.services ?? [])
+      ],
+      policies: wishes.policies ?? []
+    })
+  )
+}
+
+function portsAsNumbers(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(portsAsNumbers)
+  if (typeof value !== 'object' || value === null) return value
+  return new Map(
+    Object.entries(value).map(([key, part]) => [/^\d+$/.test(key) ? Number(key) : key, portsAsNumbers(part)])
+  )
 }
 
 export function workload(name: string, namespace: string, node: TestNode): object {
