@@ -244,7 +244,6 @@ export class ApiObjects {
       )
     }
     if (write.fieldValidation === 'Warn') for (const field of unknown) write.warn(`unknown field "${field}"`)
-    if (resource.deprecation !== undefined) write.warn(resource.deprecation)
     return { ...value, metadata: { ...objectOf(value['metadata']) } }
   }
 

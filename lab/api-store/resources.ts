@@ -91,7 +91,7 @@ export class ResourceRegistry {
         schemas,
         columns: undefined,
         selectableFields: row.selectableFields ?? [],
-        deprecation: undefined
+        deprecation: row.deprecation
       })
     }
   }

@@ -16,11 +16,20 @@ export interface BuiltinResource {
   /** False for requests in the form of objects, such as TokenReview. */
   readonly stored?: false
   readonly selectableFields?: readonly string[]
+  /** Warning to clients that write it. */
+  readonly deprecation?: string
 }
 
 export const builtinResources: readonly BuiltinResource[] = [
   { group: '', plural: 'configmaps', kind: 'ConfigMap', namespaced: true, shortNames: ['cm'] },
-  { group: '', plural: 'endpoints', kind: 'Endpoints', namespaced: true, shortNames: ['ep'] },
+  {
+    group: '',
+    plural: 'endpoints',
+    kind: 'Endpoints',
+    namespaced: true,
+    shortNames: ['ep'],
+    deprecation: 'v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice'
+  },
   {
     group: '',
     plural: 'events',

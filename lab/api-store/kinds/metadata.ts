@@ -16,7 +16,7 @@ export function checkMetadata(object: ApiObject, form: NameForm): Problem[] {
     ...checkLabels('metadata.labels', labels),
     ...checkAnnotations(annotations),
     ...listOf(finalizers).flatMap(finalizer => checkQualifiedName('metadata.finalizers', String(finalizer))),
-    ...listOf(ownerReferences).flatMap((reference, index) => checkOwner(objectOf(reference), index)),
+    ...listOf(ownerReferences).flatMap(reference => checkOwner(objectOf(reference))),
     ...checkControllers(listOf(ownerReferences))
   ]
 }
@@ -35,10 +35,11 @@ function checkAnnotations(annotations: unknown): Problem[] {
   return [...problems, { field: 'metadata.annotations', reason: 'FieldValueTooLong', detail }]
 }
 
-function checkOwner(owner: JsonObject, index: number): Problem[] {
-  const field = `metadata.ownerReferences[${index}]`
+function checkOwner(owner: JsonObject): Problem[] {
   return ['apiVersion', 'kind', 'name', 'uid'].flatMap(name =>
-    textOf(owner[name]) === '' ? [required(`${field}.${name}`, `${name} must not be empty`)] : []
+    textOf(owner[name]) === ''
+      ? [invalidValue(`metadata.ownerReferences.${name}`, '', 'must not be empty')]
+      : []
   )
 }
 

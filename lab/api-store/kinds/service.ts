@@ -102,7 +102,9 @@ function allocateAddress(
   const wanted = textOf(spec['clusterIP']) || textOf(listOf(spec['clusterIPs'])[0])
   if (wanted === 'None') {
     const families =
-      spec['selector'] === undefined ? { ipFamilies: ['IPv4'], ipFamilyPolicy: 'RequireDualStack' } : {}
+      spec['selector'] === undefined
+        ? { ipFamilies: ['IPv4', 'IPv6'], ipFamilyPolicy: 'RequireDualStack' }
+        : {}
     fill(spec, {
       clusterIP: 'None',
       clusterIPs: ['None'],
@@ -130,7 +132,10 @@ function checkedAddress(wanted: string, name: string, cidr: Cidr, taken: Readonl
   const address = parseIp(wanted)
   const refuse = (detail: string): ApiError =>
     invalid(kind, name, [invalidValue('spec.clusterIPs', [wanted], detail)])
-  if (address === undefined) throw refuse("must be a valid IP address or 'None'")
+  if (address === undefined) {
+    const detail = 'must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)'
+    throw invalid(kind, name, [invalidValue('spec.clusterIPs[0]', wanted, detail)])
+  }
   if (!cidrContains(cidr, address)) {
     throw refuse(
       `failed to allocate IP ${wanted}: the provided IP (${wanted}) is not in the valid range. The range of valid IPs is ${formatCidr(cidr)}`

@@ -41,9 +41,12 @@ export function builtinStrategies(serviceCidr: Cidr): ReadonlyMap<string, Strate
     ['batch/cronjobs', cronJobStrategy],
     ['discovery.k8s.io/endpointslices', endpointSliceStrategy],
     ['networking.k8s.io/networkpolicies', networkPolicyStrategy],
-    ['networking.k8s.io/ingresses', { generation: true }],
+    ['networking.k8s.io/ingresses', ingressStrategy],
+    ['/nodes', nodeStrategy],
+    ['/events', eventStrategy],
+    ['scheduling.k8s.io/priorityclasses', priorityClassStrategy],
     ['networking.k8s.io/ingressclasses', { generation: true }],
-    ['policy/poddisruptionbudgets', { generation: true }],
+    ['policy/poddisruptionbudgets', budgetStrategy],
     ['autoscaling/horizontalpodautoscalers', autoscalerStrategy],
     ['rbac.authorization.k8s.io/roles', { nameForm: 'path-segment' }],
     ['rbac.authorization.k8s.io/clusterroles', { nameForm: 'path-segment' }],
@@ -84,12 +87,7 @@ const secretStrategy: Strategy = {
       child(secret, 'data')[key] = Buffer.from(textOf(value)).toString('base64')
     }
   },
-  validate: secret => [
-    ...checkDataKeys('data', secret['data']),
-    ...Object.entries(objectOf(secret['data'])).flatMap(([key, value]) =>
-      isBase64(textOf(value)) ? [] : [invalidValue(`data[${key}]`, '<secret>', 'must be base64')]
-    )
-  ],
+  validate: secret => checkDataKeys('data', secret['data']),
   validateUpdate: (secret, old) => [
     ...checkFixed(secret, old, ['type']),
     ...checkFrozen(secret, old, ['data'])
@@ -116,10 +114,6 @@ function checkDataKeys(field: string, data: unknown): Problem[] {
     const detail = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'"
     return [invalidValue(`${field}[${key}]`, key, detail)]
   })
-}
-
-function isBase64(text: string): boolean {
-  return /^[A-Za-z0-9+/\r\n]*={0,2}[\r\n]*$/.test(text) && text.replaceAll(/[\r\n]/g, '').length % 4 === 0
 }
 
 function setPortProtocols(object: MutableObject, list: string): void {
@@ -171,7 +165,53 @@ const networkPolicyStrategy: Strategy = {
   }
 }
 
+/** A controller that has not looked yet reports zeros. */
+function zeroStatus(...fields: readonly string[]): (object: MutableObject) => void {
+  return object => {
+    object['status'] = Object.fromEntries(fields.map(field => [field, 0]))
+  }
+}
+
+const budgetStrategy: Strategy = {
+  generation: true,
+  prepareCreate: zeroStatus('currentHealthy', 'desiredHealthy', 'disruptionsAllowed', 'expectedPods')
+}
+
+const ingressStrategy: Strategy = {
+  generation: true,
+  prepareCreate: ingress => {
+    ingress['status'] = { loadBalancer: {} }
+  }
+}
+
+const nodeStrategy: Strategy = {
+  setDefaults: node => {
+    const spec = child(node, 'spec')
+    if (textOf(spec['podCIDR']) !== '') fill(spec, { podCIDRs: [spec['podCIDR']] })
+  }
+}
+
+/** Events are from before optional fields were left out. */
+const eventStrategy: Strategy = {
+  setDefaults: event =>
+    fill(event, {
+      eventTime: null,
+      firstTimestamp: null,
+      lastTimestamp: null,
+      reportingComponent: '',
+      reportingInstance: ''
+    })
+}
+
+const priorityClassStrategy: Strategy = {
+  generation: true,
+  setDefaults: priority => fill(priority, { preemptionPolicy: 'PreemptLowerPriority' })
+}
+
 const autoscalerStrategy: Strategy = {
+  prepareCreate: autoscaler => {
+    autoscaler['status'] = { currentMetrics: null, desiredReplicas: 0 }
+  },
   setDefaults: autoscaler => fill(child(autoscaler, 'spec'), { minReplicas: 1 }),
   validate: autoscaler =>
     typeof at(autoscaler, 'spec', 'maxReplicas') === 'number' ? [] : [required('spec.maxReplicas')]

@@ -37,6 +37,9 @@ export const replicaSetStrategy: Strategy = {
     fill(child(object, 'spec'), { replicas: 1 })
     setTemplateDefaults(child(object, 'spec'))
   },
+  prepareCreate: object => {
+    object['status'] = { replicas: 0 }
+  },
   validate: object => checkWorkload(objectOf(object['spec']), ['Always']),
   validateUpdate: checkSelectorKept
 }
@@ -53,6 +56,9 @@ export const statefulSetStrategy: Strategy = {
       persistentVolumeClaimRetentionPolicy: { whenDeleted: 'Retain', whenScaled: 'Retain' }
     })
     setTemplateDefaults(spec)
+  },
+  prepareCreate: object => {
+    object['status'] = { availableReplicas: 0, replicas: 0 }
   },
   validate: object => [
     ...checkWorkload(objectOf(object['spec']), ['Always']),
@@ -80,6 +86,9 @@ export const statefulSetStrategy: Strategy = {
   }
 }
 
+/** Counts changes of a DaemonSet's template, for tools from before `metadata.generation` did. */
+const templateGeneration = 'deprecated.daemonset.template.generation'
+
 export const daemonSetStrategy: Strategy = {
   generation: true,
   setDefaults: object => {
@@ -90,6 +99,18 @@ export const daemonSetStrategy: Strategy = {
       fill(child(strategy, 'rollingUpdate'), { maxSurge: 0, maxUnavailable: 1 })
     }
     setTemplateDefaults(spec)
+  },
+  prepareCreate: object => {
+    child(child(object, 'metadata'), 'annotations')[templateGeneration] = '1'
+    const counts = ['currentNumberScheduled', 'numberMisscheduled', 'desiredNumberScheduled', 'numberReady']
+    object['status'] = Object.fromEntries(counts.map(count => [count, 0]))
+  },
+  prepareUpdate: (object, old) => {
+    const before = Number(old.metadata.annotations?.[templateGeneration] ?? 1)
+    const changed = !equal(at(object, 'spec', 'template'), at(old, 'spec', 'template'))
+    child(child(object, 'metadata'), 'annotations')[templateGeneration] = String(
+      changed ? before + 1 : before
+    )
   },
   validate: object => [
     ...checkWorkload(objectOf(object['spec']), ['Always']),
@@ -118,6 +139,7 @@ export const jobStrategy: Strategy = {
     if (spec['selector'] === undefined) {
       spec['selector'] = { matchLabels: { 'batch.kubernetes.io/controller-uid': uid } }
     }
+    fill(child(object, 'metadata'), { labels: at(spec, 'template', 'metadata', 'labels') })
   },
   validate: object => checkWorkload(objectOf(object['spec']), ['OnFailure', 'Never']),
   validateUpdate: (object, old) => [
@@ -138,7 +160,10 @@ export const cronJobStrategy: Strategy = {
       successfulJobsHistoryLimit: 3,
       failedJobsHistoryLimit: 1
     })
-    if (isObject(spec['jobTemplate'])) setJobDefaults(child(child(spec, 'jobTemplate'), 'spec'))
+    if (!isObject(spec['jobTemplate'])) return
+    const template = child(spec, 'jobTemplate')
+    fill(template, { metadata: {} })
+    setTemplateDefaults(child(template, 'spec'))
   },
   validate: object => {
     const spec = objectOf(object['spec'])
@@ -183,16 +208,15 @@ function checkWorkload(spec: JsonObject, restartPolicies: readonly string[]): Pr
 }
 
 function checkSelector(selector: unknown, labels: Labels): Problem[] {
-  if (!isObject(selector)) return [required('spec.selector')]
+  const detail = '`selector` does not match template `labels`'
+  const mismatch = invalidValue('spec.template.metadata.labels', labels, detail)
+  if (!isObject(selector)) return [required('spec.selector'), mismatch]
   const { matchLabels, matchExpressions } = selector
   const empty =
     Object.keys(objectOf(matchLabels)).length === 0 &&
     !(Array.isArray(matchExpressions) && matchExpressions.length > 0)
   if (empty) return [invalidValue('spec.selector', selector, 'empty selector is invalid for deployment')]
-  if (matchesSelector(selector, labels)) return []
-  return [
-    invalidValue('spec.template.metadata.labels', labels, '`selector` does not match template `labels`')
-  ]
+  return matchesSelector(selector, labels) ? [] : [mismatch]
 }
 
 function checkTemplate(template: JsonObject, field: string, restartPolicies: readonly string[]): Problem[] {
@@ -201,9 +225,7 @@ function checkTemplate(template: JsonObject, field: string, restartPolicies: rea
   return [
     ...checkLabels(`${field}.labels`, at(template, 'metadata', 'labels')),
     ...checkPodSpec(spec, `${field}.spec`),
-    ...(policy === undefined || restartPolicies.includes(textOf(policy))
-      ? []
-      : [unsupported(`${field}.spec.restartPolicy`, policy, restartPolicies)])
+    ...checkRestartPolicy(`${field}.spec.restartPolicy`, policy, restartPolicies)
   ]
 }
 
@@ -215,4 +237,13 @@ function checkType(strategy: JsonObject, field: string, types: readonly string[]
   const type = strategy['type']
   if (type === undefined) return [required(`${field}.type`)]
   return types.includes(textOf(type)) ? [] : [unsupported(`${field}.type`, type, types)]
+}
+
+function checkRestartPolicy(field: string, policy: unknown, choices: readonly string[]): Problem[] {
+  if (policy === undefined || choices.includes(textOf(policy))) return []
+  if (choices.length === 1) return [unsupported(field, policy, choices)]
+  // the default of pods is none of a job's
+  if (policy === 'Always')
+    return [required(field, `valid values: ${choices.map(name => `"${name}"`).join(', ')}`)]
+  return [unsupported(field, policy, choices)]
 }

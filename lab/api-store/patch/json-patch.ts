@@ -27,10 +27,7 @@ function applyOperation(document: unknown, operation: unknown): unknown {
     case 'add':
       return add(document, path, clone(given(operation, value)))
     case 'replace':
-      read(document, path)
-      return path.length === 0
-        ? clone(given(operation, value))
-        : add(remove(document, path), path, clone(given(operation, value)))
+      return replace(document, path, clone(given(operation, value)))
     case 'remove':
       return remove(document, path)
     case 'move': {
@@ -102,6 +99,12 @@ function add(document: unknown, path: readonly string[], value: unknown): unknow
   } else if (isObject(parent)) define(parent, last, value)
   else throw missing(path)
   return document
+}
+
+/** As the API server does, a field that is not there is added; an item that is not there is an error. */
+function replace(document: unknown, path: readonly string[], value: unknown): unknown {
+  const exists = path.length > 0 && readOptional(document, path) !== undefined
+  return add(exists ? remove(document, path) : document, path, value)
 }
 
 function remove(document: unknown, path: readonly string[]): unknown {

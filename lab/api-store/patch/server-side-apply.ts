@@ -67,8 +67,7 @@ function timeOf(previous: Owner | undefined, wanted: FieldSet, writing: Writing)
 
 function conflictError(conflicts: readonly { owner: Owner; fields: FieldSet }[]): ApiError {
   const causes = conflicts.flatMap(({ owner, fields }): Cause[] => {
-    const { name, apiVersion, subresource } = owner.manager
-    const by = `conflict with "${name}"${subresource === '' ? '' : ` with subresource "${subresource}"`} using ${apiVersion}`
+    const by = conflictText(owner)
     return paths(fields).map(field => ({ reason: 'FieldManagerConflict', message: by, field }))
   })
   const [first, ...more] = causes
@@ -77,6 +76,12 @@ function conflictError(conflicts: readonly { owner: Owner; fields: FieldSet }[])
       ? `Apply failed with 1 conflict: ${first?.message}: ${first?.field}`
       : `Apply failed with ${causes.length} conflicts: ${grouped(causes)}`
   return new ApiError('Conflict', text, {}, causes)
+}
+
+function conflictText({ manager }: Owner): string {
+  const { name, operation, apiVersion, subresource } = manager
+  const place = subresource === '' ? '' : ` with subresource "${subresource}"`
+  return `conflict with "${name}"${place}${operation === 'Update' ? ` using ${apiVersion}` : ''}`
 }
 
 function grouped(causes: readonly Cause[]): string {
@@ -111,25 +116,27 @@ function isGranular(type: FieldType): boolean {
   return type.kind === 'untyped' || ((type.kind === 'struct' || type.kind === 'map') && !type.atomic)
 }
 
-/** Items of the applier in its order; an item that only the live list has stays behind the one it followed. */
+/** Items of the applier in its order; those that only the live list has stay before the item they stood before. */
 function mergeList(live: readonly unknown[], wanted: readonly unknown[], type: ListType): unknown[] {
   const wantedSteps = new Set(wanted.map(item => itemStep(item, type)))
   const liveItems = new Map(live.map(item => [itemStep(item, type), item]))
   const merged: unknown[] = []
+  const done = new Set<string>()
   let position = 0
-  const takeUnwanted = (until: string | undefined): void => {
-    const index = until === undefined ? live.length : live.findIndex(item => itemStep(item, type) === until)
-    for (; position < index; position += 1) {
-      if (!wantedSteps.has(itemStep(live[position], type))) merged.push(live[position])
+  const takeUnwanted = (): void => {
+    for (; position < live.length; position += 1) {
+      const step = itemStep(live[position], type)
+      if (!wantedSteps.has(step)) merged.push(live[position])
+      else if (!done.has(step)) return
     }
-    if (until !== undefined && index === position) position += 1
   }
   for (const item of wanted) {
+    takeUnwanted()
     const step = itemStep(item, type)
-    if (liveItems.has(step)) takeUnwanted(step)
+    done.add(step)
     merged.push(mergeValue(liveItems.get(step), item, type.items))
   }
-  takeUnwanted(undefined)
+  takeUnwanted()
   return merged
 }
 

@@ -41,7 +41,11 @@ function mergeObject(target: JsonObject, patch: JsonObject, type: FieldType): Js
     if (!key.startsWith(orderDirective) || !Array.isArray(order)) continue
     const field = key.slice(orderDirective.length)
     const current = merged[field]
-    if (Array.isArray(current)) merged[field] = ordered(current, order, mergeKeyOf(fieldOf(type, field)))
+    const original = target[field]
+    if (Array.isArray(current)) {
+      const before = Array.isArray(original) ? original : []
+      merged[field] = ordered(current, before, order, mergeKeyOf(fieldOf(type, field)))
+    }
   }
   return merged
 }
@@ -66,7 +70,8 @@ function mergeValue(current: unknown, value: unknown, type: FieldType | undefine
 function mergeList(current: readonly unknown[], patch: readonly unknown[], type: ListType): unknown[] {
   const key = type.patchMergeKey
   if (key === undefined) {
-    return [...current, ...patch.filter(item => !current.some(known => equal(known, item)))]
+    const merged = [...current, ...patch.filter(item => !current.some(known => equal(known, item)))]
+    return ordered(merged, current, patch, undefined)
   }
   if (patch.some(item => isObject(item) && item['$patch'] === 'replace')) {
     return patch.filter(item => !(isObject(item) && item['$patch'] === 'replace')).map(item => clone(item))
@@ -83,22 +88,33 @@ function mergeList(current: readonly unknown[], patch: readonly unknown[], type:
     else if (index === -1) merged.push(mergeObject({}, item, type.items))
     else merged[index] = mergeObject(objectOf(merged[index]), item, type.items)
   }
-  return merged
+  return ordered(merged, current, patch, key)
 }
 
-/** Sorts what `order` names as it says; items that it does not name stay behind the one that they followed. */
-function ordered(current: readonly unknown[], order: readonly unknown[], key: string | undefined): unknown[] {
+/**
+ * Items that the patch names come in its order, the others in theirs; where both are, an item of the others that
+ * stood before one of the patch still does.
+ */
+function ordered(
+  merged: readonly unknown[],
+  original: readonly unknown[],
+  order: readonly unknown[],
+  key: string | undefined
+): unknown[] {
   const idOf = (item: unknown): unknown => (key === undefined ? item : objectOf(item)[key])
-  const wanted = order.map(idOf)
-  const position = (item: unknown): number => wanted.findIndex(id => equal(id, idOf(item)))
-  const named = current.filter(item => position(item) !== -1).toSorted((a, b) => position(a) - position(b))
+  const placeIn = (list: readonly unknown[], item: unknown): number =>
+    list.findIndex(other => equal(idOf(other), idOf(item)))
+  const named = merged
+    .filter(item => placeIn(order, item) !== -1)
+    .toSorted((a, b) => placeIn(order, a) - placeIn(order, b))
+  const others = merged.filter(item => placeIn(order, item) === -1)
   const result: unknown[] = []
-  let next = 0
-  for (const item of current) {
-    if (position(item) === -1) result.push(item)
-    else result.push(named[next++])
+  for (const item of named) {
+    const place = placeIn(original, item)
+    const before = place === -1 ? 0 : others.findIndex(other => placeIn(original, other) > place)
+    result.push(...others.splice(0, before === -1 ? others.length : before), item)
   }
-  return result
+  return [...result, ...others]
 }
 
 function mergeKeyOf(type: FieldType | undefined): string | undefined {

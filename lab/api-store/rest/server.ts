@@ -92,6 +92,7 @@ async function answerTarget(deps: ServerDeps, target: RequestTarget, exchange: E
   if (path.subresource === 'status' && !resource.subresources.has('status')) {
     throw new ApiError('NotFound', 'the server could not find the requested resource')
   }
+  if (resource.deprecation !== undefined) exchange.warn(resource.deprecation)
   if (!resource.stored) return answerReview(deps, resource, exchange)
   return path.name === ''
     ? answerCollection(deps, resource, path, exchange)
@@ -130,9 +131,7 @@ async function answerObject(
   const { objects } = deps
   switch (exchange.method) {
     case 'GET':
-      return exchange.flag('watch')
-        ? watchObjects(objects, resource, path, exchange, deps.closing)
-        : getObject(objects, resource, path, exchange)
+      return getObject(objects, resource, path, exchange)
     case 'PUT':
       return replaceObject(objects, resource, path, exchange)
     case 'PATCH':

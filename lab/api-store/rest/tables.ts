@@ -1,5 +1,5 @@
 /** Objects as rows of a `meta.k8s.io/v1` Table, and as bare metadata. */
-import { isObject, type JsonObject } from '../json.ts'
+import { isObject, scalarText, type JsonObject } from '../json.ts'
 import type { ApiObject } from '../object.ts'
 import type { PrinterColumn, Resource } from '../resources.ts'
 import { builtinColumns, customColumns, defaultColumns, type Column } from './columns.ts'
@@ -54,7 +54,8 @@ function customColumn(column: PrinterColumn): Column {
       if (value === undefined) return null
       if (column.type === 'date') return age(value, now)
       if (values.length > 1) return JSON.stringify(values)
-      return isObject(value) || Array.isArray(value) ? JSON.stringify(value) : value
+      if (isObject(value) || Array.isArray(value)) return JSON.stringify(value)
+      return column.type === 'string' ? scalarText(value) : value
     }
   }
 }

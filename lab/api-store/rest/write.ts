@@ -1,5 +1,5 @@
 /** POST, PUT, PATCH and DELETE of objects. */
-import { ApiError, badRequest } from '../api-error.ts'
+import { ApiError, badRequest, invalid, required } from '../api-error.ts'
 import type { DeletionRequest } from '../deletion.ts'
 import { objectOf, textOf, type JsonObject } from '../json.ts'
 import type { ApiObject, ObjectKey } from '../object.ts'
@@ -64,8 +64,10 @@ async function applyObject(
   exchange: Exchange,
   write: WriteContext
 ): Promise<{ object: ApiObject; created: boolean }> {
-  if (exchange.query('fieldManager') === undefined)
-    throw badRequest('fieldManager is required for apply patch')
+  if (exchange.query('fieldManager') === undefined) {
+    const kind = { group: 'meta.k8s.io', kind: 'PatchOptions' }
+    throw invalid(kind, '', [required('fieldManager', 'is required for apply patch')])
+  }
   const bytes = await exchange.readBody()
   const body = expectObject(await parseYamlOrJson(bytes))
   return objects.apply(resource, path, body, { ...write, force: exchange.flag('force') })

@@ -64,13 +64,26 @@ function conformStruct(value: JsonObject, type: StructType, path: string, report
   for (const [name, inner] of Object.entries(value)) {
     const field = type.field(name)
     if (field !== undefined) {
-      if (inner === null && report.builtin) continue
+      if (report.builtin && (inner === null || (isEmptyCollection(inner, field) && !isRequired(type, name))))
+        continue
       define(struct, name, conformValue(inner, field, join(path, name), report))
     } else if (type.open || (type.embedded && identityFields.includes(name))) define(struct, name, inner)
     else report.unknown.push(join(path, name))
   }
   return struct
 }
+
+/** Builtin kinds keep no empty lists and maps, unless the field is always there. */
+function isEmptyCollection(value: unknown, type: FieldType): boolean {
+  if (type.kind === 'list') return Array.isArray(value) && value.length === 0
+  return type.kind === 'map' && isObject(value) && Object.keys(value).length === 0
+}
+
+function isRequired(type: StructType, name: string): boolean {
+  return type.schema.required?.includes(name) === true
+}
+
+const base64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
 
 function conformScalar(
   value: unknown,
@@ -88,6 +101,9 @@ function conformScalar(
     if (typeof value === 'number') return String(value)
     return typeof value === 'string' ? value : mistyped(value, 'a quantity', path, report)
   }
+  if (format === 'byte' && typeof value === 'string' && !base64.test(value.replaceAll(/[\r\n]/g, ''))) {
+    return mistyped(value, 'base64', path, report)
+  }
   if (wanted === 'string')
     return typeof value === 'string' ? value : mistyped(value, 'a string', path, report)
   if (wanted === 'boolean')
@@ -104,7 +120,10 @@ function expectObject(value: unknown, path: string, report: Report): unknown {
 }
 
 function mistyped(value: unknown, wanted: string, path: string, report: Report): unknown {
-  if (report.builtin) report.mistyped.push(`${path}: expected ${wanted}, found ${typeName(value)}`)
+  if (report.builtin)
+    report.mistyped.push(
+      `${path}: expected ${wanted}, found ${wanted === 'base64' ? 'other text' : typeName(value)}`
+    )
   return value
 }
 
