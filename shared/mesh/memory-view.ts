@@ -1,7 +1,6 @@
 /** The mesh view over shared memory: looks keys up and ranks those who claim them. */
 import { cidrContains, cidrFromBytes, formatCidr, ipToBytes, type Ip } from '../net/address.ts'
 import { EndpointRows } from './endpoint-rows.ts'
-import { hashOf } from './hash.ts'
 import { Header, keys, Kind, ROW_WORDS, Slot, type MeshMemory } from './memory.ts'
 import type { MeshRecords } from './memory-records.ts'
 import {
@@ -157,7 +156,7 @@ export class MemoryView implements MeshView {
   }
 
   #find(key: string, kind: number, accept: (slot: number) => boolean): number | undefined {
-    return this.#memory.find(hashOf(key), slot => this.#records.is(slot, kind) && accept(slot))
+    return this.#memory.find(this.#memory.hash(key), slot => this.#records.is(slot, kind) && accept(slot))
   }
 
   /** Of several that claim a key: the highest rank, then the newest. */

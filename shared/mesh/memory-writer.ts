@@ -2,6 +2,7 @@
  * The one thread that writes the mesh's shared memory: slots, index entries, heap blocks. What is freed is used
  * again, so that changes do not make it grow. Free lists and counts are this thread's alone.
  */
+import { randomInt } from 'node:crypto'
 import { ENTRY_WORDS, Header, Kind, MeshMemory, Slot, type SharedMesh } from './memory.ts'
 
 /** Address space that the areas may grow into; memory is only taken for what is used. */
@@ -29,7 +30,9 @@ export class MeshMemoryWriter {
       index: area('index'),
       heap: area('heap')
     }
-    new Int32Array(shared.header)[Header.indexEntries] = initialBytes.index / (ENTRY_WORDS * 4)
+    const header = new Int32Array(shared.header)
+    header[Header.indexEntries] = initialBytes.index / (ENTRY_WORDS * 4)
+    header[Header.seed] = randomInt(2 ** 32)
     this.memory = new MeshMemory(shared)
   }
 

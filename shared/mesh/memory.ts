@@ -6,6 +6,8 @@
  * hash table from a key's hash to slots, several for one key allowed. `heap`: texts, rows of lists, port maps.
  */
 
+import { hashOf } from './hash.ts'
+
 /** Memory that worker threads open with `openSharedMesh`; may be posted to them. */
 export interface SharedMesh {
   readonly header: SharedArrayBuffer
@@ -29,6 +31,8 @@ export const Header = {
   /** Bit n of these words: there is a CIDR VIP with a prefix of n bits. IPv4 takes two words, IPv6 five. */
   prefixes4: 5,
   prefixes6: 7,
+  /** Seed of the keys' hashes. */
+  seed: 12,
   words: 16
 } as const
 
@@ -133,6 +137,11 @@ export class MeshMemory {
 
   writeText(at: number, text: string): void {
     this.#text.write(text, at * 4, 'utf8')
+  }
+
+  /** Hash of a key, as the index has it. */
+  hash(key: string): number {
+    return hashOf(key, this.header[Header.seed] ?? 0)
   }
 
   /** The first slot with a key of this hash that is accepted; the caller compares the key itself. */

@@ -154,7 +154,7 @@ function withoutExcluded(
   exclude: ReadonlySet<WorkloadUid> | undefined
 ): Candidates {
   if (exclude === undefined || exclude.size === 0) return candidates
-  const hashes = new Set([...exclude].map(hashOf)) // so that only look-alikes are decoded
+  const hashes = new Set([...exclude].map(uid => hashOf(uid))) // so that only look-alikes are decoded
   const others = [...candidates.rows].filter(
     row => !hashes.has(table.hash(row)) || !exclude.has(table.workload(row).uid)
   )

@@ -190,7 +190,7 @@ export class ResourceWriter {
     if (held !== undefined) this.#detachPolicy(held)
     const slot = held ?? this.#writer.addSlot(Kind.policy)
     this.#setText(slot, text)
-    this.#writer.addEntry(hashOf(keys.policy(key)), slot)
+    this.#writer.addEntry(this.memory.hash(keys.policy(key)), slot)
     const namespace = policyNamespace(policy)
     if (namespace !== undefined) this.#lists.put(Kind.policies, keys.policies(namespace), namespace, slot, 0)
     this.#policiesChanged()
@@ -198,7 +198,7 @@ export class ResourceWriter {
 
   #detachPolicy(slot: number): void {
     const policy = unpackPolicy(this.#text(slot))
-    this.#writer.removeEntry(hashOf(keys.policy(policyKey(policy))), slot)
+    this.#writer.removeEntry(this.memory.hash(keys.policy(policyKey(policy))), slot)
     const namespace = policyNamespace(policy)
     if (namespace !== undefined) this.#lists.remove(Kind.policies, keys.policies(namespace), namespace, slot)
     this.#policiesChanged()
@@ -209,8 +209,8 @@ export class ResourceWriter {
   }
 
   #moveKeys(slot: number, from: readonly string[], to: readonly string[]): void {
-    for (const key of from) if (!to.includes(key)) this.#writer.removeEntry(hashOf(key), slot)
-    for (const key of to) if (!from.includes(key)) this.#writer.addEntry(hashOf(key), slot)
+    for (const key of from) if (!to.includes(key)) this.#writer.removeEntry(this.memory.hash(key), slot)
+    for (const key of to) if (!from.includes(key)) this.#writer.addEntry(this.memory.hash(key), slot)
   }
 
   #serviceSlot(key: ServiceKey): number | undefined {
@@ -223,7 +223,10 @@ export class ResourceWriter {
 
   #slot(key: string, kind: number, accept: (text: string) => boolean): number | undefined {
     const { memory } = this
-    return memory.find(hashOf(key), slot => memory.word(slot, Slot.kind) === kind && accept(this.#text(slot)))
+    return memory.find(
+      memory.hash(key),
+      slot => memory.word(slot, Slot.kind) === kind && accept(this.#text(slot))
+    )
   }
 
   #text(slot: number): string {

@@ -1,5 +1,4 @@
 /** Lists of slots in shared memory: a service's endpoints, a namespace's policies. Owned by the writing thread. */
-import { hashOf } from './hash.ts'
 import { ROW_WORDS, Slot } from './memory.ts'
 import type { MeshMemoryWriter } from './memory-writer.ts'
 
@@ -42,7 +41,7 @@ export class SharedLists {
   #find(kind: number, hashedKey: string, key: string): number | undefined {
     const { memory } = this.#writer
     return memory.find(
-      hashOf(hashedKey),
+      memory.hash(hashedKey),
       slot =>
         memory.word(slot, Slot.kind) === kind &&
         memory.readText(memory.word(slot, Slot.keyAt), memory.word(slot, Slot.keyLength)) === key
@@ -56,13 +55,13 @@ export class SharedLists {
     this.#writer.set(list, Slot.keyLength, text.length)
     this.#writer.set(list, Slot.at, this.#writer.allocate(firstCapacity * ROW_WORDS))
     this.#capacity.set(list, firstCapacity)
-    this.#writer.addEntry(hashOf(hashedKey), list)
+    this.#writer.addEntry(this.#writer.memory.hash(hashedKey), list)
     return list
   }
 
   #destroy(list: number, hashedKey: string): void {
     const { memory } = this.#writer
-    this.#writer.removeEntry(hashOf(hashedKey), list)
+    this.#writer.removeEntry(this.#writer.memory.hash(hashedKey), list)
     this.#writer.release(memory.word(list, Slot.at), (this.#capacity.get(list) ?? 0) * ROW_WORDS)
     this.#writer.releaseText(memory.word(list, Slot.keyAt), memory.word(list, Slot.keyLength))
     this.#capacity.delete(list)
