@@ -7,7 +7,11 @@ import { enterWords } from './isolate.ts'
 import { isReady, labPods, type LabPod } from './kinds.ts'
 import { readState } from './state.ts'
 import type { LabContext, RunningLab } from './up.ts'
+import { wait } from './wait.ts'
 import type { WirePacket } from './wire.ts'
+
+/** Packets are read a moment after they passed. */
+const patienceMs = 3000
 
 export interface CommandResult {
   readonly code: number
@@ -125,7 +129,10 @@ export class WireListener {
     )
   }
 
-  async close(): Promise<void> {
+  /** Ends once a packet of the kind that is looked for has been read, or when none has come for long. */
+  async close(expected: (packet: WirePacket) => boolean): Promise<void> {
+    const deadline = Date.now() + patienceMs
+    while (!this.packets.some(expected) && Date.now() < deadline) await wait(20)
     const closed = new Promise(resolve => this.#child.once('close', resolve))
     this.#child.stdin?.end()
     await closed

@@ -80,7 +80,7 @@ async function inTheClear(report: TourReport, tools: TourTools): Promise<void> {
   report.chapter('Without the mesh: anybody on the wire can read along')
   const wire = await tools.listen(link)
   const answer = await request(report, tools, 'web')
-  await wire.close()
+  await wire.close(carriesSecret)
   const packets = wire.between(await tools.podIp('web'), await tools.podIp('cart'))
   const readable = packets.filter(carriesSecret)
   show(report, packets, 'seen between the nodes:')
@@ -248,7 +248,7 @@ async function untilTunnelled(
   for (let first = true; ; first = false) {
     const wire = await tools.listen(link)
     const answer = await request(first ? report : undefined, tools, 'web')
-    await wire.close()
+    await wire.close(packet => isHbone(packet) || carriesSecret(packet))
     // The steady client's old connection stays as it was: its packets carry no card number.
     const packets = wire
       .between(await tools.podIp('web'), await tools.podIp('cart'))

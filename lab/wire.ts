@@ -15,6 +15,7 @@ export interface WirePacket {
 }
 
 const keptBytes = 512
+const lingerMs = 100
 
 if (import.meta.main) {
   const poller = new Poller()
@@ -33,7 +34,10 @@ if (import.meta.main) {
   )
   process.stdout.write('{"ready":true}\n')
   process.stdin.resume().once('end', () => {
-    capture.close()
-    void poller.close()
+    // What has passed already is still to be read.
+    setTimeout(() => {
+      capture.close()
+      void poller.close()
+    }, lingerMs)
   })
 }
