@@ -170,6 +170,8 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
   }
   let carrying = false
   readiness.set(podReadiness, false)
+  const poller = config.proxyMode === 'shared' ? new Poller() : undefined // the node agent's socket
+  resources.defer(() => poller?.close())
   const carry = async (): Promise<void> => {
     await known
     if (stopping.signal.aborted) return
@@ -183,9 +185,7 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
       }
     }
     updatePodReadiness()
-    if (config.proxyMode === 'dedicated') return
-    const poller = new Poller()
-    resources.defer(() => poller.close())
+    if (poller === undefined) return
     const onSynced = (synced: boolean): void => {
       snapshotArrived = synced
       updatePodReadiness()
