@@ -8,6 +8,8 @@ export interface CliIo {
   readonly env: Readonly<Record<string, string | undefined>>
   /** Whether people read `out`: then there is colour, and a watch clears the screen. */
   readonly terminal: boolean
+  /** Empties the terminal. */
+  readonly clear: () => void
   /** Columns of the terminal. */
   readonly width: number
   /** Aborts when the user interrupts. */

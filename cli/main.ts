@@ -16,6 +16,7 @@ process.exitCode = await runCli(process.argv.slice(2), {
   out: text => void process.stdout.write(text),
   err: text => void process.stderr.write(text),
   env: process.env,
+  clear: () => void process.stdout.write('\u001b[H\u001b[2J'),
   terminal: process.stdout.isTTY,
   width: process.stdout.columns || 100,
   signal: interrupted.signal,

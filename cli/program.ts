@@ -17,6 +17,7 @@ import {
 } from './command.ts'
 import { describeFailure } from './failure.ts'
 import { colourOption } from './options.ts'
+import { printable } from './table.ts'
 import { findVerb, verbs } from './verbs.ts'
 import { repeat } from './watch.ts'
 
@@ -25,7 +26,12 @@ const summary = 'Looks into and works with an Underpass mesh.'
 const exitCodes = `Exit codes: 0 fine, 1 usage or failure, 2 checks found errors, 3 some agents did not answer.`
 
 /** Runs one command line (without the program's name) and returns the exit code. Never throws, never prints a stack. */
-export async function runCli(words: readonly string[], io: CliIo): Promise<number> {
+export async function runCli(words: readonly string[], outer: CliIo): Promise<number> {
+  const io: CliIo = {
+    ...outer,
+    out: text => outer.out(printable(text)),
+    err: text => outer.err(printable(text))
+  }
   let code = 0
   try {
     const asked =

@@ -37,8 +37,18 @@ function formatLine(cells: readonly string[], widths: readonly number[]): string
   return `${padded.join(' '.repeat(gap)).trimEnd()}\n`
 }
 
-/** Names come from the cluster: a control character in one must not move the cursor. */
+/** A cell is one line. */
 function oneLine(text: string): string {
-  // oxlint-disable-next-line no-control-regex -- control characters are what is replaced; \u001b[…m is a colour of ours
-  return text.replaceAll(/[\u0000-\u001a\u001c-\u001f\u007f]|\u001b(?!\[\d+m)/g, '?')
+  return text.replaceAll(/[\n\t]/g, '?')
 }
+
+/**
+ * What is printed comes from the cluster and, in telemetry, from strangers: nothing of it may command the
+ * terminal. Lines, tabs and the colours of this program stay.
+ */
+export function printable(text: string): string {
+  return text.replaceAll(commands, '?')
+}
+
+// oxlint-disable-next-line no-control-regex -- control characters are what is looked for
+const commands = /[\u0000-\u0008\u000b-\u001a\u001c-\u001f\u007f-\u009f]|\u001b(?!\[(?:31|32|33|2|1|0)m)/g

@@ -15,7 +15,7 @@ export async function repeat(
   }
   let code = 0
   while (!io.signal.aborted) {
-    if (io.terminal) io.out('\u001b[H\u001b[2J')
+    if (io.terminal) io.clear()
     try {
       code = await run(invocation)
     } catch (error) {

@@ -19,6 +19,7 @@ const common: readonly OptionSpec[] = [
     flags: '-n, --namespace <name>',
     help: 'only what belongs to this namespace; with a pod as argument, the namespace of that pod'
   },
+  { flags: '-A, --all-namespaces', help: 'what belongs to any namespace (the default)' },
   ...agentOptions,
   ...sourceOptions,
   ...outputOptions,

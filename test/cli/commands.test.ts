@@ -356,6 +356,18 @@ t.test('tap shows connections of all nodes as they come, with identities, bytes 
   })
 })
 
+t.test('nothing that a stranger says commands the terminal', async t => {
+  const nasty = event('refused', {
+    error: '\u001b[2Jgone\u0007 \u009b31m',
+    source: { address: '1.2.3.4:5', workload: 'w\u001b]0;title\u0007', namespace: 'n' }
+  })
+  const cluster = await fakeCluster(t, { pods: [tapped('node-1', [nasty], [], true)] })
+  const { out } = await run(['tap', '--color', 'always'], { env: { KUBECONFIG: cluster.kubeconfig } })
+  t.match(out, 'n/w?]0;title?:5')
+  t.match(out, '?[2Jgone? ?31m')
+  t.match(out, '\u001b[31mrefused\u001b[0m', 'our colours stay')
+})
+
 t.test('tap shows only what was asked for', async t => {
   const lines = [
     event('opened'),

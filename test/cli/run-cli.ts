@@ -24,6 +24,7 @@ export async function run(words: readonly string[], io: Partial<CliIo> = {}): Pr
       err += text
     },
     env: io.env ?? {},
+    clear: io.clear ?? (() => undefined),
     terminal: io.terminal ?? false,
     width: 100,
     signal: io.signal ?? AbortSignal.timeout(60_000),

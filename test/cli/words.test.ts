@@ -141,6 +141,13 @@ t.test('the launcher runs from a link and from any folder, and help is there in 
   t.ok(best < 600, `${best.toFixed(0)} ms; 200 ms on an idle machine`)
 })
 
+t.test('kubectl finds it as a plug-in', async t => {
+  const plugin = path.resolve(import.meta.dirname, '../../cli/bin/kubectl-underpass')
+  const { status, stdout } = spawnSync(plugin, ['version', '--client'], { encoding: 'utf8' })
+  t.equal(status, 0)
+  t.match(stdout, /^\d+\.\d+\.\d+\n$/)
+})
+
 t.test('a reader that goes away ends it quietly', async t => {
   const launcher = path.resolve(import.meta.dirname, '../../cli/bin/underpass')
   const { status, stderr } = spawnSync(
