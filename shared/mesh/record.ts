@@ -1,6 +1,6 @@
 /**
  * The compact text form in which resources lie in shared memory: JSON arrays with one position a field, which
- * JSON.parse reads several times faster than any decoder written in JavaScript reads protobuf. Internal to one
+ * JSON.parse reads three times faster than protobufjs reads protobuf. Internal to one
  * process: written and read by the same version of this file.
  */
 import { formatCidr, parseCidr, type Cidr, type Ip } from '../net/address.ts'
