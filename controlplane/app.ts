@@ -200,7 +200,7 @@ export async function startApp(options: AppOptions): Promise<App> {
       close: (status, reason) => stream.close(status, reason)
     })
   }
-  const createCertificate = caServer({
+  const issue = caServer({
     authority,
     tokens,
     authorizer: new NodeAuthorizer({ view: desired.view, trusted: config.trustedNodeAccounts, clock }),
@@ -209,6 +209,11 @@ export async function startApp(options: AppOptions): Promise<App> {
     metrics,
     signal
   })
+  // The trust domain is not known before the mesh configuration is, nor are the pods of a node.
+  const createCertificate: typeof issue = async (info, request) => {
+    await ready
+    return issue(info, request)
+  }
   const { maxConnectionAgeMs } = config
   const secure = new GrpcServer({
     services: config.caEnabled ? { deltaStream, createCertificate } : { deltaStream },

@@ -21,7 +21,8 @@ const options = (client: FakeKube, at = now): Parameters<typeof caFromSecret>[0]
 const name = 'Secret istio-system/istio-ca-secret'
 
 function secretOf(client: FakeKube): Record<string, string> {
-  const data = (client.objects.get(name) as Secret | undefined)?.data ?? {}
+  const secret: Secret | undefined = client.objects.get(name)
+  const data = secret?.data ?? {}
   return Object.fromEntries(
     Object.entries(data).map(([key, value]) => [key, Buffer.from(value, 'base64').toString()])
   )

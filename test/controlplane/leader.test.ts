@@ -27,8 +27,10 @@ function replica(
   return { leader, elections, end }
 }
 
-const holder = (client: FakeKube): string | undefined =>
-  (client.objects.get(name) as Lease | undefined)?.spec?.holderIdentity
+function holder(client: FakeKube): string | undefined {
+  const lease: Lease | undefined = client.objects.get(name)
+  return lease?.spec?.holderIdentity
+}
 
 t.test('one of two leads, and the other follows when it resigns', async t => {
   const client = new FakeKube()

@@ -1,0 +1,270 @@
+/** The whole control plane at the lab's API store: what is written, what is served, what a restart changes. */
+import t, { type Test } from 'tap'
+import { X509Certificate } from 'node:crypto'
+import { startApp, type App } from '../../controlplane/app.ts'
+import { readConfig } from '../../controlplane/config.ts'
+import { addressType, authorizationType } from '../../controlplane/snapshot.ts'
+import { startApiStore, type ApiStore } from '../../lab/api-store/api-store.ts'
+import { createCsr } from '../../shared/identity/csr.ts'
+import { spiffeId } from '../../shared/identity/spiffe-id.ts'
+import { KubeClient } from '../../shared/kube/client.ts'
+import { loadKubeConfig } from '../../shared/kube/config.ts'
+import * as kube from '../../shared/kube/resources.ts'
+import { LogOutput } from '../../shared/telemetry/logger.ts'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { eventually } from '../support/eventually.ts'
+import { requestCertificate } from './ca-client.ts'
+import { DeltaClient } from './delta-client.ts'
+
+interface World {
+  readonly store: ApiStore
+  readonly client: KubeClient
+  readonly lines: string[]
+  readonly start: (env?: Record<string, string>) => Promise<App>
+  readonly token: (namespace: string, account: string, pod?: string) => string
+}
+
+async function world(t: Test): Promise<World> {
+  const store = await startApiStore({ listeners: [{ host: '127.0.0.1', port: 0 }] })
+  t.teardown(async () => store.close())
+  const folder = mkdtempSync(path.join(tmpdir(), 'underpass-controlplane-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const kubeconfig = path.join(folder, 'kubeconfig')
+  writeFileSync(kubeconfig, store.kubeconfig(`https://127.0.0.1:${store.addresses[0]?.port}`))
+  const client = new KubeClient(await loadKubeConfig({ kubeconfig }))
+  t.teardown(() => client.close())
+  await client.create(kube.namespaces, {
+    apiVersion: 'v1',
+    kind: 'Namespace',
+    metadata: { name: 'istio-system' }
+  })
+  await client.create(kube.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop' } })
+  await account(client, 'istio-system', 'ztunnel')
+  await account(client, 'shop', 'web')
+  const lines: string[] = []
+  const start = async (env: Record<string, string> = {}): Promise<App> => {
+    const { config } = readConfig({
+      UNDERPASS_LISTEN: '127.0.0.1',
+      UNDERPASS_XDS_PORT: '0',
+      UNDERPASS_MONITORING_PORT: '0',
+      UNDERPASS_READY_PORT: '0',
+      TERMINATION_DRAIN_DURATION: '100ms',
+      ROOT_CA_DIR: path.join(folder, 'none'),
+      ...env
+    })
+    const logs = new LogOutput({ ...config.log, sink: { write: line => void lines.push(line) } })
+    const app = await startApp({ config, client, logs })
+    t.teardown(async () => app.close())
+    return app
+  }
+  const token = (namespace: string, name: string, pod?: string): string =>
+    store.issueToken(namespace, name, { audiences: ['istio-ca'], ...(pod === undefined ? {} : { pod }) })
+  return { store, client, lines, start, token }
+}
+
+async function account(client: KubeClient, namespace: string, name: string): Promise<void> {
+  await client.create(kube.serviceAccounts, {
+    apiVersion: 'v1',
+    kind: 'ServiceAccount',
+    metadata: { namespace, name }
+  })
+}
+
+async function runPod(
+  client: KubeClient,
+  namespace: string,
+  name: string,
+  sa: string,
+  ip: string
+): Promise<void> {
+  const pod: kube.Pod = {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { namespace, name, labels: { app: name, 'istio.io/dataplane-mode': 'ambient' } },
+    spec: { nodeName: 'n1', serviceAccountName: sa, containers: [{ name: 'c', image: 'x' }] }
+  }
+  await client.create(kube.pods, pod)
+  const status = {
+    phase: 'Running',
+    podIP: ip,
+    podIPs: [{ ip }],
+    conditions: [{ type: 'Ready', status: 'True' }]
+  }
+  await client.patch(kube.pods, { namespace, name }, { status }, { kind: 'merge', subresource: 'status' })
+}
+
+const bundleOf = async (client: KubeClient, namespace: string): Promise<string | undefined> =>
+  (await client.find(kube.configMaps, { namespace, name: 'istio-ca-root-cert' }))?.data?.['root-cert.pem']
+
+const http = async (
+  address: { port: number } | undefined,
+  at: string
+): Promise<{ status: number; body: string }> => {
+  const response = await fetch(`http://127.0.0.1:${address?.port}${at}`)
+  return { status: response.status, body: await response.text() }
+}
+
+t.test('from an empty cluster to a served one', async t => {
+  const { client, start, token, lines } = await world(t)
+  await runPod(client, 'istio-system', 'ztunnel-1', 'ztunnel', '10.0.0.100')
+  const app = await start()
+  await app.ready
+  await eventually('the trust bundle is there', async () => (await bundleOf(client, 'shop')) !== undefined)
+  const rootsPem = (await bundleOf(client, 'shop')) ?? ''
+  const target = `127.0.0.1:${app.addresses.xds.port}`
+  const bearer = token('istio-system', 'ztunnel', 'ztunnel-1')
+
+  t.test('it is ready, and says what it knows', async t => {
+    t.match(await http(app.addresses.ready[0], '/ready'), { status: 200, body: 'ready\n' })
+    t.match((await http(app.addresses.monitoring[0], '/metrics')).body, /^pilot_xds 0$/m)
+    t.match(JSON.parse((await http(app.addresses.monitoring[0], '/debug/ambientz')).body), {
+      workloads: [{ name: 'Kubernetes//Pod/istio-system/ztunnel-1' }]
+    })
+    t.match(await http(app.addresses.monitoring[0], '/nothing'), { status: 404 })
+    t.match(await http(app.addresses.monitoring[0], '/v1/explain'), { status: 404 }, 'nobody explains here')
+  })
+
+  t.test('a pod that starts is sent, and only it', async t => {
+    const xds = new DeltaClient({ target, rootsPem, token: bearer })
+    t.teardown(() => xds.close())
+    xds.subscribe(authorizationType)
+    const policies = await xds.next()
+    if (policies !== undefined) xds.ack(policies)
+    t.ok((await xds.all(addressType)).size > 0)
+    await runPod(client, 'shop', 'web', 'web', '10.0.0.1')
+    const heard = await xds.next()
+    t.strictSame(
+      heard?.resources.map(({ name }) => name),
+      ['Kubernetes//Pod/shop/web']
+    )
+    const [entry] = JSON.parse((await http(app.addresses.monitoring[0], '/debug/syncz')).body) as {
+      proxy: string
+      types: Record<string, { status: string }>
+    }[]
+    t.match(entry, { proxy: /^ztunnel~/ })
+    t.equal(entry?.types[authorizationType]?.status, 'SYNCED')
+    t.equal(entry?.types[addressType]?.status, 'STALE', 'it has not acknowledged yet')
+  })
+
+  t.test('its ztunnel gets the certificate of the pod', async t => {
+    const identity = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'web' })
+    const answer = await requestCertificate({
+      target,
+      rootsPem,
+      token: bearer,
+      csrPem: createCsr(identity).csrPem,
+      impersonate: identity
+    })
+    t.equal(answer.kind, 'certificates', JSON.stringify(answer))
+    if (answer.kind === 'certificates') {
+      t.match(new X509Certificate(answer.chain[0] ?? '').subjectAltName, identity)
+      t.equal(answer.chain.at(-1), rootsPem)
+    }
+    t.match(
+      (await http(app.addresses.monitoring[0], '/metrics')).body,
+      /^citadel_server_success_cert_issuance_count 1$/m
+    )
+  })
+
+  t.test('who has no token, or somebody else’s, gets nothing', async t => {
+    const nobody = new DeltaClient({ target, rootsPem })
+    nobody.subscribe(addressType)
+    t.match(await nobody.ended(), { code: 16 })
+    const stranger = new DeltaClient({ target, rootsPem, token: token('shop', 'web', 'web') })
+    stranger.subscribe(addressType)
+    t.match(await stranger.ended(), { code: 7 }, 'the node must be its own')
+    t.match(lines.join(''), /refused an xDS client/)
+    t.notMatch(lines.join(''), bearer)
+  })
+
+  t.test('the trust bundle is put right', async t => {
+    t.equal(await bundleOf(client, 'kube-public'), undefined, 'not in namespaces without pods')
+    t.equal(await bundleOf(client, 'kube-system'), rootsPem)
+    await client.delete(kube.configMaps, { namespace: 'shop', name: 'istio-ca-root-cert' })
+    await eventually('it is made again', async () => (await bundleOf(client, 'shop')) === rootsPem)
+    const ref = { namespace: 'shop', name: 'istio-ca-root-cert' }
+    await client.patch(kube.configMaps, ref, { data: { 'root-cert.pem': 'x' } }, { kind: 'merge' })
+    await eventually('it is put right', async () => (await bundleOf(client, 'shop')) === rootsPem)
+    await client.create(kube.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'young' } })
+    await eventually('a new namespace has it', async () => (await bundleOf(client, 'young')) === rootsPem)
+  })
+})
+
+t.test('a broken object among good ones changes nothing', async t => {
+  const { client, start, lines } = await world(t)
+  await runPod(client, 'shop', 'web', 'web', '10.0.0.1')
+  await runPod(client, 'shop', 'db', 'web', '10.0.0.2')
+  const app = await start()
+  await app.ready
+  const workloads = (): readonly string[] =>
+    [...app.desired.snapshot.table('address').keys()].filter(name => name.includes('/shop/')).toSorted()
+  t.strictSame(workloads(), ['Kubernetes//Pod/shop/db', 'Kubernetes//Pod/shop/web'])
+  const version = app.desired.snapshot.table('address').get('Kubernetes//Pod/shop/web')?.version
+  const garbage = { status: { podIPs: [{ ip: 'not an address' }] } }
+  await client.patch(kube.pods, { namespace: 'shop', name: 'web' }, garbage, {
+    kind: 'merge',
+    subresource: 'status'
+  })
+  await eventually('it is in the log', () => lines.some(line => line.includes('status.podIPs[0].ip')))
+  t.equal(
+    app.desired.snapshot.table('address').get('Kubernetes//Pod/shop/web')?.version,
+    version,
+    'what it said before stays'
+  )
+  t.match(
+    (await http(app.addresses.monitoring[0], '/metrics')).body,
+    /^pilot_k8s_object_errors\{kind="Pod"\} 1$/m
+  )
+  await runPod(client, 'shop', 'new', 'web', '10.0.0.3')
+  await eventually('others come and go', () => workloads().length === 3)
+})
+
+t.test('a restart changes nothing for those who come back', async t => {
+  const { client, start, token } = await world(t)
+  await runPod(client, 'shop', 'web', 'web', '10.0.0.1')
+  await runPod(client, 'istio-system', 'ztunnel-1', 'ztunnel', '10.0.0.100')
+  const first = await start()
+  await first.ready
+  const versions = Object.fromEntries(
+    [...first.desired.snapshot.table('address').values()].map(({ name, version }) => [name, version])
+  )
+  const root = first.authority.bundlePem
+  await first.close()
+  const second = await start()
+  await second.ready
+  t.equal(second.authority.bundlePem, root, 'the root is the same')
+  const xds = new DeltaClient({
+    target: `127.0.0.1:${second.addresses.xds.port}`,
+    rootsPem: root,
+    token: token('istio-system', 'ztunnel', 'ztunnel-1')
+  })
+  t.teardown(() => xds.close())
+  xds.subscribe(addressType, { initialResourceVersions: versions })
+  t.match(await xds.next(), { resources: [], removedResources: [] })
+})
+
+t.test('the mesh configuration', async t => {
+  const { client, start, lines } = await world(t)
+  await runPod(client, 'shop', 'web', 'web', '10.0.0.1')
+  const map = (mesh: string): kube.ConfigMap => ({
+    apiVersion: 'v1',
+    kind: 'ConfigMap',
+    metadata: { namespace: 'istio-system', name: 'istio' },
+    data: { mesh }
+  })
+  await client.create(kube.configMaps, map('trustDomain: example.org\nrootNamespace: policies\n'))
+  const app = await start()
+  await app.ready
+  t.match(app.desired.view.settings, { trustDomain: 'example.org', rootNamespace: 'policies' })
+  const write = async (mesh: string): Promise<unknown> =>
+    client.patch(kube.configMaps, { namespace: 'istio-system', name: 'istio' }, map(mesh), { kind: 'merge' })
+  await write('trustDomain: [1]\n')
+  await eventually('what is wrong is told', () =>
+    lines.some(line => line.includes('mesh configuration cannot be read'))
+  )
+  t.equal(app.desired.view.settings.trustDomain, 'example.org', 'and the former stays in force')
+  await write('discoverySelectors: [{matchLabels: {mesh: "on"}}]\n')
+  await eventually('unselected namespaces are gone', () => app.desired.snapshot.table('address').size === 0)
+})
