@@ -4,6 +4,7 @@
  */
 import * as grpc from '@grpc/grpc-js'
 import { existsSync, readFileSync } from 'node:fs'
+import net from 'node:net'
 import tls from 'node:tls'
 import { messageOf } from '../runtime/errors.ts'
 
@@ -76,11 +77,16 @@ export class GrpcClient {
 
   constructor(target: ControlPlaneTarget) {
     this.#target = target
-    const { host } = new URL(target.address)
+    const { host, hostname } = new URL(target.address)
     const context = tls.createSecureContext({ ca: readRoots(target.roots), minVersion: 'TLSv1.3' })
-    this.#client = new grpc.Client(host, grpc.credentials.createFromSecureContext(context), {
+    const expected = target.altHostname ?? hostname.replaceAll(/^\[|\]$/g, '')
+    const credentials = grpc.credentials.createFromSecureContext(context, {
+      checkServerIdentity: (_name, certificate) => tls.checkServerIdentity(expected, certificate)
+    })
+    this.#client = new grpc.Client(host, credentials, {
       ...channelOptions,
-      ...(target.altHostname !== undefined && { 'grpc.ssl_target_name_override': target.altHostname })
+      // Also the name that is sent (SNI), which must not be an address (RFC 6066); grpc-js cannot send none.
+      'grpc.ssl_target_name_override': net.isIP(expected) === 0 ? expected : 'address.invalid'
     })
   }
 

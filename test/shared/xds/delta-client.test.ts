@@ -284,6 +284,44 @@ t.test('a server that cannot prove itself is not talked to', async t => {
   }
 })
 
+t.test('an address is checked against the addresses of the certificate', async t => {
+  const warnings: Error[] = []
+  const onWarning = (warning: Error): void => void warnings.push(warning)
+  process.on('warning', onWarning)
+  t.teardown(() => process.off('warning', onWarning))
+  for (const [names, fits] of [
+    ['IP:127.0.0.1', true],
+    ['IP:127.0.0.2,DNS:address.invalid', false]
+  ] as const) {
+    const server = new FakeControlPlane(names)
+    await server.start()
+    const ended = Promise.withResolvers<void>()
+    const client = new DeltaClient({
+      target: {
+        address: server.address.replace('localhost', '127.0.0.1'),
+        roots: server.certificatePem,
+        altHostname: undefined,
+        token: undefined,
+        clusterId: '',
+        headers: []
+      },
+      node: { id: 'x', metadata: {} },
+      types: [{ typeUrl: A, mode: 'wildcard' }],
+      onResponse: () => [],
+      onTermination: () => ended.resolve()
+    })
+    const stopping = new AbortController()
+    const running = client.run(stopping.signal)
+    if (fits) await (await server.stream(0)).received(1)
+    else await ended.promise
+    t.equal(server.streams.length, fits ? 1 : 0, names)
+    stopping.abort()
+    await running
+    server.stop()
+  }
+  t.strictSame(warnings, [])
+})
+
 t.test('an alternative name is what the certificate has to say', async t => {
   const server = new FakeControlPlane('DNS:istiod.istio-system.svc')
   await server.start()
