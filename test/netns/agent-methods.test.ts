@@ -78,7 +78,7 @@ t.test(
     const uid = await createCluster(client, probedPort)
     await label(client, 'ambient')
     ztunnel.connect()
-    const { environment } = layOutPlaces(folder, world)
+    const { environment } = layOutPlaces(folder, { pods: [pod], node })
     const steps = [
       { backend: 'nft', mode: 'tproxy' },
       { backend: 'iptables', mode: 'tproxy' },

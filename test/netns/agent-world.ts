@@ -13,7 +13,7 @@ import { Poller } from '../../shared/net/poll.ts'
 import { decodeRequest, encodeAck, encodeHello } from '../../shared/zds/messages.ts'
 import { ZdsConnection } from '../../shared/zds/seqpacket.ts'
 import type { Namespace } from '../support/namespaces.ts'
-import { addresses, TestProxy, type World } from './capture-world.ts'
+import { addresses, TestProxy } from './capture-world.ts'
 
 export const redirection = 'ambient.istio.io/redirection'
 
@@ -198,18 +198,21 @@ export class Agent {
   }
 }
 
-/** A folder of namespaces with the pod's only, and a /proc in which nobody else's processes are seen. */
-export function layOutPlaces(folder: string, { pod, peer }: World): Pick<AgentOptions, 'environment'> {
+/** A folder of namespaces with those of the pods only, and a /proc in which nobody else's processes are seen. */
+export function layOutPlaces(
+  folder: string,
+  { pods, node }: { readonly pods: readonly Namespace[]; readonly node: Namespace }
+): Pick<AgentOptions, 'environment'> {
   const netns = path.join(folder, 'netns')
   mkdirSync(netns)
-  symlinkSync(pod.path, path.join(netns, 'cni-web'))
+  for (const { name, path: file } of pods) symlinkSync(file, path.join(netns, `cni-${name}`))
   mkdirSync(path.join(folder, 'proc/1/ns'), { recursive: true })
   symlinkSync('/proc/1/ns/net', path.join(folder, 'proc/1/ns/net'))
   return {
     environment: {
       UNDERPASS_NETNS_DIR: netns,
       UNDERPASS_HOST_PROC: path.join(folder, 'proc'),
-      UNDERPASS_HOST_NETNS: peer.path
+      UNDERPASS_HOST_NETNS: node.path
     }
   }
 }
@@ -223,7 +226,7 @@ export async function clientOf(store: ApiStore, folder: string): Promise<KubeCli
 /** The UID of the pod. */
 export async function createCluster(client: KubeClient, probedPort: number): Promise<string> {
   await client.create(namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop' } })
-  const web = podOf('web', [addresses[4].pod, addresses[6].pod], probedPort)
+  const web = podOf('web', [addresses[4].pod, addresses[6].pod], { probedPort })
   const { metadata } = await client.create(pods, web)
   await client.patch(
     pods,
@@ -234,7 +237,11 @@ export async function createCluster(client: KubeClient, probedPort: number): Pro
   return metadata.uid ?? ''
 }
 
-export function podOf(name: string, ips: readonly string[], probedPort?: number): Pod {
+export function podOf(
+  name: string,
+  ips: readonly string[],
+  { probedPort, serviceAccount = 'default' }: { probedPort?: number; serviceAccount?: string } = {}
+): Pod {
   const probe = probedPort === undefined ? {} : { readinessProbe: { tcpSocket: { port: 'probed' } } }
   const ports = probedPort === undefined ? {} : { ports: [{ name: 'probed', containerPort: probedPort }] }
   return {
@@ -243,7 +250,7 @@ export function podOf(name: string, ips: readonly string[], probedPort?: number)
     metadata: { name, namespace: 'shop' },
     spec: {
       nodeName: 'node-1',
-      serviceAccountName: 'default',
+      serviceAccountName: serviceAccount,
       containers: [{ name: 'main', image: 'app', ...ports, ...probe }]
     },
     status: {
