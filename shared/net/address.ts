@@ -54,7 +54,19 @@ export function ipFromBytes(bytes: Uint8Array): Ip | undefined {
 }
 
 export function ipToBytes(address: Ip): Uint8Array {
-  return Uint8Array.from(ipaddr.parse(address).toByteArray())
+  if (address.includes(':')) return Uint8Array.from(ipaddr.parse(address).toByteArray())
+  const bytes = new Uint8Array(4)
+  let part = 0
+  let value = 0
+  for (let index = 0; index < address.length; index += 1) {
+    const unit = address.charCodeAt(index)
+    if (unit === 46) {
+      bytes[part++] = value
+      value = 0
+    } else value = value * 10 + unit - 48
+  }
+  bytes[part] = value
+  return bytes
 }
 
 export function isLoopback(address: Ip): boolean {
