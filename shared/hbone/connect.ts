@@ -2,7 +2,6 @@
  * What an HBONE CONNECT request says about itself: authority, baggage, forwarded, traceparent and network.
  * Pure parsing and formatting. Source: what Istio's ztunnel and waypoints put on the wire.
  */
-import { randomBytes } from 'node:crypto'
 import { formatSocketAddress, parseSocketAddress, type SocketAddress } from '../net/address.ts'
 import type { HeaderField, HeaderList } from './hpack.ts'
 
@@ -94,7 +93,7 @@ export function parseForwardedHost(values: readonly string[]): string | undefine
   for (const value of values) {
     if (/[^ -~\t]/.test(value)) continue
     for (const part of value.split(';')) {
-      const [, host = ''] = /^\s*host="?([^"]*)"?\s*$/.exec(part) ?? []
+      const [, host = ''] = /^host="?([^"]*)"?$/.exec(part.trim()) ?? []
       if (host !== '') return host
     }
   }
@@ -109,9 +108,10 @@ export interface TraceParent {
   readonly spanId: string
 }
 
-export function newTraceParent(): TraceParent {
-  const hex = randomBytes(24).toString('hex')
-  return { traceId: hex.slice(0, 32), spanId: hex.slice(32) }
+/** Unlike others by chance; nothing secret depends on it, so the cheap generator will do. */
+export function newTraceParent(random: () => number = Math.random): TraceParent {
+  const word = (): string => ((random() * 0x1_0000_0000) >>> 0).toString(16).padStart(8, '0')
+  return { traceId: word() + word() + word() + word(), spanId: word() + word() }
 }
 
 export function formatTraceParent({ traceId, spanId }: TraceParent): string {

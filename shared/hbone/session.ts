@@ -25,7 +25,10 @@ export interface OpenedTunnel {
 
 /** Cause of an error that says: the peer has not looked at this request, so another session may try it. */
 export class Unprocessed extends Error {
-  static override readonly name = 'Unprocessed'
+  constructor() {
+    super('the request was not processed')
+    this.name = 'Unprocessed'
+  }
 }
 
 interface Opening {
@@ -153,7 +156,7 @@ export class ClientSession {
 }
 
 function unprocessed(reason: string): MeshError {
-  return new MeshError('HTTP2_FAILED', reason, { cause: new Unprocessed('the request was not processed') })
+  return new MeshError('HTTP2_FAILED', reason, { cause: new Unprocessed() })
 }
 
 /** The stream ended before its response. */

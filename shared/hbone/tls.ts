@@ -116,7 +116,7 @@ export async function connectTls(
 
 /** The server's handshake and every check of the peer. Throws MeshError TLS_FAILED or the signal's reason; the socket is gone then. */
 export async function acceptTls(
-  socket: net.Socket,
+  socket: net.Socket | Duplex,
   certificate: WorkloadCertificate,
   signal: AbortSignal,
   options: HandshakeOptions = {}

@@ -13,7 +13,7 @@ export const server = authority.issue({ serviceAccount: 'server' })
 export const client = authority.issue({ serviceAccount: 'client' })
 export const never = new AbortController().signal
 
-interface Test {
+export interface Test {
   teardown(end: () => unknown): void
 }
 
