@@ -11,7 +11,9 @@ export async function certificateSource(config: Config): Promise<CertificateSour
     return new FakeCa({ ttlSeconds })
   }
   if (ca.address === undefined) {
-    return { fetch: () => Promise.reject(new Error('there is no certificate authority: CA_ADDRESS is empty')) }
+    return {
+      fetch: () => Promise.reject(new Error('there is no certificate authority: CA_ADDRESS is empty'))
+    }
   }
   const { CaClient } = await import('../shared/identity/ca-client.ts')
   const target = controlPlaneTarget(config, ca, ca.address)

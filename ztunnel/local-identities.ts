@@ -28,7 +28,8 @@ export class LocalIdentities {
   }
 
   #identityOf(workload: Workload | undefined): SpiffeId | undefined {
-    if (workload === undefined || workload.node === '' || workload.node !== this.#deps.nodeName) return undefined
+    if (workload === undefined || workload.node === '' || workload.node !== this.#deps.nodeName)
+      return undefined
     return workload.protocol === 'HBONE' || workload.nativeTunnel ? workloadIdentity(workload) : undefined
   }
 

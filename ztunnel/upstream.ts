@@ -140,11 +140,7 @@ async function certificateOf(
     return await pod.certificates.get(identity, signal)
   } catch (cause) {
     if (signal.aborted) throw cause
-    throw new MeshError(
-      'IDENTITY_FAILED',
-      `identity error: ${messageOf(cause)}`,
-      { cause }
-    )
+    throw new MeshError('IDENTITY_FAILED', `identity error: ${messageOf(cause)}`, { cause })
   }
 }
 

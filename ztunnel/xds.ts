@@ -65,7 +65,8 @@ function take({ mesh, log, onPoliciesChanged }: XdsDeps, response: DeltaResponse
     return []
   }
   const { rejected, policiesChanged } = mesh.apply(changes)
-  for (const { name, reason } of rejected) log.warn('resource rejected', { type: response.typeUrl, name, reason })
+  for (const { name, reason } of rejected)
+    log.warn('resource rejected', { type: response.typeUrl, name, reason })
   if (policiesChanged) onPoliciesChanged()
   return rejected
 }
@@ -90,5 +91,11 @@ function nodeId({ instanceIp, podName, podNamespace }: Config): string {
 }
 
 function nodeMetadata({ podName, podNamespace, instanceIp, nodeName, xds }: Config): Record<string, unknown> {
-  return { NAME: podName, NAMESPACE: podNamespace, INSTANCE_IPS: instanceIp, NODE_NAME: nodeName, ...xds.metadata }
+  return {
+    NAME: podName,
+    NAMESPACE: podNamespace,
+    INSTANCE_IPS: instanceIp,
+    NODE_NAME: nodeName,
+    ...xds.metadata
+  }
 }
