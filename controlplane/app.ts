@@ -25,11 +25,11 @@ import { readMeshConfig } from './mesh-config.ts'
 import { metricFamilies } from './metrics.ts'
 import { NodeAuthorizer } from './node-authorizer.ts'
 import type { Kind } from './objects.ts'
+import { PublishedConfigMap } from './published-config-map.ts'
 import type { ReadResult } from './read/object.ts'
 import { servingCertificate } from './serving-certificate.ts'
 import { StatusWriter } from './status.ts'
 import { TokenAuthenticator } from './token.ts'
-import { TrustBundle } from './trust-bundle.ts'
 import { watch } from './watch.ts'
 import { XdsServer } from './xds-server.ts'
 
@@ -80,7 +80,16 @@ export async function startApp(options: AppOptions): Promise<App> {
   const desired = new DesiredState(config.mesh)
   const xds = new XdsServer({ snapshot: desired.snapshot, log: logs.logger('xds'), metrics })
   const status = new StatusWriter({ client, desired, log: logs.logger('status'), clock, signal })
-  const trustBundle = new TrustBundle({ client, authority, log: logs.logger('trust-bundle'), signal })
+  let crl: string | undefined
+  const publish = (name: string, key: string, text: () => string | undefined): PublishedConfigMap =>
+    new PublishedConfigMap({ client, name, key, text, log: logs.logger('published'), signal })
+  // Beside another authority its roots are the ones to trust, and it publishes them itself.
+  const roots = publish('istio-ca-root-cert', 'root-cert.pem', () =>
+    config.caEnabled ? authority.bundlePem : undefined
+  )
+  const revoked = publish('istio-ca-crl', 'ca-crl.pem', () => crl)
+  const published = [roots, revoked]
+  authority.onChange(() => roots.changed())
   const debounce = new Debounce({
     quietMs: config.debounceAfterMs,
     maxMs: config.debounceMaxMs,
@@ -131,14 +140,14 @@ export async function startApp(options: AppOptions): Promise<App> {
         status.readable(object)
         if (object.kind === 'Namespace') {
           status.namespaceChanged(object)
-          trustBundle.namespaceAppeared(object.meta.name)
+          for (const each of published) each.namespaceAppeared(object.meta.name)
         }
         changed()
       },
       delete: (kind, key) => {
         desired.delete(kind, key)
         status.gone(kind, key)
-        if (kind === 'Namespace') trustBundle.namespaceGone(key)
+        if (kind === 'Namespace') for (const each of published) each.namespaceGone(key)
         changed()
       },
       broken,
@@ -220,7 +229,8 @@ export async function startApp(options: AppOptions): Promise<App> {
     maxConnectionAgeMs
   })
   const plain = new GrpcServer({ services: { deltaStream }, maxConnectionAgeMs })
-  const serving = servingCertificate({
+  const serving = await servingCertificate({
+    log,
     config,
     authority,
     clock,
@@ -249,10 +259,15 @@ export async function startApp(options: AppOptions): Promise<App> {
   const leader = new Leader({ client, config, log: logs.logger('leader'), signal })
   leader.onElected(elected => {
     status.lead(elected)
-    trustBundle.lead(elected)
+    for (const each of published) each.lead(elected)
   })
   leader.start()
-  followIssuer({ config, client, clock, log, signal, authority })
+  const onCrl = (pem: string | undefined): void => {
+    if (pem === crl) return
+    crl = pem
+    revoked.changed()
+  }
+  followIssuer({ config, client, clock, log, signal, authority, onCrl })
   log.info(`listening xds=${formatSocketAddress(xdsAddress)}`)
   for (const [name, server] of Object.entries(http)) announce(name, server)
 

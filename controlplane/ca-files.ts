@@ -20,6 +20,11 @@ const layouts: readonly Layout[] = [
   { certificate: 'tls.crt', key: 'tls.key', roots: 'ca.crt', chain: undefined }
 ]
 
+/** The revocation list beside the signing certificate; undefined when there is none. */
+export async function crlFromFiles(folder: string): Promise<string | undefined> {
+  return textOf(folder, 'ca-crl.pem')
+}
+
 /** Undefined when the folder holds neither layout; throws when one is there but cannot be used. */
 export async function caFromFiles(folder: string): Promise<Issuer | undefined> {
   for (const layout of layouts) {
@@ -66,7 +71,8 @@ function issuerFromText(
   }
 }
 
-async function textOf(folder: string, name: string): Promise<string | undefined> {
+/** A file of a folder; undefined when it is not there. */
+export async function textOf(folder: string, name: string): Promise<string | undefined> {
   try {
     return await readFile(path.join(folder, name), 'utf8')
   } catch (error) {

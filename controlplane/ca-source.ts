@@ -5,7 +5,7 @@ import type { Issuer } from '../shared/identity/issue.ts'
 import type { KubeClient } from '../shared/kube/client.ts'
 import type { Logger } from '../shared/telemetry/logger.ts'
 import type { CertificateAuthority } from './ca.ts'
-import { caFromFiles } from './ca-files.ts'
+import { caFromFiles, crlFromFiles } from './ca-files.ts'
 import { caFromSecret } from './ca-secret.ts'
 import type { Config } from './config.ts'
 
@@ -39,29 +39,40 @@ export async function loadIssuer(options: SourceOptions): Promise<Issuer> {
   }
 }
 
+export interface FollowOptions extends SourceOptions {
+  readonly authority: CertificateAuthority
+  /** Called with the revocation list beside the certificate, at once and whenever it changes. */
+  readonly onCrl: (pem: string | undefined) => void
+}
+
 /** Looks for changes until the signal aborts. What cannot be used is reported and changes nothing. */
-export function followIssuer(options: SourceOptions & { readonly authority: CertificateAuthority }): void {
+export function followIssuer(options: FollowOptions): void {
   void follow(options)
 }
 
-async function follow(options: SourceOptions & { readonly authority: CertificateAuthority }): Promise<void> {
-  const { authority, log, signal } = options
+async function follow(options: FollowOptions): Promise<void> {
   let reported = ''
-  while (await sleep(readAgainMs, signal)) {
+  do {
     try {
-      const issuer = (await caFromFiles(options.config.caFolder)) ?? (await fromSecret(options))
-      const adoption = authority.adopt(issuer)
-      if (adoption.kind === 'adopted') log.info('signing with a new certificate')
-      if (adoption.kind === 'announced') {
-        const from = new Date(adoption.at).toISOString()
-        log.warn('a new root is announced; it signs once everybody knows it', { from })
-      }
+      options.onCrl(await crlFromFiles(options.config.caFolder))
+      await adoptCurrent(options)
       reported = ''
     } catch (error) {
       const text = messageOf(error)
-      if (text !== reported) log.error('the new signing certificate is not used', { error: text })
+      if (text !== reported) options.log.error('the new signing certificate is not used', { error: text })
       reported = text
     }
+  } while (await sleep(readAgainMs, options.signal))
+}
+
+async function adoptCurrent(options: FollowOptions): Promise<void> {
+  const { authority, log } = options
+  const issuer = (await caFromFiles(options.config.caFolder)) ?? (await fromSecret(options))
+  const adoption = authority.adopt(issuer)
+  if (adoption.kind === 'adopted') log.info('signing with a new certificate')
+  if (adoption.kind === 'announced') {
+    const from = new Date(adoption.at).toISOString()
+    log.warn('a new root is announced; it signs once everybody knows it', { from })
   }
 }
 

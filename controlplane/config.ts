@@ -26,7 +26,9 @@ export interface Config {
   readonly trustedNodeAccounts: ReadonlySet<string>
   readonly maxTtlSeconds: number
   readonly rootOverlapMs: number
-  /** Further names of the serving certificate. */
+  /** Folder with a serving certificate (`tls.crt`, `tls.key`) that somebody else issues, such as istio-csr. */
+  readonly servingFolder: string
+  /** Further names of the serving certificate of our own. */
   readonly servingNames: readonly string[]
   readonly debounceAfterMs: number
   readonly debounceMaxMs: number
@@ -104,6 +106,11 @@ export function readConfig(env: Env): {
       'UNDERPASS_ROOT_OVERLAP',
       '24h',
       'How long a new root is announced before it signs, and an old one kept after'
+    ),
+    servingFolder: reader.text(
+      'UNDERPASS_SERVING_CERTIFICATE_DIR',
+      '/var/run/secrets/istiod/tls',
+      'Folder of a serving certificate issued by others; without one, our own authority issues it'
     ),
     servingNames: listOf(reader.text('ISTIOD_CUSTOM_HOST', '', 'Further names of the serving certificate')),
     debounceAfterMs: reader.duration(
