@@ -145,14 +145,15 @@ function checkedAddress(wanted: string, name: string, cidr: Cidr, taken: Readonl
   return wanted
 }
 
-/** The lower part of the range is left for addresses that manifests ask for by number. */
+/** The lower part of the range is left, as long as possible, for addresses that manifests ask for by number. */
 const staticShare = 256
 
 function freeAddress(cidr: Cidr, taken: ReadonlySet<string>): string {
   const size = 2 ** (32 - cidr.length)
-  const first = Math.min(staticShare, Math.floor(size / 16))
-  for (let offset = first + 1; offset < size - 1; offset += 1) {
-    const address = addressAt(cidr, offset)
+  const reserved = Math.min(staticShare, Math.floor(size / 16))
+  // the first is for `default/kubernetes`, the last is the broadcast address
+  for (let count = 0; count < size - 3; count += 1) {
+    const address = addressAt(cidr, 2 + ((reserved - 1 + count) % (size - 3)))
     if (!taken.has(address)) return address
   }
   throw new ApiError('InternalError', `no free address is left in the service range ${formatCidr(cidr)}`)

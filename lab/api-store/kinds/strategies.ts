@@ -1,7 +1,7 @@
 /** Which kind has rules of its own; all others are stored as they come. */
 import type { Cidr } from '../../../shared/net/address.ts'
 import { invalidValue, required, type Problem } from '../api-error.ts'
-import { at, equal, isObject, listOf, objectOf, textOf, type MutableObject } from '../json.ts'
+import { at, equal, has, isObject, listOf, objectOf, textOf, type MutableObject } from '../json.ts'
 import { customResourceDefinitionStrategy } from './custom-resource-definition.ts'
 import { checkPort, checkUnique } from './names.ts'
 import { podStrategy } from './pod.ts'
@@ -96,9 +96,7 @@ const secretStrategy: Strategy = {
 
 const configMapStrategy: Strategy = {
   validate: map => {
-    const both = Object.keys(objectOf(map['data'])).filter(
-      key => objectOf(map['binaryData'])[key] !== undefined
-    )
+    const both = Object.keys(objectOf(map['data'])).filter(key => has(objectOf(map['binaryData']), key))
     return [
       ...checkDataKeys('data', map['data']),
       ...checkDataKeys('binaryData', map['binaryData']),

@@ -5,11 +5,11 @@ export type Form = 'object' | 'table' | 'metadata'
 
 const json = 'application/json'
 /** Forms of the answer by the `as` parameter of the Accept header. */
-const forms: Readonly<Record<string, Form>> = {
-  Table: 'table',
-  PartialObjectMetadata: 'metadata',
-  PartialObjectMetadataList: 'metadata'
-}
+const forms: ReadonlyMap<string, Form> = new Map([
+  ['Table', 'table'],
+  ['PartialObjectMetadata', 'metadata'],
+  ['PartialObjectMetadataList', 'metadata']
+])
 
 interface MediaRange {
   readonly type: string
@@ -32,7 +32,7 @@ export function chooseForm(accept: string | undefined): Form {
   for (const { type, parameters } of readAccept(accept)) {
     if (![json, 'application/*', '*/*'].includes(type)) continue
     if (parameters['as'] === undefined) return 'object'
-    const form = forms[parameters['as']]
+    const form = forms.get(parameters['as'])
     if (form !== undefined && parameters['g'] === 'meta.k8s.io' && parameters['v'] === 'v1') return form
   }
   throw new ApiError('NotAcceptable', `only the following media types are accepted: ${json}`)

@@ -4,6 +4,7 @@ import type { BoundObject, TokenAuthority } from '../auth/tokens.ts'
 import {
   at,
   define,
+  has,
   isObject,
   listOf,
   numberOf,
@@ -81,7 +82,7 @@ function setAt(object: MutableObject, path: string, value: unknown): void {
   const steps = path.slice(1).split('.')
   let parent = object
   for (const step of steps.slice(0, -1)) {
-    if (!isObject(parent[step])) parent[step] = {}
+    if (!has(parent, step) || !isObject(parent[step])) define(parent, step, {})
     parent = parent[step] as MutableObject
   }
   define(parent, steps.at(-1) ?? '', value)

@@ -49,6 +49,8 @@ export async function forwardChannels(
   }
   await Promise.all(
     streams.map(async (stream, index) => {
+      // one channel cannot end in one direction only: when the pod has ended, so does the connection
+      stream.once('finish', () => stream.push(null))
       const problem = await forward(stream, runtime, pod, ports[index] ?? 0, signal)
       if (problem !== undefined) channels.send(index * 2 + 1, Buffer.from(problem))
     })
