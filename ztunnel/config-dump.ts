@@ -179,8 +179,9 @@ function workloadStateJson(
   connections: readonly PodConnections[]
 ): Record<string, unknown> {
   const byUid = Map.groupBy(connections, ({ uid }) => uid)
+  const real = pods.filter(({ self }) => !self)
   return Object.fromEntries(
-    pods.map(({ uid, state, info }) => {
+    real.map(({ uid, state, info }) => {
       const live = (byUid.get(uid) ?? []).flatMap(({ connections }) => connections)
       const of = (direction: 'inbound' | 'outbound'): object[] =>
         live

@@ -18,6 +18,8 @@ export interface PodState {
   readonly uid: string
   readonly state: 'Up' | 'Pending'
   readonly info: PodInfo
+  /** ztunnel itself. */
+  readonly self: boolean
   /** Why the pod is pending. */
   readonly error: string | undefined
 }
@@ -61,8 +63,9 @@ export class Pods {
     return this.#known.has(uid)
   }
 
+  /** Of the pods that the node agent gave; ztunnel itself is none. */
   uids(): readonly string[] {
-    return [...this.#known.keys()]
+    return [...this.#known].flatMap(([uid, { description }]) => (description.self ? [] : [uid]))
   }
 
   /** Nothing waits to be started again. */
@@ -129,6 +132,7 @@ export class Pods {
       uid: description.uid,
       state,
       info: description.info,
+      self: description.self,
       error
     }))
   }
