@@ -79,7 +79,7 @@ Examples:
   underpass lab exec -n shop deploy/web -- sh
 `,
   kubectl: `Runs kubectl against the lab. Without a kubectl in PATH these work: get, apply, label, annotate, patch, delete,
-wait, logs.
+wait, logs. UNDERPASS_LAB_KUBECTL=builtin takes these also where there is one.
 
 Usage: underpass lab kubectl ARGUMENTS...
 `,

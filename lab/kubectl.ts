@@ -21,14 +21,13 @@ export interface KubectlContext {
   readonly kubeconfig: string
   readonly environment: NodeJS.ProcessEnv
   readonly connect: () => Promise<KubeClient>
-  /** False takes the small one even where there is a real one. */
-  readonly real?: boolean
   readonly print?: (text: string) => void
 }
 
 /** Resolves to the exit status. */
 export async function kubectl(words: readonly string[], context: KubectlContext): Promise<number> {
-  const program = context.real === false ? undefined : findKubectl(context.environment['PATH'] ?? '')
+  const { UNDERPASS_LAB_KUBECTL: choice, PATH = '' } = context.environment
+  const program = choice === 'builtin' ? undefined : findKubectl(PATH)
   if (program !== undefined) {
     const child = spawn(program, words, {
       stdio: 'inherit',

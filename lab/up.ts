@@ -1,6 +1,6 @@
 /** `lab up`: makes the walls, starts the cluster inside, applies the mesh and the manifests, and ends it all again. */
 import { spawn } from 'node:child_process'
-import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { KubeClient } from '../shared/kube/client.ts'
 import { loadKubeConfig } from '../shared/kube/config.ts'
@@ -195,8 +195,10 @@ async function upInBackground(options: UpOptions, context: LabContext): Promise<
     ...(options.internet ? ['--internet'] : [])
   ]
   const logFile = logPath(context.stateFolder)
-  makeStateFolder(path.dirname(logFile), context.uid)
-  const log = openSync(logFile, 'w+', 0o600)
+  mkdirSync(path.dirname(logFile), { recursive: true })
+  rmSync(logFile, { force: true })
+  // Exclusive: where the folder is /tmp, nobody else may have put something under this name.
+  const log = openSync(logFile, 'wx+', 0o600)
   const child = spawn(
     context.nodePath,
     ['--disable-warning=ExperimentalWarning', context.mainPath, ...words],

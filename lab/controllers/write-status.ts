@@ -1,4 +1,4 @@
-/** Writes an object's status when it differs, with the generation that it is about. */
+/** Writes an object's status when it differs, with the generation that it is about where the kind has that field. */
 import type { KubeObject, ResourceType } from '../../shared/kube/resources.ts'
 import type { ObjectAccess } from '../api-store/object-access.ts'
 import { refOf } from '../kinds.ts'
@@ -14,11 +14,9 @@ export function writeStatus<T extends KubeObject & { readonly status?: object }>
     refOf(object),
     current => {
       const { generation } = object.metadata
-      const next = {
-        ...current.status,
-        ...(generation === undefined ? {} : { observedGeneration: generation }),
-        ...status
-      }
+      const fields = Object.entries({ observedGeneration: generation, ...status })
+      const written = Object.fromEntries(fields.filter(([, value]) => value !== undefined))
+      const next = { ...current.status, ...written }
       return sameFields(current.status, next) ? current : { ...current, status: next }
     },
     { subresource: 'status', fieldManager: 'kube-controller-manager' }
@@ -27,7 +25,7 @@ export function writeStatus<T extends KubeObject & { readonly status?: object }>
 
 function sameFields(a: object | undefined, b: object): boolean {
   const before = new Map(Object.entries(a ?? {}))
-  const after = Object.entries(b).filter(([, value]) => value !== undefined)
+  const after = Object.entries(b)
   return (
     after.length === before.size &&
     after.every(([key, value]) => JSON.stringify(before.get(key)) === JSON.stringify(value))
