@@ -176,7 +176,7 @@ function lineOf(invocation: Invocation, event: ConnectionEvent, agent: Agent): s
     agent.node,
     direction === 'inbound' ? 'in ' : 'out',
     invocation.paint(colour, kind.padEnd(7)),
-    `${endText(source)} → ${endText(destination)}`,
+    `${endText(source)} → ${targetText(event)}`,
     security,
     bytes,
     took,
@@ -198,6 +198,13 @@ function lineOf(invocation: Invocation, event: ConnectionEvent, agent: Agent): s
 function endText(end: EventEndpoint): string {
   const port = end.address.slice(end.address.lastIndexOf(':'))
   return end.workload === undefined ? end.address : `${end.namespace ?? ''}/${end.workload}${port}`
+}
+
+/** A tunnel's destination is the port of HBONE; what the client meant stands in its CONNECT. */
+function targetText({ destination, authority }: ConnectionEvent): string {
+  const [, port] = /:(\d+)$/.exec(authority ?? '') ?? []
+  if (!destination.address.endsWith(':15008') || port === undefined) return endText(destination)
+  return endText({ ...destination, address: `${hostOf(destination.address)}:${port}` })
 }
 
 function hostOf(address: string): string {

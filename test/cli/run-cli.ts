@@ -28,7 +28,7 @@ export async function run(words: readonly string[], io: Partial<CliIo> = {}): Pr
     terminal: io.terminal ?? false,
     width: 100,
     signal: io.signal ?? AbortSignal.timeout(60_000),
-    now: () => now,
+    now: io.now ?? (() => now),
     readInput: io.readInput ?? (async () => ''),
     spawn: io.spawn ?? (async () => 0)
   })
