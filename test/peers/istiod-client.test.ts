@@ -8,19 +8,16 @@ import path from 'node:path'
 import { CaClient } from '../../shared/identity/ca-client.ts'
 import { spiffeId, type SpiffeId } from '../../shared/identity/spiffe-id.ts'
 import { decideRoute } from '../../shared/mesh/route.ts'
-import { MeshStore, type MeshChange } from '../../shared/mesh/store.ts'
 import { ip } from '../../shared/net/address.ts'
 import { evaluate } from '../../shared/policy/evaluate.ts'
-import { DeltaClient, type DeltaResponse, type SubscriptionMode } from '../../shared/xds/delta-client.ts'
 import type { ControlPlaneTarget } from '../../shared/xds/grpc-client.ts'
 import { eventually } from '../support/eventually.ts'
+import { ADDRESS, followMesh } from '../support/follow-mesh.ts'
 import { closedPort } from '../support/fake-control-plane.ts'
 import { needsKubeApiserver, startKubeApiserver, type KubeApiserver } from '../support/kube-apiserver.ts'
 
 const peers = process.env['UNDERPASS_PEERS'] ?? ''
 const cluster = process.env['UNDERPASS_CLUSTER'] ?? ''
-const ADDRESS = 'type.googleapis.com/istio.workload.Address'
-const AUTHORIZATION = 'type.googleapis.com/istio.security.Authorization'
 const signal = new AbortController().signal
 
 function needsIstiod(): string | false {
@@ -128,7 +125,7 @@ t.test('our clients at istiod', { skip: needsIstiod() }, async t => {
     headers: []
   }
 
-  const mesh = follow(t, target, 'wildcard')
+  const mesh = followMesh(t, target, { name: 'ztunnel-1', node: 'n1' }, 'wildcard')
   await t.test('everything is understood', async t => {
     await mesh.client.synced
     const view = mesh.store.view()
@@ -165,7 +162,7 @@ t.test('our clients at istiod', { skip: needsIstiod() }, async t => {
   })
 
   await t.test('names are answered on demand, and so is that there is nothing', async t => {
-    const { client, store } = follow(t, target, 'on-demand')
+    const { client, store } = followMesh(t, target, { name: 'ztunnel-1', node: 'n1' }, 'on-demand')
     await client.synced
     t.equal(store.view().workloadByAddress('', ip('10.10.0.1')), undefined)
     await client.subscribe(ADDRESS, '/10.10.0.1')
@@ -208,41 +205,6 @@ t.test('our clients at istiod', { skip: needsIstiod() }, async t => {
     t.equal(mesh.store.view().workloadByAddress('', ip('10.10.0.1'))?.name, 'web')
   })
 })
-
-function follow(
-  t: Test,
-  target: ControlPlaneTarget,
-  mode: SubscriptionMode
-): { client: DeltaClient; store: MeshStore } {
-  const store = new MeshStore()
-  const client = new DeltaClient({
-    target,
-    node: {
-      id: 'ztunnel~1.1.1.1~ztunnel-1.istio-system~istio-system.svc.cluster.local',
-      metadata: { NAME: 'ztunnel-1', NAMESPACE: 'istio-system', NODE_NAME: 'n1', INSTANCE_IPS: '1.1.1.1' }
-    },
-    types: [
-      { typeUrl: AUTHORIZATION, mode: 'wildcard' },
-      { typeUrl: ADDRESS, mode }
-    ],
-    onResponse: response => store.apply(changesOf(response)).rejected
-  })
-  const stopping = new AbortController()
-  const running = client.run(stopping.signal)
-  t.teardown(async () => {
-    stopping.abort()
-    await running
-  })
-  return { client, store }
-}
-
-function changesOf({ typeUrl, resources, removed }: DeltaResponse): MeshChange[] {
-  const kind = typeUrl === ADDRESS ? 'address' : 'authorization'
-  return [
-    ...resources.map(resource => ({ kind, ...resource }) as const),
-    ...removed.map(name => ({ kind: `${kind}-removed`, name }) as const)
-  ]
-}
 
 async function startIstiod(t: Test, api: KubeApiserver, folder: string, port: number): Promise<ChildProcess> {
   const http = await closedPort()
