@@ -73,8 +73,6 @@ export async function startApp({ config, selectors, client, output }: AppOptions
   readiness.set('capture method', true)
   const hostNetns = config.hostNetns === undefined ? undefined : openNetns(config.hostNetns)
   const probes = new HostProbes(probeRules(method.backend, config.probeAddresses, hostNetns))
-  await removeProbeRules(hostNetns, method.backend)
-  await probes.repair()
 
   const optionsOf = (capture: Parameters<EnrolDeps['rules']['apply']>[1]): RuleOptions => ({
     ...capture,
@@ -140,7 +138,10 @@ export async function startApp({ config, selectors, client, output }: AppOptions
   for (const facts of watch.candidates()) {
     const hints = facts.addresses.flatMap(address => index.get(address) ?? [])
     enroller.adopt(facts, findPodNetns(config.places, facts, hints))
+    if (facts.redirection !== undefined) probes.adopt(facts.uid, facts.addresses, facts.probePorts)
   }
+  await probes.repair()
+  await removeProbeRules(hostNetns, method.backend)
   readiness.set('pods', true)
 
   const poller = new Poller()
@@ -154,6 +155,12 @@ export async function startApp({ config, selectors, client, output }: AppOptions
     onSnapshotAnswer: (uid, outcome) => {
       enroller.noteAnswer(uid, outcome)
       if (outcome.kind === 'refused' || enroller.pod(uid)?.facts.redirection !== 'enabled') queue.add(uid)
+    },
+    onFallback: () => {
+      for (const { facts } of enroller.pods()) {
+        enroller.noteAnswer(facts.uid, { kind: 'absent' })
+        queue.add(facts.uid)
+      }
     },
     onConnections: count => metrics.series('ztunnel_connected').set(count),
     log: output.logger('zds')

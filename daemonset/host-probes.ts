@@ -18,9 +18,15 @@ export class HostProbes {
     return [...this.#targets.values()].flat()
   }
 
+  /** Makes a pod known without writing; at the start, so that the first write does not take anything away. */
+  adopt(uid: string, addresses: readonly Ip[], ports: readonly number[]): void {
+    const targets = targetsOf(uid, addresses, ports)
+    if (targets.length > 0) this.#targets.set(uid, targets)
+  }
+
   /** Resolves when the rules hold the pod. */
   async put(uid: string, addresses: readonly Ip[], ports: readonly number[]): Promise<void> {
-    const targets = addresses.flatMap(ip => ports.map(port => ({ ip, port, uid })))
+    const targets = targetsOf(uid, addresses, ports)
     const before = this.#targets.get(uid) ?? []
     if (!this.#stale && JSON.stringify(before) === JSON.stringify(targets)) return this.#pending
     // Put last, so that it wins over a pod that had the address before.
@@ -53,4 +59,8 @@ export class HostProbes {
     this.#writing = mine.catch(() => undefined) // whoever waits for this write sees its failure
     await mine
   }
+}
+
+function targetsOf(uid: string, addresses: readonly Ip[], ports: readonly number[]): readonly ProbeTarget[] {
+  return addresses.flatMap(ip => ports.map(port => ({ ip, port, uid })))
 }

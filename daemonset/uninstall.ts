@@ -8,7 +8,7 @@ import { annotatePod } from './cluster.ts'
 import type { Config } from './config.ts'
 import { allNetns } from './pod-netns.ts'
 import { findCapture, removeCapture } from './rules/capture.ts'
-import { removeProbeRules } from './rules/host-probes.ts'
+import { hasProbeRules, removeProbeRules } from './rules/host-probes.ts'
 import { redirectionOf } from './watch-pods.ts'
 
 /**
@@ -39,7 +39,7 @@ export async function uninstall(
     }
   }
   const host = config.hostNetns === undefined ? undefined : openNetns(config.hostNetns)
-  await step('rules for probes on the node', () => removeProbeRules(host))
+  if (await hasProbeRules(host)) await step('rules for probes on the node', () => removeProbeRules(host))
   if (host !== undefined) closeNetns(host)
   try {
     const client = new KubeClient(await loadKubeConfig(source), 'underpass-node-agent')

@@ -133,10 +133,15 @@ export class PodWatch {
   async factsOfNew(namespace: string, name: string, addresses: readonly Ip[]): Promise<PodFacts | undefined> {
     const { client, signal, settings } = this.#options
     const key = `${namespace}/${name}`
-    let pod: Pod | undefined = this.#pods.get(key)
-    for (let turn = 0; turn < 10 && (pod === undefined || hasEnded(pod)); turn++) {
+    // The pod that the watch has may be an earlier one of the same name.
+    const current = (): Pod | undefined => {
+      const pod = this.#pods.get(key)
+      return pod === undefined || hasEnded(pod) || isGoing(pod) ? undefined : pod
+    }
+    let pod = current()
+    for (let turn = 0; turn < 10 && pod === undefined; turn++) {
       await new Promise(resolve => setTimeout(resolve, 10))
-      pod = this.#pods.get(key)
+      pod = current()
     }
     pod ??= await client.get(pods, { namespace, name }, signal)
     const labels =
@@ -211,6 +216,10 @@ export function addressesOf(pod: Pod): readonly Ip[] {
   return texts.flatMap(text => parseIp(text) ?? [])
 }
 
+function isGoing(pod: Pod): boolean {
+  return pod.metadata.deletionTimestamp !== undefined
+}
+
 function uidOf(pod: Pod): string {
   return pod.metadata.uid ?? ''
 }
@@ -238,7 +247,7 @@ const annotationsRead = [
 ]
 
 function trimPod(pod: Pod): Pod {
-  const { name, namespace, uid, resourceVersion, labels, annotations = {} } = pod.metadata
+  const { name, namespace, uid, resourceVersion, deletionTimestamp, labels, annotations = {} } = pod.metadata
   const kept = annotationsRead.flatMap(key =>
     key in annotations ? [[key, annotations[key] ?? ''] as const] : []
   )
@@ -252,6 +261,7 @@ function trimPod(pod: Pod): Pod {
       namespace,
       uid,
       resourceVersion,
+      deletionTimestamp,
       labels,
       annotations: Object.fromEntries(kept)
     }),

@@ -33,6 +33,8 @@ export interface ZdsServerOptions {
   /** What ztunnel said of a pod of a snapshot. */
   readonly onSnapshotAnswer: (uid: string, outcome: AddOutcome) => void
   readonly onConnections: (count: number) => void
+  /** The newest connection ended and an older one takes its place: it may not have the latest pods. */
+  readonly onFallback: () => void
   readonly log: Logger
   /** Milliseconds for a greeting or an answer; 5000 when absent. */
   readonly answerTimeoutMs?: number
@@ -78,7 +80,7 @@ export class ZdsServer {
   }
 
   #accept(connection: ZdsConnection): void {
-    const { log, onConnections, answerTimeoutMs = 5000 } = this.#options
+    const { log, onConnections, onFallback, answerTimeoutMs = 5000 } = this.#options
     const peer = new Peer(connection, answerTimeoutMs, {
       onHello: () => {
         this.#greeting.delete(peer)
@@ -98,6 +100,7 @@ export class ZdsServer {
         }
         this.#peers.splice(index, 1)
         onConnections(this.#peers.length)
+        if (index > 0 && index === this.#peers.length) onFallback()
         log.info('ztunnel disconnected', {
           connections: this.#peers.length,
           error: error === undefined ? '-' : messageOf(error)

@@ -13,6 +13,8 @@ const hostChain = 'UNDERPASS_PROBES'
 /** Before the network plugin's masquerading at 100. */
 const priority = 99
 
+const iptablesSavers = ['iptables', 'ip6tables', 'iptables-legacy', 'ip6tables-legacy']
+
 export interface ProbeTarget {
   readonly ip: Ip
   readonly port: number
@@ -34,6 +36,15 @@ export function probeRules(
   return backend === 'nft' ? nftProbes(sources, netns) : iptablesProbes(backend, sources, netns)
 }
 
+/** Whether there are rules of ours on the node, by whichever backend. */
+export async function hasProbeRules(netns?: number): Promise<boolean> {
+  const saved = await Promise.all([
+    attempt(() => mustRun(netns, 'nft', ['list', 'tables'])),
+    ...iptablesSavers.map(program => attempt(() => mustRun(netns, `${program}-save`, ['-t', 'nat'])))
+  ])
+  return saved.some(text => text.includes(hostTable) || text.includes(hostChain))
+}
+
 /** Removes the node's rules, by whichever backend they were written; `keep` is one that is in use now. */
 export async function removeProbeRules(netns?: number, keep?: CaptureMethod['backend']): Promise<void> {
   if (keep !== 'nft') {
@@ -42,7 +53,7 @@ export async function removeProbeRules(netns?: number, keep?: CaptureMethod['bac
     await attempt(() => mustRun(netns, 'nft', ['-j', JSON.stringify(transaction)]))
   }
   if (keep !== undefined && keep !== 'nft') return
-  for (const program of ['iptables', 'ip6tables', 'iptables-legacy', 'ip6tables-legacy']) {
+  for (const program of iptablesSavers) {
     await attempt(async () => {
       const saved = await mustRun(netns, `${program}-save`, ['-t', 'nat'])
       if (!saved.includes(hostChain)) return ''
@@ -206,10 +217,11 @@ function targetsOf(targets: readonly ProbeTarget[], family: Family): readonly Pr
   return [...byPlace.values()]
 }
 
-async function attempt(work: () => Promise<string>): Promise<void> {
+async function attempt(work: () => Promise<string>): Promise<string> {
   try {
-    await work()
+    return await work()
   } catch {
     // Not installed, or no such table: then nothing of ours is there either.
+    return ''
   }
 }

@@ -18,7 +18,8 @@ export async function applyLoopRoute(netns: number): Promise<void> {
     const present = await read(netns, family)
     const commands = [
       ...(present.includes(ruleLine(family)) ? [] : [`rule add ${ruleText}`]),
-      ...(present.includes(routeLine(family)) ? [] : [`route replace ${routeText}`])
+      // A route over lo needs lo to be up, which in a new sandbox depends on who comes first.
+      ...(present.includes(routeLine(family)) ? [] : ['link set lo up', `route replace ${routeText}`])
     ]
     if (commands.length > 0)
       await mustRun(netns, 'ip', [`-${family}`, '-batch', '-'], { input: `${commands.join('\n')}\n` })

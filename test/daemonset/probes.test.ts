@@ -127,6 +127,19 @@ t.test('the set of probed ports', async t => {
     t.strictSame(rules.writes, ['a=10.0.0.7:80'])
   })
 
+  await t.test('starts with the pods that were there before, in one write', async t => {
+    const rules = new FakeRules()
+    const probes = new HostProbes(rules)
+    probes.adopt('a', address, [80])
+    probes.adopt('b', [ip('10.0.0.8')], [])
+    t.equal(await probes.repair(), false, 'the rules are still right')
+    await probes.put('a', address, [80])
+    t.strictSame(rules.writes, [])
+    rules.good = false
+    await probes.repair()
+    t.strictSame(rules.writes, ['a=10.0.0.7:80'])
+  })
+
   await t.test('is repaired when others changed it', async t => {
     const rules = new FakeRules()
     const probes = new HostProbes(rules)

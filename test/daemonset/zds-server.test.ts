@@ -78,6 +78,7 @@ class World {
       pods: () => [...this.pods.values()],
       pod: uid => this.pods.get(uid),
       onSnapshotAnswer: (uid, outcome) => this.answers.push(`${uid} ${outcome.kind}`),
+      onFallback: () => this.answers.push('fallback'),
       onConnections: count => {
         this.#connections = count
         this.#changed()
@@ -142,9 +143,23 @@ t.test('when the newest leaves, the one before it is asked again', async t => {
   await recent.snapshot()
   recent.connection.close()
   await world.connected(1)
+  t.strictSame(world.answers, ['fallback'], 'and everybody is told that it may lack pods')
   world.put('a')
   t.strictSame(await world.server.add('a'), { kind: 'acknowledged' })
   t.strictSame(old.kinds(), ['snapshot-sent', 'add a'])
+})
+
+t.test('an older one that leaves changes nothing', async t => {
+  const world = new World(t)
+  const old = new FakeZtunnel(world.socket)
+  await old.snapshot()
+  const recent = new FakeZtunnel(world.socket)
+  await recent.snapshot()
+  old.connection.close()
+  await world.connected(1)
+  recent.connection.close()
+  await world.connected(0)
+  t.strictSame(world.answers, [])
 })
 
 t.test('a refusal has its reason, and the connection goes on', async t => {
