@@ -1,12 +1,13 @@
 /** `underpass status`: the mesh on one screen. */
 import { KubeError } from '../../shared/kube/errors.ts'
-import { gateways, nodes, type Pod, pods } from '../../shared/kube/resources.ts'
+import { gateways, nodes, type Node as KubeNode, type Pod, pods } from '../../shared/kube/resources.ts'
+import type { XdsState } from '../agent-answers.ts'
 import type { ExitCode, Invocation, LeafCommand } from '../command.ts'
 import { certificateRows } from '../config/listings.ts'
 import { askAgents, readMeshPods, validityText, type AgentAnswers, type MeshPod } from '../mesh-pods.ts'
 import { clusterOptions, meshOptions, outputOptions, watchOption } from '../options.ts'
 import { printOne } from '../output.ts'
-import { istioNamespace, limit } from '../reach.ts'
+import { askAll, askJson, findAgents, istioNamespace, limit } from '../reach.ts'
 import { isUnprotected } from './pods.ts'
 
 export const command: LeafCommand = {
@@ -45,17 +46,20 @@ interface Status {
   readonly services: number
   readonly policies: number
   readonly connections: number
+  /** Of the agents that told: how many have all that the control plane sent. */
+  readonly agents: { readonly inSync: number; readonly asked: number }
   readonly waypoints: { readonly programmed: number; readonly wanted: number }
   readonly problems: readonly string[]
 }
 
 async function run(invocation: Invocation): Promise<ExitCode> {
   const client = await invocation.client()
-  const [components, nodeList, answers, waypoints] = await Promise.all([
+  const [components, nodeList, answers, waypoints, agents] = await Promise.all([
     readComponents(invocation),
     client.list(nodes, { signal: limit(invocation) }),
     askAgents(invocation),
-    readWaypoints(invocation)
+    readWaypoints(invocation),
+    readAgentStates(invocation)
   ])
   const meshPods = await readMeshPods(invocation, undefined, answers)
   const certificates = certificatesOf(answers, invocation.io.now())
@@ -76,13 +80,14 @@ async function run(invocation: Invocation): Promise<ExitCode> {
     policies: first?.dump.policies.length ?? 0,
     connections: meshPods.reduce((sum, { connections }) => sum + (connections ?? 0), 0),
     waypoints,
-    problems: problemsOf(
-      components,
-      meshPods,
-      certificates.problems,
-      nodeList.items.map(({ metadata }) => metadata.name),
-      answers
-    )
+    agents: { inSync: agents.inSync, asked: agents.asked },
+    problems: [
+      ...components.flatMap(component => component.problems),
+      ...nodesWithoutAgent(nodeList.items, meshPods, answers),
+      ...agents.problems,
+      ...meshPods.filter(isUnprotected).map(podProblem),
+      ...certificates.problems
+    ]
   }
   await printOne(invocation, 'Status', status, () => statusText(status, invocation))
   return answers.code
@@ -124,6 +129,35 @@ function reasonOf(pod: Pod): string {
   return waiting ?? pod.status?.phase ?? 'not scheduled'
 }
 
+/** Agents that do not tell (another project's) and those that do not answer, which others report, are left out. */
+async function readAgentStates(
+  invocation: Invocation
+): Promise<{ readonly inSync: number; readonly asked: number; readonly problems: readonly string[] }> {
+  const agents = await findAgents(invocation, 'ztunnel').catch((error: unknown) => {
+    if (error instanceof KubeError) throw error
+    return []
+  })
+  const answers = await askAll(invocation, agents, agent =>
+    askJson<XdsState>(invocation, agent, { path: '/v1/xds' })
+  )
+  const told = answers.filter(answer => answer.ok)
+  const problems = told.flatMap(({ agent, value }) => {
+    const problem = syncProblem(value)
+    return problem === undefined ? [] : [`agent on ${agent.node} ${problem}`]
+  })
+  return { inSync: told.length - problems.length, asked: told.length, problems }
+}
+
+function syncProblem({ connected, lastError, types = [] }: XdsState): string | undefined {
+  if (connected === false) return `is not connected to the control plane (${lastError ?? 'no reason given'})`
+  const waiting = types
+    .filter(({ synced }) => synced === false)
+    .map(({ typeUrl }) => typeUrl.split('.').at(-1))
+  if (waiting.length > 0) return `still waits for ${waiting.join(', ')}`
+  const refused = types.find(({ lastRejection }) => lastRejection !== undefined)
+  return refused === undefined ? undefined : `refused configuration: ${refused.lastRejection}`
+}
+
 async function readWaypoints(invocation: Invocation): Promise<Status['waypoints']> {
   const client = await invocation.client()
   try {
@@ -163,30 +197,23 @@ function certificatesOf(
   }
 }
 
-function problemsOf(
-  components: readonly Component[],
+/** Nodes that carry pods of the mesh without a ztunnel that answers. */
+function nodesWithoutAgent(
+  all: readonly KubeNode[],
   meshPods: readonly MeshPod[],
-  certificates: readonly string[],
-  nodeNames: readonly string[],
-  answers: AgentAnswers
-): string[] {
-  const nodesWithPods = new Set(
+  { dumps }: AgentAnswers
+): readonly string[] {
+  const needed = new Set(
     meshPods.filter(({ enrolment }) => enrolment.wantedBy !== '').map(({ node }) => node)
   )
-  const bare = nodeNames.filter(
-    node => nodesWithPods.has(node) && !answers.dumps.some(dump => dump.node === node)
-  )
-  return [
-    ...components.flatMap(({ problems }) => problems),
-    ...bare.map(node => `node ${node} has pods of the mesh, but its ztunnel does not answer`),
-    ...meshPods
-      .filter(isUnprotected)
-      .map(
-        ({ namespace, name, node, problem }) =>
-          `pod ${namespace}/${name} on ${node}: ${problem || 'not captured completely'}`
-      ),
-    ...certificates
-  ]
+  return all
+    .map(({ metadata }) => metadata.name)
+    .filter(node => needed.has(node) && !dumps.some(dump => dump.node === node))
+    .map(node => `node ${node} has pods of the mesh, but its ztunnel does not answer`)
+}
+
+function podProblem({ namespace, name, node, problem }: MeshPod): string {
+  return `pod ${namespace}/${name} on ${node}: ${problem || 'not captured completely'}`
 }
 
 function statusText(status: Status, { paint }: Invocation): string {

@@ -195,9 +195,13 @@ function lineOf(invocation: Invocation, event: ConnectionEvent, agent: Agent): s
   return `${[...words, ...wide].filter(word => word !== '').join('  ')}\n`
 }
 
-function endText(end: EventEndpoint): string {
-  const port = end.address.slice(end.address.lastIndexOf(':'))
-  return end.workload === undefined ? end.address : `${end.namespace ?? ''}/${end.workload}${port}`
+/** `namespace/pod:port [sa/account]`; the account is that of the identity, `-` where none was proved. */
+function endText({ address, workload, namespace, identity }: EventEndpoint): string {
+  const port = address.slice(address.lastIndexOf(':'))
+  const name = workload === undefined ? address : `${namespace ?? ''}/${workload}${port}`
+  const [, owner, account] = /\/ns\/([^/]+)\/sa\/([^/]+)$/.exec(identity ?? '') ?? []
+  if (owner === undefined) return `${name} [${identity ?? '-'}]`
+  return `${name} [${owner === namespace ? '' : `ns/${owner}/`}sa/${account}]`
 }
 
 /** A tunnel's destination is the port of HBONE; what the client meant stands in its CONNECT. */

@@ -198,6 +198,25 @@ t.test('status shows the mesh and its problems on one screen', async t => {
   t.match(half.out, /no control plane is installed/)
 })
 
+t.test('status tells of agents that do not have what the control plane sent', async t => {
+  const states = [
+    { connected: true, types: [{ typeUrl: 'x/istio.workload.Address', synced: true }] },
+    { connected: false, lastError: 'connection refused', types: [] },
+    { connected: true, types: [{ typeUrl: 'x/istio.security.Authorization', synced: false }] },
+    { connected: true, types: [{ typeUrl: 'x', synced: true, lastRejection: 'shop/bad: rules[0]' }] }
+  ]
+  const pods = states.map((state, index) =>
+    ztunnelPod(`node-${index}`, { 'GET /config_dump': nodeOne, 'GET /v1/xds': state })
+  )
+  const { out } = await run(['status'], {
+    env: { KUBECONFIG: (await fakeCluster(t, { pods, objects })).kubeconfig }
+  })
+  t.match(out, /; 1\/4 agents in sync\n/)
+  t.match(out, 'agent on node-1 is not connected to the control plane (connection refused)')
+  t.match(out, 'agent on node-2 still waits for Authorization')
+  t.match(out, 'agent on node-3 refused configuration: shop/bad: rules[0]')
+})
+
 t.test('node rules shows desired and actual, and exits with 2 when they differ', async t => {
   const env = { KUBECONFIG: (await fakeCluster(t, { pods: mesh, objects })).kubeconfig }
   const drifted = await run(['node', 'node-1', 'rules', '--pod', 'web'], { env })
@@ -336,9 +355,9 @@ t.test('tap shows connections of all nodes as they come, with identities, bytes 
   t.equal(code, 0)
   const lines = out.trimEnd().split('\n').toSorted()
   t.strictSame(lines, [
-    '10:11:12.123  node-1  in   closed   shop/web-1:5123 → shop/cart-1:8080  mTLS  512B↑ 2.1MB↓  12ms',
-    '10:11:12.123  node-1  in   opened   shop/web-1:5123 → shop/cart-1:8080  mTLS',
-    '10:11:12.123  node-2  in   refused  shop/web-1:5123 → shop/cart-1:8080  clear  DENY  policy rejected: explicitly denied by: shop/no-admin'
+    '10:11:12.123  node-1  in   closed   shop/web-1:5123 [sa/web] → shop/cart-1:8080 [sa/cart]  mTLS  512B↑ 2.1MB↓  12ms',
+    '10:11:12.123  node-1  in   opened   shop/web-1:5123 [sa/web] → shop/cart-1:8080 [sa/cart]  mTLS',
+    '10:11:12.123  node-2  in   refused  shop/web-1:5123 [sa/web] → shop/cart-1:8080 [sa/cart]  clear  DENY  policy rejected: explicitly denied by: shop/no-admin'
   ])
   t.ok(err === '' || err === 'warning: node-2: 7 events were dropped\n')
   t.strictSame(asked, ['POST /v1/tap {"kinds":["opened","closed","refused"],"maxPerSecond":5}'])
