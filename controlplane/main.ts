@@ -1,6 +1,8 @@
 /** Starts the control plane: reads the environment, runs until told to stop, says in its exit status how it went. */
 import { KubeClient } from '../shared/kube/client.ts'
 import { kubeConfigSource, loadKubeConfig } from '../shared/kube/config.ts'
+import { KubeConfigError } from '../shared/kube/errors.ts'
+import { ConfigError } from '../shared/runtime/env.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
 import { LogOutput } from '../shared/telemetry/logger.ts'
 import { startApp } from './app.ts'
@@ -26,5 +28,6 @@ try {
   process.once('SIGINT', stop)
 } catch (error) {
   process.stderr.write(`underpass control plane: ${messageOf(error)}\n`)
-  process.exitCode = badConfiguration
+  // Watches that were started would keep the process alive.
+  process.exit(error instanceof ConfigError || error instanceof KubeConfigError ? badConfiguration : 1)
 }
