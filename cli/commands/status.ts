@@ -234,7 +234,7 @@ function statusText(status: Status, { paint }: Invocation): string {
     line('certificates', `${valid} valid, ${failing} failing, next expiry in ${nextExpiry}`),
     line(
       'configuration',
-      `${status.workloads} workloads, ${status.services} services, ${status.policies} policies`
+      `${status.workloads} workloads, ${status.services} services, ${status.policies} policies; ${status.agents.inSync}/${status.agents.asked} agents in sync`
     ),
     line('waypoints', `${status.waypoints.programmed}/${status.waypoints.wanted} programmed`)
   ]

@@ -180,7 +180,7 @@ t.test('status shows the mesh and its problems on one screen', async t => {
     /^nodes +2$/m,
     /^pods +2 enabled, 1 host network, 1 leftover, \d outside, 1 pending, 1 sidecar, 2 unprotected$/m,
     /^certificates +2 valid, 4 failing, next expiry in 3501d$/m,
-    /^configuration +8 workloads, 6 services, 4 policies$/m,
+    /^configuration +8 workloads, 6 services, 4 policies; 0\/0 agents in sync$/m,
     /pod shop\/forgotten on node-2: wanted in the mesh, but not captured$/m,
     /certificate of spiffe:\/\/cluster\.local\/ns\/data\/sa\/db on node-1: gRPC connection error/
   ]) {
