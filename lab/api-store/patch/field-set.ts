@@ -51,22 +51,6 @@ function combine(a: FieldSet, b: FieldSet, keep: (inA: boolean, inB: boolean) =>
   return result
 }
 
-/** What is in `a` and neither in `b` nor below something in `b`. */
-export function outside(a: FieldSet, b: FieldSet): FieldSet {
-  const result: Growing = { member: a.member && !b.member, children: new Map() }
-  for (const [step, child] of a.children) {
-    const other = b.children.get(step)
-    const kept =
-      other === undefined
-        ? child
-        : other.member && other.children.size === 0
-          ? emptySet
-          : outside(child, other)
-    if (!isEmpty(kept)) result.children.set(step, kept)
-  }
-  return result
-}
-
 export function toFieldsV1(set: FieldSet): JsonObject {
   const fields: MutableObject = {}
   if (set.member && set.children.size > 0) fields['.'] = {}

@@ -14,7 +14,6 @@ import {
   isEmpty,
   itemStep,
   memberType,
-  outside,
   paths,
   union,
   type FieldSet
@@ -39,7 +38,7 @@ export function applyConfiguration(
   const wanted = fieldsOf(configuration, writing.type)
   const others = new Map([...owners].filter(([other]) => other !== key))
   const ownedByOthers = [...others.values()].reduce((set, owner) => union(set, owner.set), emptySet)
-  const abandoned = outside(difference(previous?.set ?? emptySet, wanted), ownedByOthers)
+  const abandoned = difference(difference(previous?.set ?? emptySet, wanted), ownedByOthers)
   const merged = removeFields(
     mergeValue(live, configuration, writing.type),
     abandoned,

@@ -103,14 +103,20 @@ export class HeaderCodec {
   readonly #deflate: Deflate = createDeflate({ dictionary })
 
   constructor() {
-    // reported to whoever waits for the block that failed
-    this.#inflate.on('error', () => undefined)
+    this.#inflate.on('error', () => undefined) // whoever waits for the block learns of it
   }
 
   /** Throws an Error for a block that is not one. */
   async decode(block: Buffer): Promise<ReadonlyMap<string, string>> {
     await new Promise<void>((resolve, reject) => {
-      this.#inflate.write(block, error => (error ? reject(error) : resolve()))
+      // after an error the stream closes without calling back
+      const broken = (): void => reject(new Error('a header block is not compressed as it should be'))
+      this.#inflate.once('close', broken)
+      this.#inflate.write(block, error => {
+        this.#inflate.off('close', broken)
+        if (error) reject(error)
+        else resolve()
+      })
     })
     return readPairs(takeAll(this.#inflate))
   }
