@@ -68,6 +68,20 @@ export class TourTools {
     return this.#program(folder, name, ...args)
   }
 
+  /** A command of the CLI, as its users run it: outside, through the API server. */
+  async cli(...words: readonly string[]): Promise<CommandResult> {
+    const [command = '', ...args] = this.#program('cli', 'main', ...words)
+    const { environment } = this.context
+    const child = spawn(command, args, {
+      env: { ...environment, KUBECONFIG: this.lab.kubeconfig },
+      stdio: 'pipe'
+    })
+    this.#children.add(child)
+    child.once('close', () => this.#children.delete(child))
+    child.stdin.end()
+    return finished(child)
+  }
+
   /** The log of an app of the mesh on one node. */
   async meshLog(app: string, node: string): Promise<string> {
     const { client } = this.lab

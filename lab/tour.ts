@@ -117,7 +117,7 @@ async function enterTheMesh(report: TourReport, tools: TourTools, signal: AbortS
   report.check('cart answers web as before', answer.code === 0 && servedBy(answer) === 'cart', answer.stderr)
   report.check(
     `all of it travels as TLS to port 15008 (${tunnelled.length} packets), and the card number is nowhere`,
-    tunnelled.length > 0 && tunnelled.length === packets.length && !packets.some(carriesSecret),
+    tunnelled.some(startsTlsRecord) && tunnelled.length === packets.length && !packets.some(carriesSecret),
     packets
       .filter(packet => !isHbone(packet))
       .map(describe)
@@ -186,12 +186,26 @@ async function refuse(report: TourReport, tools: TourTools, signal: AbortSignal)
     entry => entry.includes('/sa/visitor') && entry.includes('polic')
   )
   report.say("node2's ztunnel logged:", ...fieldsOf(line, ['src.identity', 'dst.workload', 'error']))
+  const explain = ['explain', '--from', 'shop/visitor', '--to', 'cart.shop:80']
+  report.command(`underpass ${explain.join(' ')}`)
+  const explained = await tools.cli(...explain)
+  report.say(
+    ...explained.stdout
+      .split('\n')
+      .filter(text => /REFUSED|cart-for-web-only|result/.test(text))
+      .map(text => `  ${text.trim()}`)
+  )
   report.check('the visitor is refused', refused.code !== 0, refused.stdout)
   report.check('web is served', allowed.code === 0, allowed.stderr)
   report.check(
     'the log says who was refused, and that a policy did it',
     /polic/.test(line) && line.includes('/sa/visitor'),
     line
+  )
+  report.check(
+    'explain names the policy that refused',
+    explained.stdout.includes('REFUSED') && explained.stdout.includes('cart-for-web-only'),
+    `${explained.stdout}${explained.stderr}`
   )
   report.row({
     what: 'with the policy',
@@ -306,9 +320,14 @@ function describe({ from, to, payload }: WirePacket): string {
   return `${from} > ${to}  ${readable ? text.slice(0, 60) : `${bytes.subarray(0, 16).toString('hex')}…`}`
 }
 
-/** A record of TLS to or from the port of HBONE. */
+/** To or from the port of HBONE. */
 function isHbone({ from, to }: WirePacket): boolean {
   return from.endsWith(':15008') || to.endsWith(':15008')
+}
+
+/** A record of TLS 1.2 or 1.3 begins with its type and the version 3.1 or 3.3 (RFC 8446, 5.1). */
+function startsTlsRecord({ payload }: WirePacket): boolean {
+  return /^1[4-7]030[13]/.test(Buffer.from(payload, 'base64').toString('hex'))
 }
 
 function carriesSecret({ payload }: WirePacket): boolean {
