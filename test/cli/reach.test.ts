@@ -36,7 +36,7 @@ t.test('an agent that does not answer is named, and the rest is shown with exit 
       ztunnelPod('node-5', {})
     ]
   })
-  const { code, out, err } = await run(['log', '--timeout', '700ms'], {
+  const { code, out, err } = await run(['log', '--timeout', '3s'], {
     env: { KUBECONFIG: cluster.kubeconfig }
   })
   t.equal(code, 3)
