@@ -8,7 +8,7 @@ import { spiffeId } from '../../shared/identity/spiffe-id.ts'
 
 const hour = 3_600_000
 const day = 24 * hour
-const start = Date.now()
+const start = Math.floor(Date.now() / 1000) * 1000 // certificates have whole seconds
 const identity = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'web' })
 const { csrPem } = createCsr(identity)
 
@@ -99,13 +99,13 @@ t.test('a root that is announced first breaks nobody', async t => {
   t.equal(bundleSize(ca), 2, 'both roots are in the bundle')
   t.match(ca.adopt(young), { kind: 'unchanged' }, 'asking again changes nothing')
   // Everybody renews somewhere within a day; the changeover is in the middle of it all.
-  for (let step = 0; step < 60; step += 1) {
-    clock.time += hour
+  for (let hours = 3; hours <= 60; hours += 3) {
+    clock.time += 3 * hour
     renew()
     // Those that live are at most a day old.
-    const alive = held.slice(-24)
+    const alive = held.slice(-8)
     const everybody = alive.every(one => alive.every(other => accepts(one.rootsPem, other.chain)))
-    if (!everybody) t.fail(`after ${step + 1} hours somebody meets a certificate that it cannot verify`)
+    if (!everybody) t.fail(`after ${hours} hours somebody meets a certificate that it cannot verify`)
   }
   t.pass('for sixty hours everybody accepted everybody')
   t.ok(accepts(young.rootsPem, chainOf(ca)), 'in the end the new root signs')
