@@ -25,9 +25,15 @@ export async function annotatePod(
       signal
     })
   } catch (error) {
-    if (isNotFound(error) || (error instanceof KubeError && error.status === 409)) return
+    if (isNotFound(error) || isOtherPod(error)) return
     throw error
   }
+}
+
+/** The API server takes another uid for the attempt to change it. */
+function isOtherPod(error: unknown): boolean {
+  if (!(error instanceof KubeError)) return false
+  return error.status === 409 || (error.status === 422 && error.message.includes('metadata.uid'))
 }
 
 /** A warning that `kubectl describe pod` shows. Failing to say so is logged and nothing more. */

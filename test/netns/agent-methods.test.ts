@@ -12,7 +12,8 @@ import {
   Agent,
   annotation,
   clientOf,
-  createCluster,
+  createNamespace,
+  createPod,
   label,
   layOutPlaces,
   type RulesView,
@@ -75,7 +76,8 @@ t.test(
     const client = await clientOf(store, folder)
     const ztunnel = new StandIn(t, path.join(folder, 'zds.sock'))
     const [appPort, probedPort] = [await serveLines(t, pod, 'app'), await serveLines(t, pod, 'probed')]
-    const uid = await createCluster(client, probedPort)
+    await createNamespace(client)
+    const uid = await createPod(client, probedPort)
     await label(client, 'ambient')
     ztunnel.connect()
     const { environment } = layOutPlaces(folder, { pods: [pod], node })

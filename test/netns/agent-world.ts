@@ -223,9 +223,13 @@ export async function clientOf(store: ApiStore, folder: string): Promise<KubeCli
   return new KubeClient(await loadKubeConfig({ kubeconfig }))
 }
 
-/** The UID of the pod. */
-export async function createCluster(client: KubeClient, probedPort: number): Promise<string> {
+/** Namespace `shop`, without labels. */
+export async function createNamespace(client: KubeClient): Promise<void> {
   await client.create(namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop' } })
+}
+
+/** A pod that runs in namespace `shop`; its UID. */
+export async function createPod(client: KubeClient, probedPort: number): Promise<string> {
   const web = podOf('web', [addresses[4].pod, addresses[6].pod], { probedPort })
   const { metadata } = await client.create(pods, web)
   await client.patch(

@@ -13,7 +13,8 @@ import {
   annotation,
   clientOf,
   cniAdd,
-  createCluster,
+  createNamespace,
+  createPod,
   label,
   layOutPlaces,
   podOf,
@@ -37,7 +38,8 @@ t.test('the node agent', { skip: needsRoot(), timeout: 120_000 }, async t => {
   const appPort = await serveLines(t, pod, 'app')
   const probedPort = await serveLines(t, pod, 'probed')
   const nodePort = await serveLines(t, node, 'node')
-  const uid = await createCluster(client, probedPort)
+  await createNamespace(client)
+  const uid = await createPod(client, probedPort)
 
   const agent = new Agent(t, { ...places, folder })
   await agent.start()
