@@ -29,6 +29,7 @@ export class MeshReader {
   /**
    * Runs a pure function on a consistent view, again when the writer moved underneath. The writer holds the memory
    * for about a millisecond at most (a few when an index doubles). What the function throws is thrown.
+   * Its result must not hold the view or an iterator of it, and it must not read again inside.
    */
   read<T>(fn: (view: MeshView) => T): T {
     const { header } = this.#memory

@@ -30,7 +30,9 @@ while (Atomics.load(stop, 0) === 0) {
     const byAddress = rows.map(({ workload }) =>
       view.workloadByAddress('', workload.addresses[0] ?? ('' as never))
     )
-    return { stamp: service.subjectAltNames[0], rows, byAddress }
+    const [first] = rows
+    const policies = first === undefined ? [] : view.policiesOf(first.workload)
+    return { stamp: service.subjectAltNames[0], rows, byAddress, policies }
   })
   reads += 1
   if (seen === undefined) continue
@@ -42,6 +44,14 @@ while (Atomics.load(stop, 0) === 0) {
     }
     if (seen.byAddress[index]?.uid !== workload.uid) faults.push(`${workload.uid} is not at its address`)
   }
+  for (const { rules } of seen.rows.length === 0 ? [] : seen.policies) {
+    const [principal] = rules[0]?.[0]?.[0]?.principals ?? []
+    if (principal?.kind !== 'exact' || principal.value !== seen.stamp) {
+      faults.push(`${name}: ${seen.stamp} with policy ${JSON.stringify(principal)}`)
+    }
+  }
+  if (seen.rows.length > 0 && seen.policies.length !== 1)
+    faults.push(`${name}: ${seen.policies.length} policies`)
   if (seen.stamp !== last) changes += 1
   last = seen.stamp ?? ''
 }

@@ -7,10 +7,11 @@ import { decideRoute } from '../../../shared/mesh/route.ts'
 import { openSharedMesh } from '../../../shared/mesh/shared-view.ts'
 import { MeshStore, type MeshChange } from '../../../shared/mesh/store.ts'
 import { endpointOf, service, vips, workload } from '../../support/mesh.ts'
+import { policyOf } from '../../support/policies.ts'
 
 const names = Array.from({ length: 8 }, (_, index) => `svc${index}`)
 
-/** A service and its endpoints, all with one stamp. */
+/** A service, its endpoints and their policy, all with one stamp. */
 function generation(name: string, number: number, stamp: number, size: number): MeshChange[] {
   const endpoints = Array.from({ length: size }, (_, index): Workload =>
     workload({
@@ -19,12 +20,20 @@ function generation(name: string, number: number, stamp: number, size: number): 
       canonicalRevision: String(stamp),
       capacity: stamp,
       // Long enough to move from one heap block to another.
-      workloadName: 'x'.repeat(stamp % 700),
+      workloadName: 'x'.repeat(stamp % 300),
+      authorizationPolicies: [`shop/${name}`],
       services: endpointOf(name, [[80, (stamp % 60_000) + 1]])
     })
   )
   return [
     { kind: 'service', service: service({ name, subjectAltNames: [String(stamp)] }) },
+    {
+      kind: 'policy',
+      policy: policyOf(
+        { principals: [{ kind: 'exact', value: String(stamp) }] },
+        { name, scope: 'WorkloadSelector' }
+      )
+    },
     ...endpoints.map(workload => ({ kind: 'workload', workload }) as const)
   ]
 }
@@ -60,7 +69,7 @@ t.test('two threads read while the writer changes everything: nothing torn, and 
       }
     }
   }
-  churn(600)
+  churn(800)
   await new Promise(resolve => setTimeout(resolve, 20))
   const warm = store.memoryUsage()
   churn(2500)
