@@ -1,6 +1,7 @@
 /** Writes resources into the shared memory with everything that leads to them: index entries, lists, places, ports. */
 import { formatCidr, type Cidr } from '../net/address.ts'
 import { hashOf } from './hash.ts'
+import { Interned } from './interned.ts'
 import { Flag, Header, keys, Kind, scopeOrder, Slot, type MeshMemory } from './memory.ts'
 import { MeshMemoryWriter } from './memory-writer.ts'
 import {
@@ -22,7 +23,7 @@ import {
   unpackWorkload
 } from './record.ts'
 import { SharedLists } from './shared-lists.ts'
-import { Interned, SharedPorts } from './shared-ports.ts'
+import { SharedPorts } from './shared-ports.ts'
 
 export type WorkloadListener = (previous: Workload | undefined, current: Workload | undefined) => void
 

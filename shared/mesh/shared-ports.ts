@@ -1,36 +1,8 @@
-/** Things that many endpoints have in common, held once and counted. Owned by the writing thread. */
+/** Port maps, which many endpoints have in common, held once and counted. Owned by the writing thread. */
 import type { MeshMemoryWriter } from './memory-writer.ts'
 import type { PortMap } from './model.ts'
 
-/** Names as small numbers; the empty name is 0. */
-export class Interned {
-  readonly #known = new Map<string, { readonly number: number; uses: number }>()
-  readonly #free: number[] = []
-  #next = 1
-
-  take(name: string): number {
-    if (name === '') return 0
-    const known = this.#known.get(name)
-    if (known !== undefined) {
-      known.uses += 1
-      return known.number
-    }
-    const number = this.#free.pop() ?? this.#next++
-    this.#known.set(name, { number, uses: 1 })
-    return number
-  }
-
-  release(name: string): void {
-    const known = this.#known.get(name)
-    if (known === undefined) return
-    known.uses -= 1
-    if (known.uses > 0) return
-    this.#known.delete(name)
-    this.#free.push(known.number)
-  }
-}
-
-/** Port maps on the heap: a count, then pairs of service port and target port. */
+/** On the heap: a count, then pairs of service port and target port. */
 export class SharedPorts {
   readonly #writer: MeshMemoryWriter
   readonly #known = new Map<string, { readonly at: number; uses: number }>()

@@ -16,7 +16,7 @@ export interface ControlPlaneTarget {
   readonly roots: string
   /** Name to expect in the server's certificate in place of the address's host. */
   readonly altHostname: string | undefined
-  /** Bearer token: an existing path, read for every call, or the token; undefined sends none. */
+  /** Bearer token: a path, read for every call, or the token; undefined sends none. */
   readonly token: string | undefined
   readonly clusterId: string
   /** Sent with every call. */
@@ -90,6 +90,7 @@ export class GrpcClient {
     })
   }
 
+  /** Throws when the token cannot be read. */
   stream(path: string, events: GrpcStreamEvents): GrpcStream {
     const call = this.#client.makeBidiStreamRequest<Buffer, Buffer>(path, raw, raw, this.#metadata())
     let timedOut = false
@@ -108,7 +109,7 @@ export class GrpcClient {
     return { send: bytes => void call.write(bytes), cancel: () => call.cancel() }
   }
 
-  /** One answer to one message. Throws a {@link GrpcError}, or the signal's reason. */
+  /** One answer to one message. Throws a {@link GrpcError}, the signal's reason, or that the token cannot be read. */
   async unary(path: string, request: Buffer, deadlineMs: number, signal: AbortSignal): Promise<Buffer> {
     signal.throwIfAborted()
     const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
@@ -178,6 +179,12 @@ export function readRoots(roots: string): string | string[] {
   }
 }
 
+/** A path is read, also when it is not there yet: its text must not be sent as if it were the token. */
 function readToken(token: string): string {
-  return (existsSync(token) ? readFileSync(token, 'utf8') : token).trim()
+  if (!/^\.{0,2}\//.test(token) && !existsSync(token)) return token.trim()
+  try {
+    return readFileSync(token, 'utf8').trim()
+  } catch (cause) {
+    throw new Error(`cannot read the token ${token}: ${messageOf(cause)}`, { cause })
+  }
 }

@@ -152,6 +152,12 @@ t.test('a token file is read for every request', async t => {
   )
 })
 
+t.test('a token file that is not there is an error, not a token', async t => {
+  const { server, client } = await world(t, {}, { token: '/nowhere/istio-token' })
+  await t.rejects(client.fetch(web, signal), /cannot read the token \/nowhere\/istio-token: ENOENT/)
+  t.equal(server.csrs.length, 0)
+})
+
 t.test('new roots in the file are used from the next request on', async t => {
   const folder = mkdtempSync(path.join(tmpdir(), 'underpass-ca-'))
   t.teardown(() => rmSync(folder, { recursive: true }))
