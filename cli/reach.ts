@@ -52,8 +52,7 @@ export async function findAgents(invocation: Invocation, kind: AgentKind): Promi
   const namespace = istioNamespace(invocation)
   const signal = limit(invocation)
   const found = await client.list(pods, { namespace, labelSelector: kinds[kind].selector, signal })
-  const agents = found.items
-    .filter(pod => pod.metadata.deletionTimestamp === undefined || found.items.length === 1)
+  const agents = withoutReplaced(found.items)
     .map(pod => agentOf(kind, pod, invocation))
     .toSorted((a, b) => a.node.localeCompare(b.node) || a.pod.localeCompare(b.pod))
   if (agents.length === 0) {
@@ -63,6 +62,14 @@ export async function findAgents(invocation: Invocation, kind: AgentKind): Promi
   }
   if (kind === 'control plane') return agents
   return narrow(invocation, client, agents, kind)
+}
+
+/** A pod that is going counts only where no other has taken its place yet. */
+function withoutReplaced(found: readonly Pod[]): readonly Pod[] {
+  const staying = found.filter(({ metadata }) => metadata.deletionTimestamp === undefined)
+  const nodes = new Set(staying.map(({ spec }) => spec?.nodeName))
+  const going = found.filter(({ metadata }) => metadata.deletionTimestamp !== undefined)
+  return [...staying, ...going.filter(({ spec }) => !nodes.has(spec?.nodeName))]
 }
 
 export function istioNamespace(invocation: Invocation): string {
@@ -124,7 +131,6 @@ export function podName(text: string, fallback: string): { name: string; namespa
 }
 
 function agentOf(kind: AgentKind, pod: Pod, invocation: Invocation): Agent {
-  const running = pod.status?.phase === 'Running'
   const override = kind === 'ztunnel' ? invocation.text('proxy-admin-port') : undefined
   return {
     kind,
@@ -132,8 +138,13 @@ function agentOf(kind: AgentKind, pod: Pod, invocation: Invocation): Agent {
     pod: pod.metadata.name,
     node: pod.spec?.nodeName ?? '',
     port: override === undefined ? kinds[kind].port : Number(override),
-    down: running ? undefined : `its pod is ${pod.status?.phase ?? 'not scheduled'}`
+    down: downOf(pod)
   }
+}
+
+function downOf({ metadata, status }: Pod): string | undefined {
+  if (metadata.deletionTimestamp !== undefined) return 'its pod is being deleted'
+  return status?.phase === 'Running' ? undefined : `its pod is ${status?.phase ?? 'not scheduled'}`
 }
 
 /** Asks each agent, at most 16 at once; answers come in the order of the agents. */

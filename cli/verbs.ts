@@ -54,7 +54,7 @@ export const verbs: readonly Verb[] = [
   {
     name: 'log',
     aliases: [],
-    summary: 'show or set log levels of all agents at once',
+    summary: 'show or set log levels of all agents, or of the control plane',
     load: () => import('./commands/log.ts')
   },
   {

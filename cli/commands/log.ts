@@ -7,6 +7,12 @@ import { answered, askAll, askText, findAgents } from '../reach.ts'
 
 export const logOptions: readonly OptionSpec[] = [
   { flags: '--level <levels>', help: 'level, or target=level, joined by commas' },
+  {
+    flags: '--of <program>',
+    help: 'whose levels',
+    choices: ['ztunnel', 'control-plane'],
+    fallback: 'ztunnel'
+  },
   { flags: '-r, --reset', help: 'back to the levels of the start' },
   { flags: '-n, --namespace <name>', help: 'namespace of the pod of --pod' },
   ...agentOptions,
@@ -17,7 +23,7 @@ export const logOptions: readonly OptionSpec[] = [
 
 export const command: LeafCommand = {
   name: 'log',
-  summary: 'show or set log levels of all agents at once',
+  summary: 'show or set log levels of all agents, or of the control plane',
   description: `Log levels of the agents: off, error, warn, info, debug, trace; for everything or for one target.
 A change lasts until the agent restarts.`,
   arguments: [{ name: 'pod', help: 'pod whose agent is asked, or the agent itself (as --pod)' }],
@@ -26,6 +32,7 @@ A change lasts until the agent restarts.`,
     { what: 'Levels of all agents', command: 'log' },
     { what: 'Everything in detail on one node', command: 'log --node node-1 --level debug' },
     { what: 'Only accesses in detail, on all nodes', command: 'log --level info,access=debug' },
+    { what: 'What the control plane sends', command: 'log --of control-plane --level info,xds=debug' },
     { what: 'Back to the start', command: 'log --reset' }
   ],
   run: async invocation => {
@@ -44,7 +51,10 @@ const synonyms: Readonly<Record<string, string>> = { warning: 'warn', critical: 
 
 export async function runLog(invocation: Invocation): Promise<ExitCode> {
   const path = `/logging${query(invocation)}`
-  const agents = await findAgents(invocation, 'ztunnel')
+  const agents = await findAgents(
+    invocation,
+    invocation.text('of') === 'control-plane' ? 'control plane' : 'ztunnel'
+  )
   const answers = await askAll(invocation, agents, async agent =>
     levelIn(await askText(invocation, agent, { method: 'POST', path }))
   )

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { fakeCluster, fakePod, ztunnelPod, type FakePod } from './fake-cluster.ts'
+import { controlPlanePod, fakeCluster, fakePod, ztunnelPod, type FakePod } from './fake-cluster.ts'
 import { cells, run } from './run-cli.ts'
 
 const level = (text: string): Record<string, unknown> => ({
@@ -98,6 +98,35 @@ t.test('agents that are not there are told apart from a mesh that is not there',
     t.equal(code, 1, words.join(' '))
     t.match(err, message)
   }
+})
+
+t.test('an agent that is being replaced is passed over, one that just goes is told', async t => {
+  const going = (name: string, node: string): FakePod => {
+    const pod = fakePod(name, node, { app: 'ztunnel' })
+    return { pod: { ...pod, metadata: { ...pod.metadata, deletionTimestamp: '2026-01-01T00:00:00Z' } } }
+  }
+  const pods = [
+    ztunnelPod('node-1', level('info')),
+    going('ztunnel-old', 'node-1'),
+    going('ztunnel-gone', 'node-2')
+  ]
+  const { kubeconfig } = await fakeCluster(t, { pods })
+  const { code, out, err } = await run(['log'], { env: { KUBECONFIG: kubeconfig } })
+  t.equal(code, 3)
+  t.strictSame(cells(out).slice(1), [['node-1', 'ztunnel-node-1', 'info']])
+  t.equal(err, 'warning: node-2: ztunnel ztunnel-gone did not answer: its pod is being deleted\n')
+})
+
+t.test('the control plane has levels too', async t => {
+  const pods = [
+    controlPlanePod({ 'POST /logging?level=xds%3Ddebug': 'current log level is xds=debug,info\n' })
+  ]
+  const { kubeconfig } = await fakeCluster(t, { pods })
+  const { code, out } = await run(['log', '--of', 'control-plane', '--level', 'xds=debug'], {
+    env: { KUBECONFIG: kubeconfig }
+  })
+  t.equal(code, 0)
+  t.strictSame(cells(out)[1], ['node-1', 'istiod-0', 'xds=debug,info'])
 })
 
 t.test('log sets and resets levels, in the words of ztunnel', async t => {
