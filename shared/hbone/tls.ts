@@ -26,39 +26,55 @@ export interface SecurePeer {
   readonly notAfter: number
 }
 
-export interface HandshakeOptions {
+/** What may differ from TLS 1.3 with the usual groups. */
+export interface TlsParameters {
+  /** Take TLS 1.2, too, with ECDHE and AES-GCM only; default false. */
+  readonly tls12?: boolean
+  /** `pqc`: only the key exchange X25519MLKEM768, which resists quantum computers; default `none`. */
+  readonly compliance?: 'none' | 'pqc'
+}
+
+export interface HandshakeOptions extends TlsParameters {
   /** Milliseconds for the whole handshake; default 10 s. */
   readonly timeoutMs?: number
-  /** Bytes that the TLS socket buffers before it asks its writer to wait; default 256 KiB. */
-  readonly highWaterMark?: number
 }
 
 const defaultTimeoutMs = 10_000
-const defaultHighWaterMark = 262_144
 const clientAuth = '1.3.6.1.5.5.7.3.2'
 
 /**
  * What both sides agree on. AES-256 first, as ztunnels have it. No tickets that hold a session: one that is
- * resumed would not be checked against today's roots and clock.
+ * resumed would not be checked against today's roots and clock. HTTP/2 forbids renegotiation.
  */
-const common: tls.SecureContextOptions = {
-  minVersion: 'TLSv1.3',
-  maxVersion: 'TLSv1.3',
-  secureOptions: constants.SSL_OP_NO_TICKET,
-  ciphers: 'TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256'
+function parametersOf({ tls12 = false, compliance = 'none' }: TlsParameters): tls.SecureContextOptions {
+  const suites13 = ['TLS_AES_256_GCM_SHA384', 'TLS_AES_128_GCM_SHA256']
+  const suites12 = [
+    'ECDHE-ECDSA-AES256-GCM-SHA384',
+    'ECDHE-ECDSA-AES128-GCM-SHA256',
+    'ECDHE-RSA-AES256-GCM-SHA384',
+    'ECDHE-RSA-AES128-GCM-SHA256'
+  ]
+  return {
+    minVersion: tls12 ? 'TLSv1.2' : 'TLSv1.3',
+    maxVersion: 'TLSv1.3',
+    secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION,
+    ciphers: (tls12 ? [...suites13, ...suites12] : suites13).join(':'),
+    ...(compliance === 'pqc' && { ecdhCurve: 'X25519MLKEM768' })
+  }
 }
 
-/** Parsed once per certificate; a pure function's memory. */
-const contexts = new WeakMap<WorkloadCertificate, tls.SecureContext>()
-const servers = new WeakMap<WorkloadCertificate, tls.Server>()
+/** Parsed once per certificate; a pure function's memory. Parameters are one set in a process, two in a test. */
+const contexts = new WeakMap<WorkloadCertificate, Map<string, tls.SecureContext>>()
+const servers = new WeakMap<WorkloadCertificate, Map<string, tls.Server>>()
 
 /** Options for `tls.connect`. Throws MeshError when the certificate cannot be used. */
 export function clientTls(
   certificate: WorkloadCertificate,
-  expected: readonly SpiffeId[]
+  expected: readonly SpiffeId[],
+  parameters: TlsParameters = {}
 ): tls.ConnectionOptions {
   return {
-    secureContext: contextOf(certificate),
+    secureContext: contextOf(certificate, parameters),
     ALPNProtocols: ['h2'],
     rejectUnauthorized: true,
     checkServerIdentity: (_host, peer) => checkExpected(peer, expected)
@@ -66,9 +82,9 @@ export function clientTls(
 }
 
 /** Options for `tls.createServer`; whoever uses them must call {@link verifyPeer}. */
-export function serverTls(certificate: WorkloadCertificate): tls.TlsOptions {
+export function serverTls(certificate: WorkloadCertificate, parameters: TlsParameters = {}): tls.TlsOptions {
   return {
-    ...common,
+    ...parametersOf(parameters),
     ...credentials(certificate),
     ALPNProtocols: ['h2'],
     requestCert: true,
@@ -86,9 +102,8 @@ export async function connectTls(
 ): Promise<SecurePeer> {
   signal.throwIfAborted()
   const secure = tls.connect({
-    ...clientTls(certificate, expected),
-    socket,
-    ...{ highWaterMark: options.highWaterMark ?? defaultHighWaterMark }
+    ...clientTls(certificate, expected, options),
+    socket
   })
   await handshake(socket, options, signal, (done, fail) => {
     secure.once('secureConnect', done)
@@ -126,7 +141,7 @@ export async function acceptTls(
     socket.once('close', () =>
       fail(new MeshError('TLS_FAILED', 'tls error: the peer closed the connection during the handshake'))
     )
-    arrivals.run({ done, fail }, () => serverOf(certificate).emit('connection', socket))
+    arrivals.run({ done, fail }, () => serverOf(certificate, options).emit('connection', socket))
   })
   const verdict = verifyPeer(secure, spiffeParts(certificate.identity).trustDomain)
   if (verdict.kind === 'refused') {
@@ -171,30 +186,43 @@ interface Arrival {
 /** Leads from a socket that a tls.Server made back to the call that handed it the raw one. */
 const arrivals = new AsyncLocalStorage<Arrival>()
 
-function serverOf(certificate: WorkloadCertificate): tls.Server {
-  let server = servers.get(certificate)
-  if (server === undefined) {
-    server = usable(() =>
-      tls.createServer({ ...serverTls(certificate), highWaterMark: defaultHighWaterMark })
-    )
+function serverOf(certificate: WorkloadCertificate, parameters: TlsParameters): tls.Server {
+  return remembered(servers, certificate, parameters, () => {
+    const server = tls.createServer(serverTls(certificate, parameters))
     server.on('secureConnection', socket => arrivals.getStore()?.done(socket))
     server.on('tlsClientError', error => {
       arrivals
         .getStore()
         ?.fail(new MeshError('TLS_FAILED', `tls error: ${explainAlert(error)}`, { cause: error }))
     })
-    servers.set(certificate, server)
-  }
-  return server
+    return server
+  })
 }
 
-function contextOf(certificate: WorkloadCertificate): tls.SecureContext {
-  let context = contexts.get(certificate)
-  if (context === undefined) {
-    context = usable(() => tls.createSecureContext({ ...common, ...credentials(certificate) }))
-    contexts.set(certificate, context)
+function contextOf(certificate: WorkloadCertificate, parameters: TlsParameters): tls.SecureContext {
+  return remembered(contexts, certificate, parameters, () =>
+    tls.createSecureContext({ ...parametersOf(parameters), ...credentials(certificate) })
+  )
+}
+
+function remembered<T>(
+  memory: WeakMap<WorkloadCertificate, Map<string, T>>,
+  certificate: WorkloadCertificate,
+  { tls12 = false, compliance = 'none' }: TlsParameters,
+  make: () => T
+): T {
+  const known = memory.get(certificate) ?? new Map<string, T>()
+  const name = `${tls12} ${compliance}`
+  let value = known.get(name)
+  if (value === undefined) {
+    try {
+      value = make()
+    } catch (cause) {
+      throw new MeshError('IDENTITY_FAILED', 'our own certificate cannot be used for TLS', { cause })
+    }
+    memory.set(certificate, known.set(name, value))
   }
-  return context
+  return value
 }
 
 function credentials(certificate: WorkloadCertificate): tls.SecureContextOptions {
@@ -202,14 +230,6 @@ function credentials(certificate: WorkloadCertificate): tls.SecureContextOptions
     cert: certificate.chainPem.join(''),
     key: certificate.keyPem,
     ca: [...certificate.rootsPem]
-  }
-}
-
-function usable<T>(make: () => T): T {
-  try {
-    return make()
-  } catch (cause) {
-    throw new MeshError('IDENTITY_FAILED', 'our own certificate cannot be used for TLS', { cause })
   }
 }
 

@@ -258,6 +258,72 @@ t.test('TLS 1.2 is refused', async t => {
   await refused
 })
 
+t.test('TLS 1.2 is taken where it is asked for, with forward secrecy and AES-GCM', async t => {
+  const [near, far] = await tcpPair(t)
+  const accepting = acceptTls(far, server.certificate, never, { tls12: true })
+  const socket = tls.connect({
+    socket: near,
+    ca: [authority.pem],
+    cert: client.certPem,
+    key: client.keyPem,
+    maxVersion: 'TLSv1.2',
+    ALPNProtocols: ['h2'],
+    checkServerIdentity: () => undefined
+  })
+  await once(socket, 'secureConnect')
+  const accepted = await accepting
+  t.equal(accepted.peer, client.identity)
+  t.equal(accepted.socket.getProtocol(), 'TLSv1.2')
+  t.match(accepted.socket.getCipher().name, /^ECDHE-ECDSA-AES(128|256)-GCM/)
+})
+
+t.test('a post-quantum key exchange only, where it is asked for', async t => {
+  const pqc = { compliance: 'pqc' } as const
+  const [near, far] = await tcpPair(t)
+  const [connected] = await Promise.all([
+    connectTls(near, client.certificate, [server.identity], never, pqc),
+    acceptTls(far, server.certificate, never, pqc)
+  ])
+  t.equal(connected.peer, server.identity)
+  const [classical, there] = await tcpPair(t)
+  const refused = t.rejects(acceptTls(there, server.certificate, never, pqc), { code: 'TLS_FAILED' })
+  const socket = tls.connect({
+    socket: classical,
+    ecdhCurve: 'X25519:P-256',
+    ALPNProtocols: ['h2'],
+    checkServerIdentity: () => undefined
+  })
+  socket.on('error', () => undefined)
+  await refused
+})
+
+t.test('a peer that resets the connection, during the handshake and after', async t => {
+  const [near, far] = await tcpPair(t)
+  const accepting = t.rejects(acceptTls(far, server.certificate, never), {
+    code: 'TLS_FAILED',
+    message: /closed the connection during/
+  })
+  near.resetAndDestroy()
+  await accepting
+  const [there, here] = await tcpPair(t)
+  const connecting = t.rejects(connectTls(there, client.certificate, [], never), {
+    code: 'TLS_FAILED',
+    message: /closed the connection during/
+  })
+  here.resetAndDestroy()
+  await connecting
+  const [one, two] = await tcpPair(t)
+  const [connected, accepted] = await Promise.all([
+    connectTls(one, client.certificate, [server.identity], never),
+    acceptTls(two, server.certificate, never)
+  ])
+  const session = serveTunnels(accepted.socket, {}, () => undefined)
+  const opening = new ClientSession(connected.socket).openTunnel({ authority: 'a:1', headers: [] }, never)
+  two.resetAndDestroy()
+  await t.rejects(opening, { code: /TLS_FAILED|STREAM_FAILED/ })
+  if (!session.closed.aborted) await once(session.closed, 'abort')
+})
+
 t.test('a peer that speaks no TLS is refused, on both sides', async t => {
   const [near, far] = await tcpPair(t)
   near.write('GET / HTTP/1.1\r\n\r\n')
