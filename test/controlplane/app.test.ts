@@ -18,6 +18,8 @@ import { eventually } from '../support/eventually.ts'
 import { requestCertificate } from './ca-client.ts'
 import { DeltaClient } from './delta-client.ts'
 
+t.setTimeout(180_000)
+
 interface World {
   readonly store: ApiStore
   readonly client: KubeClient

@@ -7,6 +7,8 @@ import path from 'node:path'
 import { startApiStore } from '../../lab/api-store/api-store.ts'
 import { eventually } from '../support/eventually.ts'
 
+t.setTimeout(180_000)
+
 const root = path.join(import.meta.dirname, '..', '..')
 
 interface Program {

@@ -26,6 +26,8 @@ import { DeltaClient } from '../controlplane/delta-client.ts'
 import { requestCertificate } from '../controlplane/ca-client.ts'
 import { needsKubeApiserver, startKubeApiserver } from '../support/kube-apiserver.ts'
 
+t.setTimeout(180_000)
+
 const peers = process.env['UNDERPASS_PEERS'] ?? ''
 const cluster = process.env['UNDERPASS_CLUSTER'] ?? ''
 
