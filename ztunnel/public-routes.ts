@@ -1,7 +1,6 @@
 /** What others may ask: metrics on 15020, readiness on 15021. */
 import { HttpProblem, type Route } from '../shared/runtime/admin-http.ts'
 import type { Readiness } from '../shared/runtime/readiness.ts'
-import { metricsAnswer } from '../shared/telemetry/exposition.ts'
 import type { MetricFamilies, MetricsSnapshot } from '../shared/telemetry/metrics.ts'
 
 export function statsRoutes(
@@ -11,7 +10,10 @@ export function statsRoutes(
   return ['/metrics', '/stats/prometheus'].map(path => ({
     method: 'GET',
     path,
-    handle: async request => metricsAnswer(request, families, await snapshot())
+    handle: async request => {
+      const { metricsAnswer } = await import('../shared/telemetry/exposition.ts') // nobody may ever ask
+      return metricsAnswer(request, families, await snapshot())
+    }
   }))
 }
 

@@ -12,10 +12,38 @@ const root = path.dirname(path.dirname(import.meta.dirname))
 
 const mesh = JSON.stringify({
   workloads: [
-    { uid: 'Kubernetes//Pod/shop/web', name: 'web', namespace: 'shop', serviceAccount: 'web', trustDomain: 'cluster.local', workloadIps: ['127.0.0.1'], protocol: 'HBONE', node: 'n', network: '', services: {} }
+    {
+      uid: 'Kubernetes//Pod/shop/web',
+      name: 'web',
+      namespace: 'shop',
+      serviceAccount: 'web',
+      trustDomain: 'cluster.local',
+      workloadIps: ['127.0.0.1'],
+      protocol: 'HBONE',
+      node: 'n',
+      network: '',
+      services: {}
+    }
   ],
-  services: [{ name: 'cart', namespace: 'shop', hostname: 'cart.shop.svc.cluster.local', vips: ['/10.96.0.1'], ports: { 80: 8080 } }],
-  policies: [{ name: 'deny', namespace: 'shop', scope: 'Namespace', action: 'Deny', rules: [[[{ destinationPorts: [9999] }]]], dryRun: false }]
+  services: [
+    {
+      name: 'cart',
+      namespace: 'shop',
+      hostname: 'cart.shop.svc.cluster.local',
+      vips: ['/10.96.0.1'],
+      ports: { 80: 8080 }
+    }
+  ],
+  policies: [
+    {
+      name: 'deny',
+      namespace: 'shop',
+      scope: 'Namespace',
+      action: 'Deny',
+      rules: [[[{ destinationPorts: [9999] }]]],
+      dryRun: false
+    }
+  ]
 })
 
 const local = {
@@ -37,29 +65,70 @@ const local = {
 
 t.test('the admin interface answers what istioctl and operators ask', async t => {
   const { ports, ended, child } = await started(t, local)
-  const admin = (path: string, init?: RequestInit): Promise<Response> => fetch(`http://127.0.0.1:${ports['admin']}${path}`, init)
+  const admin = (path: string, init?: RequestInit): Promise<Response> =>
+    fetch(`http://127.0.0.1:${ports['admin']}${path}`, init)
 
   await t.test('config_dump', async t => {
     const response = await admin('/config_dump')
     t.equal(response.headers.get('content-type'), 'application/json')
     t.match(await response.json(), {
-      workloads: [{ uid: 'Kubernetes//Pod/shop/web', name: 'web', namespace: 'shop', workloadIps: ['127.0.0.1'], protocol: 'HBONE', trustDomain: 'cluster.local', status: 'Healthy', capacity: 1 }],
-      services: [{ name: 'cart', hostname: 'cart.shop.svc.cluster.local', vips: ['/10.96.0.1'], ports: { 80: 8080 }, endpoints: {} }],
-      policies: [{ name: 'deny', scope: 'Namespace', action: 'Deny', rules: [[[{ destinationPorts: [9999] }]]] }],
+      workloads: [
+        {
+          uid: 'Kubernetes//Pod/shop/web',
+          name: 'web',
+          namespace: 'shop',
+          workloadIps: ['127.0.0.1'],
+          protocol: 'HBONE',
+          trustDomain: 'cluster.local',
+          status: 'Healthy',
+          capacity: 1
+        }
+      ],
+      services: [
+        {
+          name: 'cart',
+          hostname: 'cart.shop.svc.cluster.local',
+          vips: ['/10.96.0.1'],
+          ports: { 80: 8080 },
+          endpoints: {}
+        }
+      ],
+      policies: [
+        { name: 'deny', scope: 'Namespace', action: 'Deny', rules: [[[{ destinationPorts: [9999] }]]] }
+      ],
       stagedServices: {},
-      staticConfig: { workloads: [{ name: 'web' }], services: [{ name: 'cart' }], policies: [{ name: 'deny' }] },
+      staticConfig: {
+        workloads: [{ name: 'web' }],
+        services: [{ name: 'cart' }],
+        policies: [{ name: 'deny' }]
+      },
       config: { proxyMode: 'dedicated', authToken: null },
       version: { version: String },
-      workloadState: { dedicated: { state: 'Up', info: { name: 'web', namespace: 'shop', serviceAccount: 'web' }, connections: { inbound: [], outbound: [] } } }
+      workloadState: {
+        dedicated: {
+          state: 'Up',
+          info: { name: 'web', namespace: 'shop', serviceAccount: 'web' },
+          connections: { inbound: [], outbound: [] }
+        }
+      }
     })
   })
 
   await t.test('log levels', async t => {
     t.equal(await (await admin('/logging', { method: 'POST' })).text(), 'current log level is info\n')
-    t.equal(await (await admin('/logging?level=access=debug,zds:warn', { method: 'POST' })).text(), 'current log level is access=debug,zds=warn,info\n')
-    t.equal(await (await admin('/logging?level=error', { method: 'POST' })).text(), 'current log level is access=debug,zds=warn,error\n')
+    t.equal(
+      await (await admin('/logging?level=access=debug,zds:warn', { method: 'POST' })).text(),
+      'current log level is access=debug,zds=warn,info\n'
+    )
+    t.equal(
+      await (await admin('/logging?level=error', { method: 'POST' })).text(),
+      'current log level is access=debug,zds=warn,error\n'
+    )
     t.equal(await (await admin('/logging?reset', { method: 'POST' })).text(), 'current log level is info\n')
-    t.equal(await (await admin('/logging?level=debug&reset', { method: 'POST' })).text(), 'current log level is debug\n')
+    t.equal(
+      await (await admin('/logging?level=debug&reset', { method: 'POST' })).text(),
+      'current log level is debug\n'
+    )
     t.equal((await admin('/logging?level=loud', { method: 'POST' })).status, 400)
     t.equal((await admin('/logging')).status, 405)
   })
@@ -67,10 +136,16 @@ t.test('the admin interface answers what istioctl and operators ask', async t =>
   await t.test('readiness and versions', async t => {
     const ready = await fetch(`http://127.0.0.1:${ports['readiness']}/healthz/ready`)
     t.same([ready.status, await ready.text()], [200, 'ready\n'])
-    t.equal((await fetch(`http://127.0.0.1:${ports['readiness']}/healthz/ready`, { method: 'POST' })).status, 405)
+    t.equal(
+      (await fetch(`http://127.0.0.1:${ports['readiness']}/healthz/ready`, { method: 'POST' })).status,
+      405
+    )
     t.equal((await fetch(`http://127.0.0.1:${ports['readiness']}/`)).status, 404)
     t.match(await (await admin('/v1/healthz')).json(), { ready: true, pending: [] })
-    t.match(await (await admin('/v1/version')).json(), { version: String, nodeVersion: process.versions.node })
+    t.match(await (await admin('/v1/version')).json(), {
+      version: String,
+      nodeVersion: process.versions.node
+    })
     t.match(await (await admin('/v1/pods')).json(), [{ uid: 'dedicated', state: 'Up' }])
     t.match(await (await admin('/v1/xds')).json(), { state: 'off' })
     t.match(await (await admin('/')).text(), /config_dump/)
@@ -87,7 +162,9 @@ t.test('the admin interface answers what istioctl and operators ask', async t =>
     t.match(samples(text, 'underpass_workers'), [{ value: 2 }])
     t.match(samples(text, 'workload_manager_active_proxy_count'), [{ value: 1 }])
     t.ok((samples(text, 'process_open_fds')[0]?.value ?? 0) > 5)
-    const open = await fetch(`${stats}/stats/prometheus`, { headers: { accept: 'application/openmetrics-text' } })
+    const open = await fetch(`${stats}/stats/prometheus`, {
+      headers: { accept: 'application/openmetrics-text' }
+    })
     t.equal(open.headers.get('content-type'), 'application/openmetrics-text;charset=utf-8;version=1.0.0')
     t.equal((await fetch(`${stats}/other`)).status, 404)
     await open.body?.cancel()
@@ -97,14 +174,25 @@ t.test('the admin interface answers what istioctl and operators ask', async t =>
     const cpu = await admin('/debug/pprof/profile?seconds=1&frequency=200')
     t.equal(cpu.status, 200)
     t.ok(zlib.gunzipSync(Buffer.from(await cpu.arrayBuffer())).includes('nanoseconds'))
-    t.match(await (await admin('/debug/pprof/profile?seconds=1&format=cpuprofile')).json(), [{ thread: 'main', profile: { nodes: Array } }, { thread: 'worker 0' }, { thread: 'worker 1' }])
+    t.match(await (await admin('/debug/pprof/profile?seconds=1&format=cpuprofile')).json(), [
+      { thread: 'main', profile: { nodes: Array } },
+      { thread: 'worker 0' },
+      { thread: 'worker 1' }
+    ])
     t.equal((await admin('/debug/pprof/profile?seconds=301')).status, 400)
     t.equal((await admin('/debug/pprof/profile?frequency=0')).status, 400)
-    t.match(await (await admin('/debug/pprof/heap')).json(), [{ thread: 'main', profile: { head: Object } }, { thread: 'worker 0' }, { thread: 'worker 1' }])
+    t.match(await (await admin('/debug/pprof/heap')).json(), [
+      { thread: 'main', profile: { head: Object } },
+      { thread: 'worker 0' },
+      { thread: 'worker 1' }
+    ])
   })
 
   await t.test('explanations', async t => {
-    const answer = await admin('/v1/explain', { method: 'POST', body: JSON.stringify({ from: 'web', to: 'svc/cart:80', namespace: 'shop' }) })
+    const answer = await admin('/v1/explain', {
+      method: 'POST',
+      body: JSON.stringify({ from: 'web', to: 'svc/cart:80', namespace: 'shop' })
+    })
     t.equal(answer.status, 200)
     t.match(await answer.json(), { result: { kind: 'explanation', outcome: 'refused' } })
     t.equal((await admin('/v1/explain', { method: 'POST', body: '{}' })).status, 400)
@@ -112,14 +200,22 @@ t.test('the admin interface answers what istioctl and operators ask', async t =>
 
   await t.test('tap', async t => {
     const gone = new AbortController()
-    const response = await admin('/v1/tap', { method: 'POST', body: JSON.stringify({ kinds: ['refused'] }), signal: gone.signal })
+    const response = await admin('/v1/tap', {
+      method: 'POST',
+      body: JSON.stringify({ kinds: ['refused'] }),
+      signal: gone.signal
+    })
     t.equal(response.headers.get('content-type'), 'application/x-ndjson')
     const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader()
     // Nobody redirected this one: the proxy sees a call to itself and refuses it.
     const socket = net.connect(ports['outbound'] ?? 0, '127.0.0.1')
     socket.on('error', () => undefined)
     const { value = '' } = (await reader?.read()) ?? {}
-    t.match(JSON.parse(value.split('\n')[0] ?? ''), { kind: 'refused', direction: 'outbound', destination: { workload: 'web', namespace: 'shop' } })
+    t.match(JSON.parse(value.split('\n')[0] ?? ''), {
+      kind: 'refused',
+      direction: 'outbound',
+      destination: { workload: 'web', namespace: 'shop' }
+    })
     gone.abort()
     await reader?.cancel().catch(() => undefined)
     t.equal((await admin('/v1/tap', { method: 'POST', body: '{"colour":1}' })).status, 400)
@@ -159,7 +255,10 @@ t.test('every mistake in the configuration is named at once, and nothing starts'
 })
 
 t.test('a mistake in the local configuration names the field', async t => {
-  const { ended, log } = run(t, { ...local, LOCAL_XDS: 'workloads: [{uid: x, namespace: y, workloadIps: [not-an-ip], services: {}}]' })
+  const { ended, log } = run(t, {
+    ...local,
+    LOCAL_XDS: 'workloads: [{uid: x, namespace: y, workloadIps: [not-an-ip], services: {}}]'
+  })
   t.not(await ended, 0)
   t.match(log.join('\n'), /not-an-ip/)
 })
@@ -192,7 +291,10 @@ interface Running {
   readonly log: string[]
 }
 
-async function started(t: { teardown(fn: () => unknown): unknown }, env: Record<string, string>): Promise<Running & { ports: Record<string, number> }> {
+async function started(
+  t: { teardown(fn: () => unknown): unknown },
+  env: Record<string, string>
+): Promise<Running & { ports: Record<string, number> }> {
   const running = run(t, env)
   const ports: Record<string, number> = {}
   const wanted = ['admin', 'stats', 'readiness', 'inbound', 'passthrough', 'outbound']
@@ -208,11 +310,19 @@ async function started(t: { teardown(fn: () => unknown): unknown }, env: Record<
   throw new Error(`ztunnel did not start:\n${running.log.join('\n')}`)
 }
 
-function run(t: { teardown(fn: () => unknown): unknown }, env: Record<string, string>, args: readonly string[] = ['proxy', 'ztunnel']): Running {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', path.join(root, 'ztunnel/main.ts'), ...args], {
-    env: { PATH: process.env['PATH'] ?? '', ...env },
-    stdio: ['ignore', 'pipe', 'pipe']
-  })
+function run(
+  t: { teardown(fn: () => unknown): unknown },
+  env: Record<string, string>,
+  args: readonly string[] = ['proxy', 'ztunnel']
+): Running {
+  const child = spawn(
+    process.execPath,
+    ['--disable-warning=ExperimentalWarning', path.join(root, 'ztunnel/main.ts'), ...args],
+    {
+      env: { PATH: process.env['PATH'] ?? '', ...env },
+      stdio: ['ignore', 'pipe', 'pipe']
+    }
+  )
   const log: string[] = []
   for (const stream of [child.stdout, child.stderr]) {
     let rest = ''

@@ -4,8 +4,15 @@ import { spiffeId } from '../../shared/identity/spiffe-id.ts'
 import { CertificateCache } from '../../ztunnel/certificate-cache.ts'
 
 const identity = spiffeId({ trustDomain: 'td', namespace: 'ns', serviceAccount: 'a' })
-const certificate = (serial: string, notAfter = 1000): WorkloadCertificate =>
-  ({ identity, serial, notAfter, notBefore: 0, chainPem: [], rootsPem: [], keyPem: '' })
+const certificate = (serial: string, notAfter = 1000): WorkloadCertificate => ({
+  identity,
+  serial,
+  notAfter,
+  notBefore: 0,
+  chainPem: [],
+  rootsPem: [],
+  keyPem: ''
+})
 const never = new AbortController().signal
 
 t.test('one question for all who wait, none while the answer holds', async t => {
@@ -13,7 +20,10 @@ t.test('one question for all who wait, none while the answer holds', async t => 
   const both = [cache.get(identity, never), cache.get(identity, never)]
   t.strictSame(asked, [{ id: 1, identity }])
   cache.answered(1, certificate('1'))
-  t.strictSame((await Promise.all(both)).map(({ serial }) => serial), ['1', '1'])
+  t.strictSame(
+    (await Promise.all(both)).map(({ serial }) => serial),
+    ['1', '1']
+  )
   await cache.get(identity, never)
   t.equal(asked.length, 1)
 })
@@ -64,7 +74,11 @@ t.test('who gives up gets the reason; the answer still serves the others', async
   t.equal((await patient).serial, '1')
 })
 
-function world(): { cache: CertificateCache; asked: { id: number; identity: string }[]; at: { now: number } } {
+function world(): {
+  cache: CertificateCache
+  asked: { id: number; identity: string }[]
+  at: { now: number }
+} {
   const at = { now: 0 }
   const asked: { id: number; identity: string }[] = []
   const cache = new CertificateCache(

@@ -15,7 +15,11 @@ t.test('a pod that starts in every worker is up', async t => {
   t.match(asked, [['startPod', { uid: '1' }]])
   t.match(pods.states(), [{ uid: '1', state: 'Up', info }])
   t.ok(pods.settled)
-  t.match(values(), { workload_manager_active_proxy_count: 1, workload_manager_pending_proxy_count: 0, workload_manager_proxies_started_total: 1 })
+  t.match(values(), {
+    workload_manager_active_proxy_count: 1,
+    workload_manager_pending_proxy_count: 0,
+    workload_manager_proxies_started_total: 1
+  })
 })
 
 t.test('the same pod in the same namespace is left alone, and its second descriptor closed', async t => {
@@ -44,7 +48,11 @@ t.test('a pod that fails is taken back from all workers, pending, and reported',
   t.match(asked, [['startPod'], ['stopPod', { uid: '1' }]])
   t.match(pods.states(), [{ state: 'Pending', error: 'bind: address in use' }])
   t.notOk(pods.settled)
-  t.match(values(), { workload_manager_active_proxy_count: 0, workload_manager_pending_proxy_count: 1, workload_manager_proxies_started_total: undefined })
+  t.match(values(), {
+    workload_manager_active_proxy_count: 0,
+    workload_manager_pending_proxy_count: 1,
+    workload_manager_proxies_started_total: undefined
+  })
   pods.close()
 })
 
@@ -97,14 +105,23 @@ function world(): {
   const gone: unknown[] = []
   const metrics = new Metrics(mainFamilies)
   const workers = {
-    askAll: async <K extends QuestionKind>(question: K, value: Questions[K]['ask']): Promise<Questions[K]['answer'][]> => {
+    askAll: async <K extends QuestionKind>(
+      question: K,
+      value: Questions[K]['ask']
+    ): Promise<Questions[K]['answer'][]> => {
       asked.push([question, value])
       const problem = fail[question]
       if (problem !== undefined) throw new Error(problem)
       return [{ ports: [1, 2, 3] }]
     }
   }
-  const pods = new Pods({ workers, metrics, log: silent, onGone: account => gone.push(account), onChange: () => undefined })
+  const pods = new Pods({
+    workers,
+    metrics,
+    log: silent,
+    onGone: account => gone.push(account),
+    onChange: () => undefined
+  })
   t.teardown(() => {
     pods.close()
   })
@@ -112,4 +129,3 @@ function world(): {
     Object.fromEntries(metrics.snapshot().map(({ name, rows }) => [name, rows[0]?.value]))
   return { pods, asked, fail, gone, values }
 }
-

@@ -7,7 +7,12 @@ const event: ConnectionEvent = {
   kind: 'closed',
   time: 1000,
   direction: 'inbound',
-  source: { address: '10.0.0.1:1', workload: 'web', namespace: 'front', identity: 'spiffe://td/ns/front/sa/web' },
+  source: {
+    address: '10.0.0.1:1',
+    workload: 'web',
+    namespace: 'front',
+    identity: 'spiffe://td/ns/front/sa/web'
+  },
   destination: { address: '10.0.0.2:2', workload: 'cart', namespace: 'shop' },
   service: 'cart.shop.svc.cluster.local'
 }
@@ -59,7 +64,11 @@ t.test('a watcher gets what it asked for, and workers only work while it watches
   gone.abort()
   await over
   t.strictSame(
-    lines.join('').trimEnd().split('\n').map(line => JSON.parse(line) as unknown),
+    lines
+      .join('')
+      .trimEnd()
+      .split('\n')
+      .map(line => JSON.parse(line) as unknown),
     [event, { ...event, kind: 'opened' }, { lost: 3 }]
   )
   t.strictSame(active, [true, false])
@@ -83,7 +92,10 @@ t.test('a watcher that does not read loses events, and is told how many', async 
   )
   watchers.publish([event], 0)
   await new Promise(resolve => setImmediate(resolve))
-  watchers.publish(Array.from({ length: 1500 }, () => event), 0)
+  watchers.publish(
+    Array.from({ length: 1500 }, () => event),
+    0
+  )
   release()
   await new Promise(resolve => setImmediate(resolve))
   gone.abort()
@@ -99,7 +111,13 @@ t.test('more than so many a second are left out', async t => {
   await new Promise(resolve => setImmediate(resolve))
   gone.abort()
   await over
-  t.equal(lines.join('').split('\n').filter(line => line.includes('"kind"')).length, 3)
+  t.equal(
+    lines
+      .join('')
+      .split('\n')
+      .filter(line => line.includes('"kind"')).length,
+    3
+  )
   t.match(lines.join(''), /\{"lost":1\}/)
 })
 
@@ -121,7 +139,10 @@ t.test('a worker keeps a bounded number of events for main', async t => {
   t.strictSame(sent, [{ count: 1000, lost: 200 }])
 })
 
-function watch(watchers: Watchers, body: unknown): { lines: string[]; gone: AbortController; over: Promise<void> } {
+function watch(
+  watchers: Watchers,
+  body: unknown
+): { lines: string[]; gone: AbortController; over: Promise<void> } {
   const lines: string[] = []
   const gone = new AbortController()
   const sink = {

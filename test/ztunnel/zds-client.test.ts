@@ -44,9 +44,21 @@ t.test('a pod that cannot start is answered with the reason, and the connection 
 })
 
 for (const { name, requests, says } of [
-  { name: 'keep after the snapshot', requests: [{ kind: 'snapshot-sent' }, { kind: 'keep', uid: 'x' }], says: /keep of x after the snapshot/ },
-  { name: 'a second snapshot', requests: [{ kind: 'snapshot-sent' }, { kind: 'snapshot-sent' }], says: /second snapshot/ },
-  { name: 'add without a workload', requests: [{ kind: 'add', uid: 'x', workload: undefined }], says: /without workload information/ }
+  {
+    name: 'keep after the snapshot',
+    requests: [{ kind: 'snapshot-sent' }, { kind: 'keep', uid: 'x' }],
+    says: /keep of x after the snapshot/
+  },
+  {
+    name: 'a second snapshot',
+    requests: [{ kind: 'snapshot-sent' }, { kind: 'snapshot-sent' }],
+    says: /second snapshot/
+  },
+  {
+    name: 'add without a workload',
+    requests: [{ kind: 'add', uid: 'x', workload: undefined }],
+    says: /without workload information/
+  }
 ] as const) {
   t.test(`${name} is answered and ends the process`, async t => {
     const { agent, run } = await world(t)
@@ -58,8 +70,18 @@ for (const { name, requests, says } of [
 }
 
 for (const { name, request, descriptor, says } of [
-  { name: 'add without descriptor', request: { kind: 'add', uid: 'x', workload }, descriptor: false, says: /failure to read message : add came without/ },
-  { name: 'del with descriptor', request: { kind: 'del', uid: 'x' }, descriptor: true, says: /failure to read message : del came with/ }
+  {
+    name: 'add without descriptor',
+    request: { kind: 'add', uid: 'x', workload },
+    descriptor: false,
+    says: /failure to read message : add came without/
+  },
+  {
+    name: 'del with descriptor',
+    request: { kind: 'del', uid: 'x' },
+    descriptor: true,
+    says: /failure to read message : del came with/
+  }
 ] as const) {
   t.test(`${name} is answered, and ztunnel connects again`, async t => {
     const { agent, pods } = await world(t)
@@ -117,11 +139,16 @@ interface World {
   run: Promise<void>
 }
 
-async function world(test: { teardown(fn: () => unknown): unknown }, known: readonly string[] = []): Promise<World> {
+async function world(
+  test: { teardown(fn: () => unknown): unknown },
+  known: readonly string[] = []
+): Promise<World> {
   const folder = mkdtempSync(path.join(tmpdir(), 'uph7-zds-'))
   const socket = path.join(folder, 'zds.sock')
   const poller = new Poller()
-  const pods = new Map<string, PodDescription>(known.map(uid => [uid, { uid, info: workload, netns: undefined, self: false }]))
+  const pods = new Map<string, PodDescription>(
+    known.map(uid => [uid, { uid, info: workload, netns: undefined, self: false }])
+  )
   const failing: World['failing'] = {}
   const synced: boolean[] = []
   const stop = new AbortController()

@@ -30,7 +30,10 @@ t.test('a connection that ends well is counted and logged once', async t => {
   const report = reports.begin(outbound)
   report.open()
   report.open()
-  t.match(rows(metrics.snapshot(), 'istio_tcp_sockets_open'), [{ labels: ['source'], value: 1 }, { value: 0 }])
+  t.match(rows(metrics.snapshot(), 'istio_tcp_sockets_open'), [
+    { labels: ['source'], value: 1 },
+    { value: 0 }
+  ])
   report.bytes.aToB = 11
   report.bytes.bToA = 22
   t.match(rows(metrics.snapshot(), 'istio_tcp_received_bytes_total'), [{ value: 11 }], 'bytes are live')
@@ -41,35 +44,38 @@ t.test('a connection that ends well is counted and logged once', async t => {
   const snapshot = metrics.snapshot()
   const [opened] = rows(snapshot, 'istio_tcp_connections_opened_total')
   t.equal(opened?.value, 1)
-  t.strictSame(Object.fromEntries((opened?.labels ?? []).map((value, index) => [trafficLabels[index], value])), {
-    reporter: 'source',
-    source_workload: 'web-deployment',
-    source_canonical_service: 'web-app',
-    source_canonical_revision: 'v1',
-    source_workload_namespace: 'shop',
-    source_principal: webIdentity,
-    source_app: 'web-app',
-    source_version: 'v1',
-    source_cluster: 'Kubernetes',
-    destination_service: 'cart.shop.svc.cluster.local',
-    destination_service_namespace: 'shop',
-    destination_service_name: 'cart',
-    destination_workload: 'cart-deployment',
-    destination_canonical_service: 'cart-app',
-    destination_canonical_revision: 'v1',
-    destination_workload_namespace: 'shop',
-    destination_principal: cartIdentity,
-    destination_app: 'cart-app',
-    destination_version: 'v1',
-    destination_cluster: 'Kubernetes',
-    request_protocol: 'tcp',
-    response_flags: '-',
-    connection_security_policy: 'mutual_tls',
-    source_region: 'r',
-    source_zone: 'unknown',
-    destination_region: 'r',
-    destination_zone: 'unknown'
-  })
+  t.strictSame(
+    Object.fromEntries((opened?.labels ?? []).map((value, index) => [trafficLabels[index], value])),
+    {
+      reporter: 'source',
+      source_workload: 'web-deployment',
+      source_canonical_service: 'web-app',
+      source_canonical_revision: 'v1',
+      source_workload_namespace: 'shop',
+      source_principal: webIdentity,
+      source_app: 'web-app',
+      source_version: 'v1',
+      source_cluster: 'Kubernetes',
+      destination_service: 'cart.shop.svc.cluster.local',
+      destination_service_namespace: 'shop',
+      destination_service_name: 'cart',
+      destination_workload: 'cart-deployment',
+      destination_canonical_service: 'cart-app',
+      destination_canonical_revision: 'v1',
+      destination_workload_namespace: 'shop',
+      destination_principal: cartIdentity,
+      destination_app: 'cart-app',
+      destination_version: 'v1',
+      destination_cluster: 'Kubernetes',
+      request_protocol: 'tcp',
+      response_flags: '-',
+      connection_security_policy: 'mutual_tls',
+      source_region: 'r',
+      source_zone: 'unknown',
+      destination_region: 'r',
+      destination_zone: 'unknown'
+    }
+  )
   t.match(rows(snapshot, 'istio_tcp_connections_closed_total'), [{ value: 1 }])
   t.match(rows(snapshot, 'istio_tcp_received_bytes_total'), [{ value: 100 }])
   t.match(rows(snapshot, 'istio_tcp_sent_bytes_total'), [{ value: 22 }])
@@ -84,15 +90,25 @@ t.test('a connection that ends well is counted and logged once', async t => {
 t.test('a refused connection is opened, closed and failed, with its flag on the last two', async t => {
   const { reports, metrics, lines, events } = world(true)
   const report = reports.begin({ ...outbound, reporter: 'destination' })
-  report.fail(new MeshError('POLICY_REJECTED', 'connection closed due to policy rejection: explicitly denied by: shop/no'))
+  report.fail(
+    new MeshError(
+      'POLICY_REJECTED',
+      'connection closed due to policy rejection: explicitly denied by: shop/no'
+    )
+  )
   const snapshot = metrics.snapshot()
   const flag = trafficLabels.indexOf('response_flags')
-  const flags = (name: string): unknown => rows(snapshot, name).map(({ labels, value }) => [labels[flag], value])
+  const flags = (name: string): unknown =>
+    rows(snapshot, name).map(({ labels, value }) => [labels[flag], value])
   t.strictSame(flags('istio_tcp_connections_opened_total'), [['-', 1]])
   t.strictSame(flags('istio_tcp_connections_closed_total'), [['DENY', 1]])
   t.strictSame(flags('istio_tcp_connections_failed_total'), [['DENY', 1]])
-  t.match(lines, [/^error\taccess\tconnection complete\t.*error="connection closed due to policy rejection: explicitly denied by: shop\/no"$/])
-  t.match(events, [{ kind: 'refused', direction: 'inbound', responseFlags: 'DENY', source: { identity: webIdentity } }])
+  t.match(lines, [
+    /^error\taccess\tconnection complete\t.*error="connection closed due to policy rejection: explicitly denied by: shop\/no"$/
+  ])
+  t.match(events, [
+    { kind: 'refused', direction: 'inbound', responseFlags: 'DENY', source: { identity: webIdentity } }
+  ])
 })
 
 t.test('bytes are named from the proxy’s own side in the log, from the client’s in the metrics', async t => {
@@ -119,7 +135,9 @@ t.test('what is drained is an error in the log, not a failure in the metrics', a
 
 t.test('nothing known of either end leaves the places out', async t => {
   const { reports, metrics } = world()
-  reports.begin({ ...outbound, source: nobody, destination: nobody, service: undefined, mutualTls: false }).open()
+  reports
+    .begin({ ...outbound, source: nobody, destination: nobody, service: undefined, mutualTls: false })
+    .open()
   const [row] = rows(metrics.snapshot(), 'istio_tcp_connections_opened_total')
   t.equal(row?.labels.length, trafficLabels.indexOf('source_region'))
   t.equal(row?.labels[1], 'unknown')
@@ -128,7 +146,9 @@ t.test('nothing known of either end leaves the places out', async t => {
 t.test('a plaintext source has no principal, whatever its record says', async t => {
   const { reports, metrics, lines } = world()
   const source = { ...outbound.source, identity: undefined }
-  reports.begin({ ...outbound, reporter: 'destination', source, mutualTls: false, authority: undefined }).open()
+  reports
+    .begin({ ...outbound, reporter: 'destination', source, mutualTls: false, authority: undefined })
+    .open()
   const [row] = rows(metrics.snapshot(), 'istio_tcp_connections_opened_total')
   t.equal(row?.labels[trafficLabels.indexOf('source_principal')], 'unknown')
   t.equal(row?.labels[trafficLabels.indexOf('connection_security_policy')], 'unknown')
@@ -151,20 +171,32 @@ t.test('baggage speaks where there is no record, the record where there is one',
   reports.begin({ ...outbound, source: { ...nobody, baggage, identity: webIdentity } }).open()
   reports.begin({ ...outbound, destination: { ...nobody, workload: workload('cart'), baggage } }).open()
   reports
-    .begin({ ...outbound, destination: { workload: workload('cart'), baggage, identity: cartIdentity }, trustDestinationBaggage: true })
+    .begin({
+      ...outbound,
+      destination: { workload: workload('cart'), baggage, identity: cartIdentity },
+      trustDestinationBaggage: true
+    })
     .open()
   const labels = rows(metrics.snapshot(), 'istio_tcp_connections_opened_total').map(({ labels }) => labels)
   t.equal(labels[0]?.[trafficLabels.indexOf('source_workload')], 'said-name')
   t.equal(labels[0]?.[trafficLabels.indexOf('source_app')], 'said-name')
   t.equal(labels[0]?.[trafficLabels.indexOf('source_canonical_service')], 'said-app')
   t.equal(labels[1]?.[trafficLabels.indexOf('destination_workload')], 'cart-deployment')
-  t.equal(labels[2]?.[trafficLabels.indexOf('destination_workload')], 'said-name', 'unless it comes from behind a gateway')
+  t.equal(
+    labels[2]?.[trafficLabels.indexOf('destination_workload')],
+    'said-name',
+    'unless it comes from behind a gateway'
+  )
   t.equal(labels[2]?.[trafficLabels.indexOf('destination_principal')], cartIdentity)
 })
 
 t.test('what is turned away early is a line and an event, no metric', async t => {
   const { reports, metrics, lines, events } = world(true)
-  const addresses = { direction: 'inbound', sourceAddress: outbound.sourceAddress, destinationAddress: outbound.destinationAddress } as const
+  const addresses = {
+    direction: 'inbound',
+    sourceAddress: outbound.sourceAddress,
+    destinationAddress: outbound.destinationAddress
+  } as const
   reports.refused(addresses, new Error('expected method CONNECT', { cause: new Error('got GET') }))
   t.match(lines, [
     'warn\taccess\tconnection failed\tsrc.addr="10.0.0.1:40000" dst.addr="10.0.0.2:15008" direction="inbound" error="expected method CONNECT: got GET"'
@@ -180,7 +212,13 @@ t.test('events carry identities and bytes, and are not made while nobody watches
   report.bytes.aToB = 3
   report.finish()
   t.match(watched.events, [
-    { kind: 'opened', direction: 'outbound', service: service.hostname, source: { workload: 'web-1', namespace: 'shop', identity: webIdentity }, destination: { identity: cartIdentity } },
+    {
+      kind: 'opened',
+      direction: 'outbound',
+      service: service.hostname,
+      source: { workload: 'web-1', namespace: 'shop', identity: webIdentity },
+      destination: { identity: cartIdentity }
+    },
     { kind: 'closed', bytesFromClient: 3, bytesToClient: 0, responseFlags: '-' }
   ])
   const silent = world(false)
