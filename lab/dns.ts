@@ -16,6 +16,7 @@ export interface DnsOptions {
 }
 
 const idleMs = 10_000
+const forwardMs = 4000
 const largestMessage = 65535
 
 export interface DnsServer {
@@ -52,6 +53,22 @@ export function clusterNames(objects: ObjectAccess): ClusterNames {
       objects.list(endpointSlices, { namespace, labelSelector: `kubernetes.io/service-name=${service}` }),
     hasNamespace: name => objects.get(namespaces, { name }) !== undefined
   }
+}
+
+/** One query to another server by UDP; rejects when it does not answer in time. */
+export function askResolver(server: string, message: Buffer, port = 53): Promise<Buffer> {
+  const socket = createSocket('udp4')
+  return new Promise<Buffer>((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`${server} does not answer`)), forwardMs)
+    timer.unref()
+    socket.once('error', reject)
+    socket.once('message', reply => {
+      clearTimeout(timer)
+      resolve(reply)
+    })
+    // Connected, so that only this server's answers arrive.
+    socket.connect(port, server, () => socket.send(message))
+  }).finally(() => socket.close())
 }
 
 async function answer(options: DnsOptions, message: Buffer, byUdp: boolean): Promise<Buffer | undefined> {

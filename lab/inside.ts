@@ -13,7 +13,7 @@ import { run } from './command.ts'
 import { RootTemplate } from './container-root.ts'
 import { allControllers } from './controllers.ts'
 import { runControllers } from './controllers/reconciler.ts'
-import { clusterNames, startDns } from './dns.ts'
+import { askResolver, clusterNames, startDns } from './dns.ts'
 import { Kubelet } from './kubelet.ts'
 import { labDaemonSets, namespaceOf } from './kinds.ts'
 import { meshNamespace } from './container-program.ts'
@@ -28,6 +28,8 @@ export interface InsideOptions {
   readonly runCommands: CommandMode
   readonly projectRoot: string
   readonly nodePath: string
+  /** Name servers for names elsewhere; none without a way outside. */
+  readonly resolvers: readonly string[]
   /** Descriptor that listens on the host's loopback address. */
   readonly listener: number
 }
@@ -65,7 +67,13 @@ export async function startInside(options: InsideOptions, logger: Logger): Promi
   kubelet.start()
   runControllers(store.objects, allControllers({ bind: binder(store), caPem: store.caPem }), logger, signal)
   new ServiceNat(store.objects, network.nodes, logger).start(signal)
-  const dns = await startDns({ names: clusterNames(store.objects), address: fabric.ipv4, port: 53 })
+  const [resolver] = options.resolvers
+  const dns = await startDns({
+    names: clusterNames(store.objects),
+    address: fabric.ipv4,
+    port: 53,
+    ...(resolver === undefined ? {} : { forward: message => askResolver(resolver, message) })
+  })
   return {
     store,
     stop: async graceMs => {

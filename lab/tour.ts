@@ -28,7 +28,7 @@ const enrolDeadlineMs = 20_000
 export async function tour(context: LabContext, signal: AbortSignal): Promise<number> {
   const report = new TourReport(context.print)
   context.print('Underpass, a tour: a shop of three workloads on a cluster of network namespaces')
-  const lab = await startLab({ nodes, runCommands: 'allow-list' }, context, signal)
+  const lab = await startLab({ nodes, runCommands: 'allow-list', internet: false }, context, signal)
   const tools = new TourTools(context, lab)
   try {
     await openTheShop(report, tools, signal)

@@ -1,6 +1,6 @@
 /** `lab up`: makes the walls, starts the cluster inside, applies the mesh and the manifests, and ends it all again. */
 import { spawn } from 'node:child_process'
-import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { KubeClient } from '../shared/kube/client.ts'
 import { loadKubeConfig } from '../shared/kube/config.ts'
@@ -13,6 +13,7 @@ import type { InsideOptions } from './inside.ts'
 import { isolate, type Isolated } from './isolate.ts'
 import { applyManifests, readManifests, type Manifest } from './manifests.ts'
 import { meshManifests, meshReady } from './programs.ts'
+import { connectOutside, hostResolvers, removeLeftovers, type Outside } from './outside.ts'
 import {
   firstChildOf,
   kubeconfigPath,
@@ -78,7 +79,7 @@ export async function up(options: UpOptions, context: LabContext, signal: AbortS
 
 /** The cluster, without anything in it. */
 export async function startLab(
-  options: Pick<UpOptions, 'nodes' | 'runCommands'>,
+  options: Pick<UpOptions, 'nodes' | 'runCommands' | 'internet'>,
   context: LabContext,
   signal: AbortSignal
 ): Promise<RunningLab> {
@@ -88,6 +89,8 @@ export async function startLab(
   // What a killed lab left.
   rmSync(stateFolder, { recursive: true, force: true })
   makeStateFolder(stateFolder, context.uid)
+  if (options.internet && !context.isRoot) throw new Error('--internet needs root: run the lab with sudo')
+  if (context.isRoot) await removeLeftovers()
   const listener = openListener({}, { address: { ip: ip('127.0.0.1'), port: 0 } })
   const address = boundAddress(listener)
   const inside: Omit<InsideOptions, 'listener'> & { readonly port: number } = {
@@ -95,6 +98,7 @@ export async function startLab(
     runCommands: options.runCommands,
     projectRoot: context.projectRoot,
     nodePath: context.nodePath,
+    resolvers: options.internet ? hostResolvers(readIfThere) : [],
     port: address?.port ?? 0
   }
   const isolated = isolate(
@@ -115,7 +119,9 @@ export async function startLab(
   )
   // From here on the lab alone holds it.
   closeDescriptor(listener)
+  let outside: Outside | undefined
   const stop = async (): Promise<void> => {
+    await outside?.disconnect()
     isolated.messages.send({ stop: graceMs })
     const ended = await Promise.race([isolated.exited.then(() => true), sleep(stopDeadlineMs)])
     if (ended) isolated.kill()
@@ -124,6 +130,7 @@ export async function startLab(
   }
   try {
     const kubeconfig = await clusterStarted(isolated, signal)
+    if (options.internet) outside = await connectOutside(context.pid, isolated.pid() ?? 0)
     const file = kubeconfigPath(stateFolder)
     writeFileSync(file, kubeconfig, { mode: 0o600 })
     writeState(stateFolder, {
@@ -262,6 +269,10 @@ function aborted(signal: AbortSignal): Promise<void> {
     if (signal.aborted) resolve()
     signal.addEventListener('abort', () => resolve(), { once: true })
   })
+}
+
+function readIfThere(file: string): string | undefined {
+  return existsSync(file) ? readFileSync(file, 'utf8') : undefined
 }
 
 function searchPathOf(environment: NodeJS.ProcessEnv): string {
