@@ -12,7 +12,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 // a reader that went away, such as `| head`, is no failure
 process.stdout.on('error', () => process.exit(0))
 
-process.exitCode = await runCli(process.argv.slice(2), {
+const code = await runCli(process.argv.slice(2), {
   out: text => void process.stdout.write(text),
   err: text => void process.stderr.write(text),
   env: process.env,
@@ -35,3 +35,6 @@ process.exitCode = await runCli(process.argv.slice(2), {
       child.once('close', (code, signal) => resolve(code ?? (signal === 'SIGINT' ? 130 : 1)))
     })
 })
+
+// Connections that still say goodbye are not waited for, but what was printed is.
+process.stdout.write('', () => process.exit(code))

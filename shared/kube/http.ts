@@ -59,7 +59,11 @@ export class HttpClient {
     this.#agent.destroy()
   }
 
-  async #sendOnce(request: HttpRequest, authorization: string | undefined): Promise<HttpAnswer> {
+  async #sendOnce(
+    request: HttpRequest,
+    authorization: string | undefined,
+    again = isIdempotent(request.method)
+  ): Promise<HttpAnswer> {
     const { method, body, signal } = request
     signal?.throwIfAborted()
     const headers: Record<string, string> = {
@@ -95,7 +99,12 @@ export class HttpClient {
       })
       outgoing.on('error', error => {
         clearTimeout(timer)
-        reject(signal?.aborted ? error : this.#unreachable(error))
+        // the server closed a kept connection just when it was used again: nothing has happened there yet
+        if (again && outgoing.reusedSocket && (error as NodeJS.ErrnoException).code === 'ECONNRESET') {
+          resolve(this.#sendOnce(request, authorization, false))
+        } else {
+          reject(signal?.aborted ? error : this.#unreachable(error))
+        }
       })
       outgoing.end(body)
     })
@@ -121,6 +130,10 @@ export async function readBody(body: http.IncomingMessage, maxBytes: number): Pr
     chunks.push(chunk)
   }
   return Buffer.concat(chunks, size).toString('utf8')
+}
+
+function isIdempotent(method: string): boolean {
+  return method === 'GET' || method === 'PUT' || method === 'DELETE'
 }
 
 function remedyOf(code: string): string {

@@ -182,7 +182,7 @@ class Follower<T extends KubeObject> implements Informer<T> {
     for (const [key, object] of found) this.#put(key, object)
     this.#isSynced = true
     this.#markSynced()
-    this.#options.onSynced?.()
+    this.#guarded('a complete list', () => this.#options.onSynced?.())
   }
 
   #put(key: string, object: T): void {
@@ -204,12 +204,15 @@ class Follower<T extends KubeObject> implements Informer<T> {
   }
 
   #tell(change: Change<T>): void {
+    this.#guarded(`${change.type} ${objectKey(change.object)}`, () => this.#options.onChange?.(change))
+  }
+
+  /** One object that a handler cannot take must not stop the others. */
+  #guarded(what: string, handle: () => void): void {
     try {
-      this.#options.onChange?.(change)
+      handle()
     } catch (error) {
-      // one object that a handler cannot take must not stop the others
-      const name = objectKey(change.object)
-      this.#log.error(`handling ${change.type} ${this.type.kind} ${name} failed`, { error: messageOf(error) })
+      this.#log.error(`handling ${what} of ${this.type.plural} failed`, { error: messageOf(error) })
     }
   }
 

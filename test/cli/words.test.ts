@@ -178,6 +178,22 @@ t.test('a reader that goes away ends it quietly', async t => {
   t.equal(stderr, '')
 })
 
+t.test('all that is printed arrives, however slow the reader', async t => {
+  const launcher = path.resolve(import.meta.dirname, '../../cli/bin/underpass')
+  const dump = JSON.parse(readFileSync(dumpFile, 'utf8')) as { workloads: object[] }
+  const [workload] = dump.workloads
+  const workloads = Array.from({ length: 4000 }, (_, index) => ({
+    ...workload,
+    uid: `w${index}`,
+    name: `w${index}`
+  }))
+  const folder = t.testdir({ 'large.json': JSON.stringify({ ...dump, workloads }) })
+  const command = `${launcher} config workloads -o jsonl -f ${folder}/large.json | (sleep 1; wc -l)`
+  const { stdout, status } = spawnSync('sh', ['-c', command], { encoding: 'utf8' })
+  t.equal(status, 0)
+  t.equal(stdout.trim(), '4000')
+})
+
 t.test('completion knows all commands, options and values', async t => {
   for (const shell of ['bash', 'zsh', 'fish']) {
     const { out } = await run(['completion', shell])

@@ -202,6 +202,24 @@ t.test('a connection that breaks inside an answer is an error, not a short answe
   await t.rejects(client.raw('GET', '/'))
 })
 
+t.test(
+  'a kept connection that the server just closed costs one more try, but only where that is harmless',
+  async t => {
+    const served = new WeakSet<object>()
+    const server = await scriptedServer(t, (_asked, response) => {
+      const { socket } = response
+      if (socket !== null && served.has(socket)) return void socket.destroy()
+      if (socket !== null) served.add(socket)
+      return answerJson(response, {})
+    })
+    const client = new KubeClient(server.access)
+    t.teardown(() => client.close())
+    for (let index = 0; index < 4; index++) t.strictSame(await client.raw('GET', '/'), {})
+    t.equal(server.asked.length, 7, 'each but the first was tried twice')
+    await t.rejects(client.raw('POST', '/', {}), { name: 'KubeUnreachableError' })
+  }
+)
+
 t.test('a signal ends a request that waits', async t => {
   const server = await scriptedServer(t, () => undefined)
   const client = new KubeClient(server.access)

@@ -229,6 +229,9 @@ t.test('trim decides what is kept, and a handler that throws stops nothing', asy
       trim: ({ apiVersion, kind, metadata }) => ({ apiVersion, kind, metadata }),
       onChange: change => {
         if (change.object.metadata.name === 'a') throw new Error('this object is too much for me')
+      },
+      onSynced: () => {
+        throw new Error('nor this')
       }
     }
   )
