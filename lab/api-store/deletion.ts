@@ -105,3 +105,10 @@ function graceSeconds(resource: Resource, current: ApiObject, request: DeletionR
   if (wanted !== undefined) return Math.max(0, wanted)
   return deletionGracePeriodSeconds ?? numberOf(at(current, 'spec', 'terminationGracePeriodSeconds')) ?? 30
 }
+
+/** The last finalizer of an object that is being deleted is gone, and no container runs any more. */
+export function mayGo(object: ApiObject): boolean {
+  const { deletionTimestamp, deletionGracePeriodSeconds = 0, finalizers = [] } = object.metadata
+  if (deletionTimestamp === undefined || finalizers.length > 0 || deletionGracePeriodSeconds > 0) return false
+  return object.kind !== 'Namespace' || object.apiVersion !== 'v1'
+}

@@ -5,7 +5,8 @@
 import { foregroundFinalizer, orphanFinalizer } from './deletion.ts'
 import type { Dependent, Dependents } from './dependents.ts'
 import type { ApiObject, OwnerReference } from './object.ts'
-import type { ApiObjects, WriteContext } from './objects.ts'
+import type { ApiObjects } from './objects.ts'
+import type { WriteContext } from './write-context.ts'
 import { parseApiVersion, type Resource } from './resources.ts'
 import type { Change } from './storage.ts'
 

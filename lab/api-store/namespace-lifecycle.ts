@@ -1,7 +1,8 @@
 /** Gives a namespace its default service account, and empties and removes it when it is deleted. */
 import { notFound, ApiError } from './api-error.ts'
 import type { ApiObject } from './object.ts'
-import type { ApiObjects, WriteContext } from './objects.ts'
+import type { ApiObjects } from './objects.ts'
+import type { WriteContext } from './write-context.ts'
 import type { Change } from './storage.ts'
 
 const write: WriteContext = {

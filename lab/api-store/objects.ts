@@ -4,20 +4,20 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { Clock } from '../../shared/runtime/clock.ts'
-import {
-  ApiError,
-  alreadyExists,
-  badRequest,
-  conflict,
-  forbidden,
-  invalid,
-  notFound,
-  qualified,
-  type Problem
-} from './api-error.ts'
+import { alreadyExists, badRequest, forbidden, invalid, notFound, type Problem } from './api-error.ts'
 import { customStrategy } from './custom-resources.ts'
 import type { Dependents } from './dependents.ts'
-import { decideDeletion, type DeletionRequest } from './deletion.ts'
+import { confineUpdate, countGeneration, statusApart } from './confine.ts'
+import { decideDeletion, mayGo, type DeletionRequest } from './deletion.ts'
+import {
+  checkGivenName,
+  checkGivenNamespace,
+  checkGivenUid,
+  checkGivenVersion,
+  checkSize,
+  checkVersionGiven,
+  decodeObject
+} from './incoming.ts'
 import { clone, equal, isObject, objectOf, textOf, type JsonObject, type MutableObject } from './json.ts'
 import { checkMetadata, checkMetadataUpdate } from './kinds/metadata.ts'
 import { randomSuffix } from './kinds/pod.ts'
@@ -34,34 +34,10 @@ import {
 } from './patch/managed-fields.ts'
 import { applyConfiguration } from './patch/server-side-apply.ts'
 import { apiVersionOf, type Resource, type ResourceRegistry } from './resources.ts'
-import { conform } from './schema/conform.ts'
 import { checkRequired } from './schema/required.ts'
 import type { Collection, Storage } from './storage.ts'
-
-/** How a write came in. */
-export interface WriteContext {
-  /** Name for `managedFields`. */
-  readonly manager: string
-  readonly subresource: '' | 'status' | 'scale'
-  readonly dryRun: boolean
-  /** What happens to fields that the kind does not have. */
-  readonly fieldValidation: 'Strict' | 'Warn' | 'Ignore'
-  /** Called with texts for the client's user. */
-  readonly warn: (text: string) => void
-}
-
-export interface Written {
-  readonly object: ApiObject
-  readonly created: boolean
-}
-
-export interface Deleted {
-  readonly object: ApiObject
-  /** False while finalizers, containers or contents are still to end. */
-  readonly gone: boolean
-}
-
-const maxObjectBytes = 3 << 20
+import { presented, stored } from './stored-form.ts'
+import type { Deleted, WriteContext, Written } from './write-context.ts'
 
 export class ApiObjects {
   readonly storage: Storage
@@ -101,7 +77,7 @@ export class ApiObjects {
   }
 
   create(resource: Resource, namespace: string, body: JsonObject, write: WriteContext): ApiObject {
-    const object = this.#decode(resource, body, write)
+    const object = decodeObject(resource, body, write)
     const prepared = this.#prepareCreate(resource, namespace, object)
     this.#admitToNamespace(resource, prepared)
     const strategy = this.#strategy(resource)
@@ -116,22 +92,16 @@ export class ApiObjects {
     return this.#insert(resource, withOwners(prepared as unknown as ApiObject, owners), write)
   }
 
-  /** Creates the object where there is none (PUT on a name that is free is allowed for no builtin kind: 404). */
+  /** Replaces the object. Throws 404 where there is none. */
   update(resource: Resource, key: ObjectKey, body: JsonObject, write: WriteContext): ApiObject {
     const current = this.get(resource, key)
-    const object = this.#decode(resource, body, write)
+    const object = decodeObject(resource, body, write)
     const metadata = objectOf(object['metadata'])
-    if (textOf(metadata['name']) !== key.name) {
-      throw badRequest(
-        `the name of the object (${textOf(metadata['name'])}) does not match the name on the URL (${key.name})`
-      )
-    }
-    this.#checkNamespace(resource, key.namespace, metadata)
-    this.#checkVersion(resource, current, metadata['resourceVersion'])
-    if (metadata['uid'] !== undefined && metadata['uid'] !== current.metadata.uid) {
-      const why = `Precondition failed: UID in precondition: ${textOf(metadata['uid'])}, UID in object meta: ${current.metadata.uid}`
-      throw conflict(resource, key.name, why)
-    }
+    checkGivenName(metadata, key.name)
+    checkGivenNamespace(resource, key.namespace, metadata)
+    checkVersionGiven(resource, key.name, metadata['resourceVersion'])
+    checkGivenVersion(resource, current, metadata['resourceVersion'])
+    checkGivenUid(resource, current, metadata['uid'])
     return this.#replace(resource, current, object, write)
   }
 
@@ -145,10 +115,10 @@ export class ApiObjects {
     const current = this.get(resource, key)
     const changed = change(current)
     if (!isObject(changed)) throw badRequest('the patch does not leave an object')
-    const object = this.#decode(resource, changed, write)
+    const object = decodeObject(resource, changed, write)
     const metadata = objectOf(object['metadata'])
     if (metadata['name'] !== key.name) throw badRequest('the name of the object may not be patched')
-    this.#checkVersion(resource, current, metadata['resourceVersion'])
+    checkGivenVersion(resource, current, metadata['resourceVersion'])
     return this.#replace(resource, current, object, write)
   }
 
@@ -158,16 +128,13 @@ export class ApiObjects {
     body: JsonObject,
     write: WriteContext & { readonly force: boolean }
   ): Written {
-    const configuration = this.#decode(resource, body, write) as unknown as ApiObject
+    const configuration = decodeObject(resource, body, write) as unknown as ApiObject
     const { name = key.name, resourceVersion, managedFields } = objectOf(configuration.metadata)
-    if (name !== key.name)
-      throw badRequest(
-        `the name of the object (${String(name)}) does not match the name on the URL (${key.name})`
-      )
+    checkGivenName({ name }, key.name)
     if (managedFields !== undefined && !equal(managedFields, []))
       throw badRequest('metadata.managedFields must be nil')
-    this.#checkNamespace(resource, key.namespace, objectOf(configuration.metadata))
-    const wanted = ownable(configuration, write.subresource === 'status' || !this.#statusApart(resource))
+    checkGivenNamespace(resource, key.namespace, objectOf(configuration.metadata))
+    const wanted = ownable(configuration, write.subresource === 'status' || !statusApart(resource))
     const current = this.find(resource, key)
     const writing = { ...this.#writing(resource, write), manager: this.#manager(resource, write, 'Apply') }
     if (current === undefined) {
@@ -178,7 +145,7 @@ export class ApiObjects {
         created: true
       }
     }
-    this.#checkVersion(resource, current, resourceVersion)
+    checkGivenVersion(resource, current, resourceVersion)
     const owners = readOwners(current.metadata.managedFields)
     const applied = applyConfiguration(current, wanted, owners, writing, write.force)
     const object = clone<MutableObject>(applied.object)
@@ -223,33 +190,9 @@ export class ApiObjects {
     return collection.remove(next)
   }
 
-  #decode(resource: Resource, body: JsonObject, write: WriteContext): MutableObject {
-    const apiVersion = apiVersionOf(resource)
-    if (body['kind'] !== resource.kind || body['apiVersion'] !== apiVersion) {
-      const found = `${textOf(body['apiVersion'])}, Kind=${textOf(body['kind'])}`
-      throw badRequest(
-        `the object provided is unrecognized (must be of type ${resource.kind}): ${found} is not ${apiVersion}, Kind=${resource.kind}`
-      )
-    }
-    const { value, unknown, mistyped } = conform(body, resource.type, resource.origin)
-    const [first] = mistyped
-    if (first !== undefined) {
-      throw badRequest(
-        `${resource.kind} in version "${resource.version}" cannot be handled as a ${resource.kind}: ${mistyped.join('; ')}`
-      )
-    }
-    if (unknown.length > 0 && write.fieldValidation === 'Strict') {
-      throw badRequest(
-        `strict decoding error: ${unknown.map(field => `unknown field "${field}"`).join(', ')}`
-      )
-    }
-    if (write.fieldValidation === 'Warn') for (const field of unknown) write.warn(`unknown field "${field}"`)
-    return { ...value, metadata: { ...objectOf(value['metadata']) } }
-  }
-
   #prepareCreate(resource: Resource, namespace: string, object: MutableObject): MutableObject {
     const given = objectOf(object['metadata'])
-    this.#checkNamespace(resource, namespace, given)
+    checkGivenNamespace(resource, namespace, given)
     if (textOf(given['resourceVersion']) !== '')
       throw badRequest('resourceVersion should not be set on objects to be created')
     const {
@@ -270,7 +213,7 @@ export class ApiObjects {
     if (this.#strategy(resource).generation === true) metadata['generation'] = 1
     else delete metadata['generation']
     const prepared: MutableObject = { ...object, metadata }
-    if (this.#statusApart(resource) && resource.plural !== 'nodes') {
+    if (statusApart(resource) && resource.plural !== 'nodes') {
       delete prepared['status']
       if (resource.origin === 'builtin') prepared['status'] = {}
     }
@@ -328,11 +271,11 @@ export class ApiObjects {
     applied?: Owners
   ): ApiObject {
     const strategy = this.#strategy(resource)
-    const next = this.#confine(resource, current, object, write.subresource)
+    const next = confineUpdate(resource, current, object, write.subresource)
     strategy.setDefaults?.(next)
     if (write.subresource === '') strategy.prepareUpdate?.(next, current, this.#context())
     const changed = next as unknown as ApiObject
-    this.#countGeneration(strategy, current, next)
+    countGeneration(strategy, current, next)
     this.#refuseInvalid(resource, changed, [
       ...checkMetadataUpdate(changed, current),
       ...(write.subresource === 'status' && resource.origin === 'builtin'
@@ -352,61 +295,6 @@ export class ApiObjects {
     return presented(resource, collection.put(stored(resource, owned)))
   }
 
-  /** What a write may change: the main resource all but status, the status sub-resource nothing but it. */
-  #confine(
-    resource: Resource,
-    current: ApiObject,
-    object: MutableObject,
-    subresource: string
-  ): MutableObject {
-    const { metadata } = current
-    if (subresource === 'status') {
-      const own = clone(current) as unknown as MutableObject
-      if (object['status'] === undefined) delete own['status']
-      else own['status'] = object['status']
-      const given = objectOf(object['metadata'])
-      // Writing a built-in kind's status may change labels and annotations: node agents annotate pods this way.
-      const marks =
-        resource.origin === 'builtin' ? { labels: given['labels'], annotations: given['annotations'] } : {}
-      return {
-        ...own,
-        metadata: withoutUndefined({
-          ...metadata,
-          ...marks,
-          managedFields: given['managedFields'] ?? metadata.managedFields
-        })
-      }
-    }
-    const given = objectOf(object['metadata'])
-    const next: MutableObject = {
-      ...object,
-      metadata: withoutUndefined({
-        ...given,
-        namespace: metadata.namespace,
-        uid: metadata.uid,
-        resourceVersion: metadata.resourceVersion,
-        creationTimestamp: metadata.creationTimestamp,
-        generation: metadata.generation,
-        deletionTimestamp: metadata.deletionTimestamp,
-        deletionGracePeriodSeconds: metadata.deletionGracePeriodSeconds,
-        generateName: metadata.generateName
-      })
-    }
-    if (this.#statusApart(resource)) {
-      if (current['status'] === undefined) delete next['status']
-      else next['status'] = clone(current['status'])
-    }
-    return next
-  }
-
-  #countGeneration(strategy: Strategy, current: ApiObject, next: MutableObject): void {
-    if (strategy.generation !== true) return
-    const rest = (object: JsonObject): JsonObject => ({ ...object, metadata: undefined, status: undefined })
-    if (equal(rest(current), rest(next))) return
-    const metadata = next['metadata'] as MutableObject
-    metadata['generation'] = (current.metadata.generation ?? 0) + 1
-  }
-
   #ownersAfter(resource: Resource, current: ApiObject, next: ApiObject, write: WriteContext): Owners {
     const given = next.metadata.managedFields
     const base = readOwners(given === undefined ? current.metadata.managedFields : given)
@@ -415,7 +303,7 @@ export class ApiObjects {
   }
 
   #ownable(resource: Resource, object: JsonObject, write: WriteContext): JsonObject {
-    return ownable(object, write.subresource === 'status' || !this.#statusApart(resource))
+    return ownable(object, write.subresource === 'status' || !statusApart(resource))
   }
 
   #writing(resource: Resource, write: WriteContext): Writing {
@@ -442,22 +330,6 @@ export class ApiObjects {
     throw invalid(resource, name || generateName, [...unique.values()])
   }
 
-  #checkVersion(resource: Resource, current: ApiObject, version: unknown): void {
-    if (version === undefined || version === '' || version === current.metadata.resourceVersion) return
-    const why = 'the object has been modified; please apply your changes to the latest version and try again'
-    throw conflict(resource, current.metadata.name, why)
-  }
-
-  #checkNamespace(resource: Resource, namespace: string, metadata: JsonObject): void {
-    const given = textOf(metadata['namespace'])
-    if (resource.namespaced ? given === '' || given === namespace : given === '') return
-    throw badRequest(
-      resource.namespaced
-        ? `the namespace of the provided object does not match the namespace sent on the request`
-        : `the namespace of ${qualified(resource)} may not be set`
-    )
-  }
-
   /** Namespaces exist before what is in them, and take nothing new while they are being deleted. */
   #admitToNamespace(resource: Resource, object: MutableObject): void {
     if (!resource.namespaced) return
@@ -471,10 +343,6 @@ export class ApiObjects {
         `unable to create new content in namespace ${namespace} because it is being terminated`
       )
     }
-  }
-
-  #statusApart(resource: Resource): boolean {
-    return resource.subresources.has('status')
   }
 
   #strategy(resource: Resource): Strategy {
@@ -496,41 +364,9 @@ export class ApiObjects {
   }
 }
 
-/** The object in the version that was asked for. */
-export function presented(resource: Resource, object: ApiObject): ApiObject {
-  const apiVersion = apiVersionOf(resource)
-  return object.apiVersion === apiVersion ? object : { ...object, apiVersion }
-}
-
-/** The object in the version in which it is kept. */
-function stored(resource: Resource, object: ApiObject): ApiObject {
-  return { ...object, apiVersion: apiVersionOf({ group: resource.group, version: resource.storageVersion }) }
-}
-
-/** The last finalizer of an object that is being deleted is gone, and no container runs any more. */
-function mayGo(object: ApiObject): boolean {
-  const { deletionTimestamp, deletionGracePeriodSeconds = 0, finalizers = [] } = object.metadata
-  if (deletionTimestamp === undefined || finalizers.length > 0 || deletionGracePeriodSeconds > 0) return false
-  return object.kind !== 'Namespace' || object.apiVersion !== 'v1'
-}
-
 function withOwners(object: ApiObject, owners: Owners): ApiObject {
   const { managedFields: _replaced, ...metadata } = object.metadata
   const managedFields = writeOwners(owners)
   const owned = managedFields.length === 0 ? metadata : { ...metadata, managedFields }
   return { ...object, metadata: owned }
-}
-
-function withoutUndefined(object: JsonObject): MutableObject {
-  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined))
-}
-
-function checkSize(object: ApiObject): void {
-  const bytes = Buffer.byteLength(JSON.stringify(object))
-  if (bytes > maxObjectBytes) {
-    throw new ApiError(
-      'RequestEntityTooLarge',
-      `the object has ${bytes} bytes, more than the limit of ${maxObjectBytes}`
-    )
-  }
 }

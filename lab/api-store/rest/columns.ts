@@ -2,7 +2,24 @@
 import { at, listOf, numberOf, objectOf, scalarText, textOf, type JsonObject } from '../json.ts'
 import type { ApiObject } from '../object.ts'
 import { formatLabelSelector } from '../selectors.ts'
-import { age, humanDuration } from './duration.ts'
+import {
+  accessModes,
+  endpointsSummary,
+  externalAddress,
+  involvedObject,
+  jobDuration,
+  jobStatus,
+  joined,
+  loadBalancerAddresses,
+  nodeAddress,
+  nodeRoles,
+  nodeStatus,
+  none,
+  readinessGates,
+  servicePorts,
+  shortened
+} from './cells.ts'
+import { age } from './duration.ts'
 import { podReady, podRestarts, podStatus } from './pod-summary.ts'
 
 export interface Column {
@@ -32,7 +49,6 @@ function truth(name: string, cell: Cell): Column {
   return { ...text(name, cell), type: 'boolean' }
 }
 
-const none = '<none>'
 const nameColumn: Column = { ...text('Name', object => object.metadata.name), format: 'name' }
 const ageColumn = text('Age', (object, now) => age(object.metadata.creationTimestamp, now))
 const createdAt: Column = { ...text('Created At', object => object.metadata.creationTimestamp), type: 'date' }
@@ -43,7 +59,6 @@ export const defaultColumns: readonly Column[] = [nameColumn, createdAt]
 const count = (value: unknown): number =>
   Array.isArray(value) ? value.length : Object.keys(objectOf(value)).length
 const number = (object: JsonObject, ...path: string[]): number => numberOf(at(object, ...path)) ?? 0
-const joined = (values: readonly unknown[]): string => values.map(String).join(',') || none
 const labels = (value: unknown): string => formatLabelSelector(objectOf(value)) || none
 
 function templateColumns(...path: string[]): Column[] {
@@ -344,117 +359,4 @@ export function customColumns(columns: readonly Column[] | undefined): readonly 
       { ...ageColumn, type: 'date' as const, cell: object => object.metadata.creationTimestamp }
     ])
   ]
-}
-
-function shortened(values: readonly unknown[], empty: string): string {
-  if (values.length === 0) return empty
-  const shown = values.slice(0, 3).join(',')
-  return values.length > 3 ? `${shown} + ${values.length - 3} more...` : shown
-}
-
-function readinessGates(object: ApiObject): string {
-  const gates = listOf(at(object, 'spec', 'readinessGates')).map(gate => objectOf(gate)['conditionType'])
-  const met = listOf(at(object, 'status', 'conditions')).filter(item => {
-    const { type, status } = objectOf(item)
-    return gates.includes(type) && status === 'True'
-  })
-  return `${met.length}/${gates.length}`
-}
-
-function loadBalancerAddresses(object: ApiObject): string[] {
-  return listOf(at(object, 'status', 'loadBalancer', 'ingress'))
-    .map(item => textOf(objectOf(item)['ip']) || textOf(objectOf(item)['hostname']))
-    .filter(address => address !== '')
-}
-
-function externalAddress(object: ApiObject): string {
-  const spec = objectOf(object['spec'])
-  const external = listOf(spec['externalIPs'])
-  switch (spec['type']) {
-    case 'ExternalName':
-      return textOf(spec['externalName'])
-    case 'LoadBalancer': {
-      const addresses = [...loadBalancerAddresses(object), ...external]
-      return addresses.length === 0 ? '<pending>' : joined(addresses)
-    }
-    default:
-      return joined(external)
-  }
-}
-
-function servicePorts(object: ApiObject): string {
-  const ports = listOf(at(object, 'spec', 'ports')).map(objectOf)
-  return joined(
-    ports.map(
-      ({ port, nodePort, protocol }) =>
-        `${String(port)}${nodePort === undefined ? '' : `:${scalarText(nodePort)}`}/${textOf(protocol)}`
-    )
-  )
-}
-
-function nodeStatus(object: ApiObject): string {
-  const ready = listOf(at(object, 'status', 'conditions'))
-    .map(objectOf)
-    .find(condition => condition['type'] === 'Ready')
-  const state = ready === undefined ? 'Unknown' : ready['status'] === 'True' ? 'Ready' : 'NotReady'
-  return at(object, 'spec', 'unschedulable') === true ? `${state},SchedulingDisabled` : state
-}
-
-function nodeRoles(object: ApiObject): string {
-  const prefix = 'node-role.kubernetes.io/'
-  const roles = Object.keys(object.metadata.labels ?? {}).filter(key => key.startsWith(prefix))
-  return joined(roles.map(key => key.slice(prefix.length)).toSorted())
-}
-
-function nodeAddress(object: ApiObject, type: string): string {
-  const found = listOf(at(object, 'status', 'addresses'))
-    .map(objectOf)
-    .find(address => address['type'] === type)
-  return textOf(found?.['address']) || none
-}
-
-function endpointsSummary(object: ApiObject): string {
-  const endpoints = listOf(object['subsets']).flatMap(item => {
-    const { addresses, ports } = objectOf(item)
-    const numbers = listOf(ports).map(port => objectOf(port)['port'])
-    return listOf(addresses).flatMap(address =>
-      numbers.length === 0
-        ? [objectOf(address)['ip']]
-        : numbers.map(port => `${String(objectOf(address)['ip'])}:${String(port)}`)
-    )
-  })
-  return shortened(endpoints, none)
-}
-
-function involvedObject(object: ApiObject): string {
-  const { kind, name } = objectOf(object['involvedObject'])
-  return `${textOf(kind).toLowerCase()}/${textOf(name)}`
-}
-
-const modes: Readonly<Record<string, string>> = {
-  ReadWriteOnce: 'RWO',
-  ReadOnlyMany: 'ROX',
-  ReadWriteMany: 'RWX',
-  ReadWriteOncePod: 'RWOP'
-}
-
-function accessModes(value: unknown): string {
-  return listOf(value)
-    .map(mode => modes[textOf(mode)] ?? textOf(mode))
-    .join(',')
-}
-
-function jobStatus(object: ApiObject): string {
-  const conditions = listOf(at(object, 'status', 'conditions')).map(objectOf)
-  const holds = (type: string): boolean =>
-    conditions.some(item => item['type'] === type && item['status'] === 'True')
-  const reached = ['Complete', 'Failed', 'Suspended', 'FailureTarget', 'SuccessCriteriaMet'].find(holds)
-  if (reached !== undefined) return reached
-  return object.metadata.deletionTimestamp === undefined ? 'Running' : 'Terminating'
-}
-
-function jobDuration(object: ApiObject, now: number): string {
-  const [start, end] = [at(object, 'status', 'startTime'), at(object, 'status', 'completionTime')]
-  if (typeof start !== 'string') return ''
-  return humanDuration((typeof end === 'string' ? Date.parse(end) : now) - Date.parse(start))
 }

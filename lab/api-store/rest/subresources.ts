@@ -14,7 +14,8 @@ import {
   type MutableObject
 } from '../json.ts'
 import { timestamp, type ApiObject, type ObjectKey } from '../object.ts'
-import type { ApiObjects, WriteContext } from '../objects.ts'
+import type { ApiObjects } from '../objects.ts'
+import type { WriteContext } from '../write-context.ts'
 import type { Resource, ScalePaths } from '../resources.ts'
 import { formatLabelSelector } from '../selectors.ts'
 
