@@ -10,15 +10,13 @@ import { caFromSecret } from './ca-secret.ts'
 import type { Config } from './config.ts'
 
 export interface SourceOptions {
-  readonly config: Pick<Config, 'caFolder' | 'mesh'>
+  readonly config: Pick<Config, 'caFolder' | 'mesh' | 'rootRefreshMs'>
   readonly client: Pick<KubeClient, 'find' | 'create' | 'replace'>
   readonly clock: Clock
   readonly log: Logger
   readonly signal: AbortSignal
 }
 
-/** Mounted secrets change by a swap of links, which file watches miss on some systems; so the files are read again. */
-const readAgainMs = 60_000
 /** Wait before the API server is asked again for the Secret at the start. */
 const retryMs = 2000
 
@@ -62,11 +60,13 @@ async function follow(options: FollowOptions): Promise<void> {
       if (text !== reported) options.log.error('the new signing certificate is not used', { error: text })
       reported = text
     }
-  } while (await sleep(readAgainMs, options.signal))
+    // Mounted secrets change by a swap of links, which file watches miss on some systems; so they are read again.
+  } while (await sleep(options.config.rootRefreshMs, options.signal))
 }
 
 async function adoptCurrent(options: FollowOptions): Promise<void> {
   const { authority, log } = options
+  authority.settle()
   const issuer = (await caFromFiles(options.config.caFolder)) ?? (await fromSecret(options))
   const adoption = authority.adopt(issuer)
   if (adoption.kind === 'adopted') log.info('signing with a new certificate')

@@ -93,7 +93,16 @@ export class CertificateAuthority {
     return { kind: 'announced', at }
   }
 
-  /** Does what is due; called now and then, and before anything is read. */
+  /** Does what is due by now, so that it happens without anybody asking for a certificate. */
+  settle(): void {
+    this.#advance()
+    const now = this.#options.clock.now()
+    const left = this.#retired.filter(({ until }) => until > now)
+    if (left.length === this.#retired.length) return
+    this.#retired = left
+    this.#changed()
+  }
+
   #advance(): void {
     const now = this.#options.clock.now()
     if (this.#next === undefined || this.#next.at > now) return

@@ -26,6 +26,7 @@ export interface Config {
   readonly trustedNodeAccounts: ReadonlySet<string>
   readonly maxTtlSeconds: number
   readonly rootOverlapMs: number
+  readonly rootRefreshMs: number
   /** Folder with a serving certificate (`tls.crt`, `tls.key`) that somebody else issues, such as istio-csr. */
   readonly servingFolder: string
   /** Further names of the serving certificate of our own. */
@@ -106,6 +107,11 @@ export function readConfig(env: Env): {
       'UNDERPASS_ROOT_OVERLAP',
       '24h',
       'How long a new root is announced before it signs, and an old one kept after'
+    ),
+    rootRefreshMs: reader.duration(
+      'UNDERPASS_ROOT_REFRESH',
+      '60s',
+      'How often the signing certificate is read again, from its files or its Secret'
     ),
     servingFolder: reader.text(
       'UNDERPASS_SERVING_CERTIFICATE_DIR',

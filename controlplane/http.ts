@@ -172,7 +172,7 @@ function printable(value: unknown): unknown {
 function explanation({ explain, desired, ...options }: HttpOptions): readonly Route[] {
   if (explain === undefined) return []
   const handle: Handler = async request => jsonAnswer(await explain(desired, await request.json()))
-  return [{ method: 'POST', path: '/v1/explain', handle: guarded({ ...options, explain, desired }, handle) }]
+  return [{ method: 'POST', path: '/v1/explain', handle: guarded(options, handle) }]
 }
 
 function logging(logs: LogOutput): Handler {
@@ -189,7 +189,7 @@ function logging(logs: LogOutput): Handler {
 }
 
 /** What the mesh holds is for those who may ask: from this machine (a port-forward), or with a token of the system namespace. */
-function guarded(options: HttpOptions, handle: Handler): Handler {
+export function guarded(options: Pick<HttpOptions, 'config' | 'tokens'>, handle: Handler): Handler {
   return async request => {
     if (options.config.debugAuthentication && !isLocal(request)) {
       const answer = await options.tokens.authenticate(request.headers.authorization)

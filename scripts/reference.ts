@@ -8,16 +8,20 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import type { EnvVariable } from '../shared/runtime/env.ts'
 import type { MetricFamilies } from '../shared/telemetry/metrics.ts'
+import { readConfig as readControlPlaneConfig } from '../controlplane/config.ts'
+import { metricFamilies as controlPlaneFamilies } from '../controlplane/metrics.ts'
 import { withVariables as ztunnelVariables } from '../ztunnel/config.ts'
 import { families as ztunnelFamilies } from '../ztunnel/families.ts'
 
 const reference = path.join(path.dirname(import.meta.dirname), 'docs/reference')
 
 const programs: readonly (readonly [title: string, variables: readonly EnvVariable[]])[] = [
-  ['ztunnel', (await ztunnelVariables({ env: {}, readFile: () => undefined, cores: 1 })).variables]
+  ['ztunnel', (await ztunnelVariables({ env: {}, readFile: () => undefined, cores: 1 })).variables],
+  ['Control plane', readControlPlaneConfig({}).variables]
 ]
 const families: readonly (readonly [title: string, families: MetricFamilies])[] = [
-  ['ztunnel', ztunnelFamilies]
+  ['ztunnel', ztunnelFamilies],
+  ['Control plane', controlPlaneFamilies]
 ]
 
 const pages: Readonly<Record<string, string>> = {

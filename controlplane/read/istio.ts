@@ -1,5 +1,5 @@
 /** Reads Istio's and the Gateway API's kinds. */
-import { parseIp } from '../../shared/net/address.ts'
+import { parseCidr, parseIp } from '../../shared/net/address.ts'
 import type {
   AuthorizationPolicyObject,
   GatewayClassObject,
@@ -29,7 +29,11 @@ export function readServiceEntry(object: Fields): ServiceEntryObject {
     kind: 'ServiceEntry',
     meta: readMeta(object, [trafficDistributionAnnotation, canaryWeightAnnotation]),
     hosts: spec.texts('hosts'),
-    addresses: spec.texts('addresses'),
+    addresses: spec.texts('addresses').map((text, index) => {
+      if (parseCidr(text) === undefined)
+        spec.fail(`addresses[${index}]`, `${JSON.stringify(text)} is no IP address or block`)
+      return text
+    }),
     allocated: object
       .at('status')
       .list('addresses')

@@ -6,12 +6,13 @@ import { readConfig } from '../../controlplane/config.ts'
 import { addressType, authorizationType } from '../../controlplane/snapshot.ts'
 import { startApiStore, type ApiStore } from '../../lab/api-store/api-store.ts'
 import { createCsr } from '../../shared/identity/csr.ts'
+import { createRoot } from '../../shared/identity/issue.ts'
 import { spiffeId } from '../../shared/identity/spiffe-id.ts'
 import { KubeClient } from '../../shared/kube/client.ts'
 import { loadKubeConfig } from '../../shared/kube/config.ts'
 import * as kube from '../../shared/kube/resources.ts'
 import { LogOutput } from '../../shared/telemetry/logger.ts'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { eventually } from '../support/eventually.ts'
@@ -269,4 +270,71 @@ t.test('the mesh configuration', async t => {
   t.equal(app.desired.view.settings.trustDomain, 'example.org', 'and the former stays in force')
   await write('discoverySelectors: [{matchLabels: {mesh: "on"}}]\n')
   await eventually('unselected namespaces are gone', () => app.desired.snapshot.table('address').size === 0)
+})
+
+t.test('a new root from the operator, while a client is connected', async t => {
+  const { client, start, token } = await world(t)
+  await runPod(client, 'istio-system', 'ztunnel-1', 'ztunnel', '10.0.0.100')
+  const folder = mkdtempSync(path.join(tmpdir(), 'underpass-cacerts-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const give = (organization: string): string => {
+    const pair = createRoot({
+      organization,
+      notBefore: Date.now() - 60_000,
+      notAfter: Date.now() + 86_400_000
+    })
+    for (const [file, text] of [
+      ['root-cert.pem', pair.certificatePem],
+      ['ca-key.pem', pair.keyPem],
+      ['ca-cert.pem', pair.certificatePem]
+    ] as const) {
+      writeFileSync(path.join(folder, `${file}.new`), text)
+      renameSync(path.join(folder, `${file}.new`), path.join(folder, file))
+    }
+    return pair.certificatePem
+  }
+  const old = give('old')
+  const app = await start({
+    ROOT_CA_DIR: folder,
+    UNDERPASS_ROOT_REFRESH: '20ms',
+    UNDERPASS_ROOT_OVERLAP: '2s'
+  })
+  await app.ready
+  const bearer = token('istio-system', 'ztunnel', 'ztunnel-1')
+  const target = `127.0.0.1:${app.addresses.xds.port}`
+  const xds = new DeltaClient({ target, rootsPem: old, token: bearer })
+  t.teardown(() => xds.close())
+  await xds.all(addressType)
+  const signer = async (rootsPem: string): Promise<{ issuer: string; bundle: string }> => {
+    const identity = spiffeId({
+      trustDomain: 'cluster.local',
+      namespace: 'istio-system',
+      serviceAccount: 'ztunnel'
+    })
+    const answer = await requestCertificate({
+      target,
+      rootsPem,
+      token: bearer,
+      csrPem: createCsr(identity).csrPem
+    })
+    if (answer.kind !== 'certificates') throw new Error(JSON.stringify(answer))
+    return { issuer: new X509Certificate(answer.chain[0] ?? '').issuer, bundle: answer.chain.at(-1) ?? '' }
+  }
+  t.match(await signer(old), { issuer: 'O=old' })
+  const young = give('new')
+  const both = (text: string | undefined): boolean => text?.includes(old) === true && text.includes(young)
+  await eventually('both roots are distributed', async () => both(await bundleOf(client, 'shop')), {
+    everyMs: 10
+  })
+  const during = await signer(old + young)
+  t.ok(both(during.bundle), 'and come with every certificate')
+  await eventually('then the new one signs', async () => (await signer(old + young)).issuer === 'O=new')
+  t.match(await signer(young), { issuer: 'O=new' }, 'and the port proves itself with it')
+  await runPod(client, 'shop', 'web', 'web', '10.0.0.1')
+  const heard = await xds.next()
+  t.strictSame(
+    heard?.resources.map(({ name }) => name),
+    ['Kubernetes//Pod/shop/web'],
+    'the stream from before goes on'
+  )
 })

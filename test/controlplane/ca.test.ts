@@ -110,6 +110,11 @@ t.test('a root that is announced first breaks nobody', async t => {
   t.pass('for sixty hours everybody accepted everybody')
   t.ok(accepts(young.rootsPem, chainOf(ca)), 'in the end the new root signs')
   t.equal(bundleSize(ca), 1, 'and the old one is gone')
+  const told = changes()
+  ca.settle()
+  t.equal(changes(), told + 1, 'of which those who distribute the bundle are told')
+  ca.settle()
+  t.equal(changes(), told + 1, 'once')
 })
 
 t.test('a signer below a root that is known signs at once', async t => {
