@@ -43,6 +43,8 @@ export interface ApiStoreOptions {
   readonly serviceCidr?: Cidr
   /** Without one, logs, exec and port-forward are refused. */
   readonly pods?: PodRuntime
+  /** How often watches that ask for bookmarks get one; default a minute. */
+  readonly bookmarkMs?: number
   readonly clock?: Clock
   readonly logger?: Logger
 }
@@ -104,6 +106,7 @@ export async function startApiStore(options: ApiStoreOptions): Promise<ApiStore>
     authenticator: new Authenticator(adminToken, tokens),
     tokens,
     pods: () => options.pods,
+    bookmarkMs: options.bookmarkMs ?? 60_000,
     logger,
     closing: closing.signal
   }

@@ -58,7 +58,7 @@ export class LocalAccess implements ObjectAccess {
       json(object),
       context(options)
     )
-    return updated as unknown as T
+    return updated.object as unknown as T
   }
 
   edit<T extends KubeObject>(

@@ -92,9 +92,15 @@ export class ApiObjects {
     return this.#insert(resource, withOwners(prepared as unknown as ApiObject, owners), write)
   }
 
-  /** Replaces the object. Throws 404 where there is none. */
-  update(resource: Resource, key: ObjectKey, body: JsonObject, write: WriteContext): ApiObject {
-    const current = this.get(resource, key)
+  /** Replaces the object; where there is none it is created, for the few kinds that allow it, else 404. */
+  update(resource: Resource, key: ObjectKey, body: JsonObject, write: WriteContext): Written {
+    const current = this.find(resource, key)
+    if (current === undefined) {
+      if (this.#strategy(resource).createOnUpdate !== true || write.subresource !== '')
+        throw notFound(resource, key.name)
+      checkGivenName(objectOf(body['metadata']), key.name)
+      return { object: this.create(resource, key.namespace, body, write), created: true }
+    }
     const object = decodeObject(resource, body, write)
     const metadata = objectOf(object['metadata'])
     checkGivenName(metadata, key.name)
@@ -102,7 +108,7 @@ export class ApiObjects {
     checkVersionGiven(resource, key.name, metadata['resourceVersion'])
     checkGivenVersion(resource, current, metadata['resourceVersion'])
     checkGivenUid(resource, current, metadata['uid'])
-    return this.#replace(resource, current, object, write)
+    return { object: this.#replace(resource, current, object, write), created: false }
   }
 
   /** Writes what `change` makes of the current object, which it must not change itself. */

@@ -163,6 +163,25 @@ export async function customResourceBehaviours(t: Test, { api, namespace }: Cont
     }
   })
 
+  await t.test('it is replaced only by those who say which version they replace', async t => {
+    const path = `${widgets}/full`
+    const { body } = await api.get(path)
+    const { resourceVersion: _left, ...metadata } = body['metadata']
+    const unversioned = await api.put(path, { ...body, metadata })
+    t.match(unversioned, {
+      status: 422,
+      body: { details: { causes: [{ field: 'metadata.resourceVersion' }] } }
+    })
+    t.equal((await api.put(path, { ...body, metadata: { ...metadata, resourceVersion: '1' } })).status, 409)
+    t.equal((await api.put(path, body)).status, 200)
+    const marked = await api.patch(`${path}/status`, 'merge', { metadata: { labels: { a: 'b' } } })
+    t.match(
+      marked,
+      { status: 200, body: { metadata: { labels: undefined } } },
+      'its status carries no labels'
+    )
+  })
+
   await t.test('its status and scale are sub-resources', async t => {
     const path = `${widgets}/full`
     t.match(await api.patch(path, 'merge', { status: { phase: 'x' } }), {

@@ -115,6 +115,27 @@ export async function objectBehaviours(t: Test, { api, namespace }: Context): Pr
     t.equal(written.body['metadata'].generation, 2)
   })
 
+  await t.test('a write of the status may mark a builtin object with labels and annotations', async t => {
+    await api.post(pods, pod('marked', { labels: { kept: 'yes' } }))
+    const marks = { metadata: { labels: { a: 'b' }, annotations: { c: 'd' } }, status: { podIP: '10.1.2.3' } }
+    const marked = await api.patch(`${pods}/marked/status`, 'strategic', marks)
+    t.match(marked.body, {
+      metadata: { labels: { kept: 'yes', a: 'b' }, annotations: { c: 'd' } },
+      status: { podIP: '10.1.2.3', phase: 'Pending' }
+    })
+  })
+
+  await t.test('an update creates Endpoints and Leases where there are none, and nothing else', async t => {
+    const lease = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name: 'new' } }
+    t.equal(
+      (await api.put(`/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases/new`, lease)).status,
+      201
+    )
+    const endpoints = { apiVersion: 'v1', kind: 'Endpoints', metadata: { name: 'new' } }
+    t.equal((await api.put(`/api/v1/namespaces/${namespace}/endpoints/new`, endpoints)).status, 201)
+    t.equal((await api.put(`${maps}/new`, configMap('new', {}))).status, 404)
+  })
+
   await t.test('scale reads and writes the replicas', async t => {
     const path = `${deployments}/counted/scale`
     const scale = await api.get(path)

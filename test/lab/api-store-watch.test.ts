@@ -93,6 +93,25 @@ t.test('a client that does not read is sent off with 410, others are not held up
   t.match(received, /"type":"ERROR".*"code":410/)
 })
 
+t.test('bookmarks tell a quiet watch how far the store is', async t => {
+  const { api } = await startStore(t, { bookmarkMs: 50 })
+  const query = { resourceVersion: '0', allowWatchBookmarks: 'true', labelSelector: 'none=matches' }
+  const watch = await api.watch(path, query)
+  t.teardown(() => watch.close())
+  const silent = await api.watch(path, { resourceVersion: '0', labelSelector: 'none=matches' })
+  t.teardown(() => silent.close())
+  const { body } = await api.post(path, configMap('elsewhere', {}))
+  const wanted = Number(body['metadata'].resourceVersion)
+  let bookmark = await watch.nextOfAny()
+  while (Number(bookmark.object['metadata'].resourceVersion) < wanted) bookmark = await watch.nextOfAny()
+  t.match(bookmark, { type: 'BOOKMARK', object: { kind: 'ConfigMap', apiVersion: 'v1' } })
+  const resumed = await api.watch(path, { resourceVersion: bookmark.object['metadata'].resourceVersion })
+  t.teardown(() => resumed.close())
+  await api.post(path, configMap('after', {}, { labels: { none: 'matches' } }))
+  t.match(await resumed.next(), { object: { metadata: { name: 'after' } } })
+  t.match(await silent.nextOfAny(), { type: 'ADDED' }, 'who did not ask gets none')
+})
+
 t.test('closing the store ends its watches and refuses new requests', async t => {
   const { api, store } = await startStore(t)
   const watch = await api.watch(path, { resourceVersion: '0' })

@@ -39,6 +39,7 @@ export function builtinStrategies(serviceCidr: Cidr): ReadonlyMap<string, Strate
     ['apps/daemonsets', daemonSetStrategy],
     ['batch/jobs', jobStrategy],
     ['batch/cronjobs', cronJobStrategy],
+    ['coordination.k8s.io/leases', { createOnUpdate: true }],
     ['discovery.k8s.io/endpointslices', endpointSliceStrategy],
     ['networking.k8s.io/networkpolicies', networkPolicyStrategy],
     ['networking.k8s.io/ingresses', ingressStrategy],
@@ -119,6 +120,7 @@ function setPortProtocols(object: MutableObject, list: string): void {
 }
 
 const endpointsStrategy: Strategy = {
+  createOnUpdate: true,
   setDefaults: endpoints => {
     for (const subset of items(endpoints, 'subsets')) setPortProtocols(subset, 'ports')
   }

@@ -17,6 +17,8 @@ export interface Strategy {
   readonly nameForm?: NameForm
   /** `metadata.generation` counts changes of the spec. */
   readonly generation?: boolean
+  /** PUT creates the object where there is none. */
+  readonly createOnUpdate?: boolean
   /** Fills in what the client left out; runs at every write. */
   readonly setDefaults?: (object: MutableObject) => void
   /** Fills in what only the server can know, or refuses with an ApiError; runs after the defaults at creation. */

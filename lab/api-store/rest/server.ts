@@ -38,6 +38,7 @@ export interface ServerDeps {
   readonly tokens: TokenAuthority
   readonly pods: () => PodRuntime | undefined
   readonly logger: Logger
+  readonly bookmarkMs: number
   /** Aborts when the store closes. */
   readonly closing: AbortSignal
 }
@@ -109,7 +110,7 @@ async function answerCollection(
   switch (exchange.method) {
     case 'GET':
       return exchange.flag('watch')
-        ? watchObjects(objects, resource, path, exchange, deps.closing)
+        ? watchObjects(objects, resource, path, exchange, deps)
         : listObjects(objects, resource, path, exchange)
     case 'POST':
       if (resource.namespaced && path.namespace === '') throw methodNotAllowed(exchange)

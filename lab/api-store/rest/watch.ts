@@ -15,9 +15,15 @@ import { metadataOnly, table, type Include } from './tables.ts'
 
 /** Events that wait for a client which does not read; then it has to list again. */
 export const maxWaiting = 1000
-const bookmarkMs = 60_000
 /** Longest watch without `timeoutSeconds`; clients start the next one where this ended. */
 const defaultTimeoutSeconds = 1800
+
+export interface WatchOptions {
+  /** How often a client that asked for it learns the current revision. */
+  readonly bookmarkMs: number
+  /** Aborts when the store closes. */
+  readonly closing: AbortSignal
+}
 
 type EventType = 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK' | 'ERROR'
 
@@ -26,7 +32,7 @@ export function watchObjects(
   resource: Resource,
   path: ResourcePath,
   exchange: Exchange,
-  closing: AbortSignal
+  { bookmarkMs, closing }: WatchOptions
 ): void {
   const form = chooseForm(exchange.request.headers.accept)
   const matches = selectorOf(resource, path, exchange)

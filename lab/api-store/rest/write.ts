@@ -37,7 +37,7 @@ export async function replaceObject(
   const form = chooseForm(exchange.request.headers.accept)
   const body = withKind(resource, await readBodyObject(exchange))
   const updated = objects.update(resource, path, body, writeContext(exchange, subresourceOf(path)))
-  exchange.send(200, one(resource, updated, form, exchange))
+  exchange.send(updated.created ? 201 : 200, one(resource, updated.object, form, exchange))
 }
 
 export async function patchObject(
