@@ -66,7 +66,8 @@ export async function startApp(options: AppOptions): Promise<App> {
 
   // 2. What clients are to know, and those who are told.
   const desired = new DesiredState(config.mesh)
-  const xds = new XdsServer({ snapshot: desired.snapshot, log: logs.logger('xds'), metrics })
+  const clusterId = (): string => desired.view.settings.clusterId
+  const xds = new XdsServer({ snapshot: desired.snapshot, clusterId, log: logs.logger('xds'), metrics })
   const status = new StatusWriter({ client, desired, log: logs.logger('status'), clock, signal })
   let crl: string | undefined
   const publish = (name: string, key: string, text: () => string | undefined): PublishedConfigMap =>

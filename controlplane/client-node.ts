@@ -9,6 +9,8 @@ export interface ClientNode {
   /** '' when it does not say. */
   readonly serviceAccount: string
   readonly nodeName: string
+  /** '' when it does not say. */
+  readonly clusterId: string
 }
 
 interface Value {
@@ -29,7 +31,14 @@ export function readNode(
   // The name of a pod may hold dots, that of a namespace may not.
   const namespace =
     text('NAMESPACE') || name.slice(name.lastIndexOf('.') + 1) || (domain.split('.', 1)[0] ?? '')
-  return { id, type, namespace, serviceAccount: text('SERVICE_ACCOUNT'), nodeName: text('NODE_NAME') }
+  return {
+    id,
+    type,
+    namespace,
+    serviceAccount: text('SERVICE_ACCOUNT'),
+    nodeName: text('NODE_NAME'),
+    clusterId: text('CLUSTER_ID')
+  }
 }
 
 /** Why the node cannot be the one who authenticated; undefined when it can. */

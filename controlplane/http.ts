@@ -85,12 +85,12 @@ export async function serveHttp(options: HttpOptions): Promise<HttpServers> {
   }
 }
 
-function ready({ readiness }: HttpOptions): Handler {
+function ready({ readiness, watching }: HttpOptions): Handler {
   return () => {
     const pending = readiness.pending()
-    return pending.length === 0
-      ? { body: 'ready\n' }
-      : { status: 503, body: `waiting for: ${pending.join(', ')}\n` }
+    if (pending.length === 0) return { body: 'ready\n' }
+    const reasons = watching.problems().map(problem => `  ${problem}\n`)
+    return { status: 503, body: `waiting for: ${pending.join(', ')}\n${reasons.join('')}` }
   }
 }
 

@@ -81,8 +81,8 @@ function handlers(options: PropagateOptions, changed: () => void): WatchHandlers
     put: object => {
       desired.put(object)
       status.readable(object)
+      status.changed(object)
       if (object.kind === 'Namespace') {
-        status.namespaceChanged(object)
         for (const each of published) each.namespaceAppeared(object.meta.name)
         warnUndiscovered(options, object)
       }

@@ -101,10 +101,12 @@ export class StatusWriter {
         const cut = unit.key.indexOf('/')
         const owner = hostOwner(view, unit.key.slice(0, cut), unit.key.slice(cut + 1))
         if (owner !== undefined) this.#check(owner)
+        this.#checkTargeting(unit.key.slice(0, cut))
         return
       }
       case 'Gateway':
         for (const namespace of view.all('Namespace')) this.#check(namespace)
+        this.#checkTargeting()
         return
       case 'AuthorizationPolicy':
       case 'WorkloadEntry': {
@@ -116,9 +118,20 @@ export class StatusWriter {
     }
   }
 
-  /** A namespace makes no resource of its own. */
-  namespaceChanged(object: MeshObject): void {
-    this.#check(object)
+  /** Namespaces and classes of gateways make no resources of their own. */
+  changed(object: MeshObject): void {
+    if (object.kind === 'Namespace') this.#check(object)
+    if (object.kind === 'GatewayClass' && this.#leading) this.#checkTargeting()
+  }
+
+  /** Policies that name targets, of one namespace or of all: what becomes of them depends on the targets. */
+  #checkTargeting(namespace?: string): void {
+    const { view } = this.#options.desired
+    const among =
+      namespace === undefined
+        ? view.all('AuthorizationPolicy')
+        : view.inNamespace('AuthorizationPolicy', namespace)
+    for (const policy of among) if (policy.targets.length > 0) this.#check(policy)
   }
 
   #check(object: MeshObject): void {

@@ -34,6 +34,8 @@ export interface ClientStream {
 
 export interface XdsServerOptions {
   readonly snapshot: Snapshot
+  /** Of the workloads that are sent. */
+  readonly clusterId: () => string
   readonly log: Logger
   readonly metrics: Metrics<typeof metricFamilies>
   /** How long the first request of a client waits for that of the other type, so that policies go first; milliseconds. */
@@ -213,6 +215,15 @@ class Connection {
       return false
     }
     this.#node = node
+    if (node.clusterId !== '' && node.clusterId !== this.#deps.clusterId()) {
+      log.warn(
+        'an xDS client is of another cluster and will not find itself: compare ISTIO_META_CLUSTER_ID and CLUSTER_ID',
+        {
+          node: node.id,
+          cluster: node.clusterId
+        }
+      )
+    }
     log.info('xDS client connected', { remote: this.#stream.remote, node: node.id })
     return true
   }

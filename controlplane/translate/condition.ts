@@ -9,9 +9,15 @@ export interface Condition {
 /** Source: Istio's published condition types; the last one is ours. */
 export const waypointBound = 'istio.io/WaypointBound'
 export const ztunnelAccepted = 'ZtunnelAccepted'
+export const waypointAccepted = 'WaypointAccepted'
 export const accepted = 'underpass.dev/Accepted'
 
-export const ownConditionTypes: ReadonlySet<string> = new Set([waypointBound, ztunnelAccepted, accepted])
+export const ownConditionTypes: ReadonlySet<string> = new Set([
+  waypointBound,
+  ztunnelAccepted,
+  waypointAccepted,
+  accepted
+])
 
 /** One text for equal conditions. */
 export function conditionText({ status, reason, message }: Condition): string {

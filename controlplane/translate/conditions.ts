@@ -1,7 +1,15 @@
 /** What the status of an object should say: whether its policy is enforced, whether its waypoint is bound. */
 import type { ClusterView } from '../cluster.ts'
 import type { AuthorizationPolicyObject, Labels, MeshObject } from '../objects.ts'
-import { accepted, conditionText, waypointBound, ztunnelAccepted, type Condition } from './condition.ts'
+import {
+  accepted,
+  conditionText,
+  waypointAccepted,
+  waypointBound,
+  ztunnelAccepted,
+  type Condition
+} from './condition.ts'
+import { bindTarget, type TargetBinding } from './policy-target.ts'
 import { translatePolicy } from './policy.ts'
 import {
   namespaceWaypoint,
@@ -15,7 +23,9 @@ import {
 export function conditionsOf(view: ClusterView, object: MeshObject): Labels {
   switch (object.kind) {
     case 'AuthorizationPolicy':
-      return one(ztunnelAccepted, policyCondition(view, object))
+      return object.targets.length > 0
+        ? one(waypointAccepted, targetsCondition(view, object))
+        : one(ztunnelAccepted, policyCondition(view, object))
     case 'Service':
     case 'ServiceEntry':
       return one(waypointBound, serviceCondition(view, object.meta))
@@ -50,6 +60,21 @@ function policyCondition(view: ClusterView, policy: AuthorizationPolicyObject): 
         ? { status: 'True', reason: 'Accepted', message: 'attached to ztunnel' }
         : { status: 'False', reason: 'UnsupportedValue', message: translation.notes.join('; ') }
   }
+}
+
+/** One condition for all targets: a policy that one waypoint enforces is accepted, and says where it is not. */
+function targetsCondition(view: ClusterView, policy: AuthorizationPolicyObject): Condition {
+  const bindings = policy.targets.map(target => bindTarget(view, policy.meta, target))
+  const message = bindings.map(({ message }) => message).join('; ')
+  const failed = bindings.filter(({ bound }) => !bound)
+  const [first] = failed
+  if (first === undefined) return { status: 'True', reason: 'Accepted', message }
+  if (failed.length < bindings.length) return { status: 'True', reason: 'PartiallyInvalid', message }
+  return { status: 'False', reason: reasonOf(first), message }
+}
+
+function reasonOf(binding: TargetBinding): string {
+  return binding.bound ? 'Accepted' : binding.reason
 }
 
 function serviceCondition(view: ClusterView, meta: MeshObject['meta']): Condition | undefined {

@@ -112,7 +112,13 @@ t.test('10,000 pods and 500 services', async t => {
   t.ok(used < 150, `memory is bounded: ${used.toFixed(1)} MB`)
 
   const metrics = new Metrics(metricFamilies)
-  const xds = new XdsServer({ snapshot: desired.snapshot, log: silent, metrics, orderMs: 1 })
+  const xds = new XdsServer({
+    snapshot: desired.snapshot,
+    clusterId: () => 'Kubernetes',
+    log: silent,
+    metrics,
+    orderMs: 1
+  })
   const server = new GrpcServer({
     maxConnectionAgeMs: 3_600_000,
     services: {

@@ -58,6 +58,7 @@ class World {
     const read = object(raw)
     this.desired.put(read)
     this.writer.readable(read)
+    this.writer.changed(read)
   }
 
   refresh(): void {
@@ -174,4 +175,25 @@ t.test('a status that somebody else writes meanwhile is read again', async t => 
     { type: 'Other' },
     { type: 'ZtunnelAccepted' }
   ])
+})
+
+t.test('a policy with targets says which waypoints enforce it', async t => {
+  const world = new World(t)
+  world.writer.lead(true)
+  const targets = (list: string): string => policy(`{targetRefs: [${list}]}`)
+  const condition = async (): Promise<unknown> => (await world.conditions('AuthorizationPolicy shop/p'))[0]
+  world.apply(targets('{kind: Service, name: s}'))
+  t.match(await condition(), { type: 'WaypointAccepted', status: 'False', reason: 'TargetNotFound' })
+  world.apply(bound)
+  t.match(await condition(), { status: 'False', reason: 'AncestorNotBound' })
+  world.apply(gateway('{type: Hostname, value: wp.shop.svc.cluster.local}'))
+  t.match(await condition(), { status: 'True', reason: 'Accepted', message: 'bound to shop/wp' })
+  world.apply(targets('{kind: Gateway, name: wp}, {kind: Gateway, name: missing}'))
+  t.match(await condition(), { status: 'True', reason: 'PartiallyInvalid', message: /shop\/missing/ })
+  world.apply(targets('{kind: GatewayClass, name: c}'))
+  t.match(await condition(), { status: 'False', reason: 'Invalid', message: /root namespace/ })
+  world.apply(targets('{kind: Pod, name: x}'))
+  t.match(await condition(), { status: 'False', reason: 'Invalid', message: /Pod/ })
+  world.apply(policy('{}'))
+  t.match(await world.conditions('AuthorizationPolicy shop/p'), [{ type: 'ZtunnelAccepted', status: 'True' }])
 })

@@ -40,6 +40,7 @@ class World {
     })
     this.#xds = new XdsServer({
       snapshot: this.desired.snapshot,
+      clusterId: () => 'Kubernetes',
       log: logs.logger('xds'),
       metrics: this.metrics,
       ...(orderMs === undefined ? {} : { orderMs })
@@ -448,4 +449,18 @@ t.test('a stream that ends is forgotten; at the end of the program streams end w
   while (world.xds.clients().length > 1) await new Promise(resolve => setImmediate(resolve))
   world.xds.close()
   t.match(await other.ended(), { code: 14, details: /shutting down/ })
+})
+
+t.test('a client of another cluster is warned about', async t => {
+  const world = await new World(t, 1).start(pod('a', '10.0.0.1'))
+  const client = world.client()
+  client.send({
+    typeUrl: addressType,
+    node: {
+      id: 'ztunnel~1.1.1.1~z.istio-system~x',
+      metadata: { fields: { CLUSTER_ID: { stringValue: 'east' } } }
+    }
+  })
+  await next(client)
+  t.match(world.lines.join(''), /warn\txds\t.*another cluster.*east/)
 })

@@ -69,11 +69,8 @@ t.test('beside istiod', { skip: needsPeers() }, async t => {
   const api = await startKubeApiserver(t)
   const client = new KubeClient(await loadKubeConfig({ kubeconfig: api.kubeconfig }))
   t.teardown(() => client.close())
-  execFileSync('sh', [
-    '-c',
-    `xz -dc "${cluster}/crds.yaml.xz" | "${api.kubectl}" --kubeconfig "${api.kubeconfig}" apply --server-side -f - >/dev/null`
-  ])
-  await create(client)
+  const istioSystem = { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'istio-system' } }
+  await client.create(kube.namespaces, istioSystem)
 
   const { config } = readConfig({
     UNDERPASS_LISTEN: '0.0.0.0',
@@ -89,6 +86,14 @@ t.test('beside istiod', { skip: needsPeers() }, async t => {
   const ours = await startApp({ config, client, logs })
   t.teardown(async () => ours.close())
   await ours.ready
+  t.pass('it is ready in a cluster without the custom resources of Istio and of the Gateway API')
+  installCustomResources(api)
+  await create(client)
+  await waitFor(async () => ours.desired.view.get('PeerAuthentication', 'strict/unset-ports'))
+  await waitFor(async () => ours.desired.view.get('WorkloadEntry', 'shop/vm-2'))
+  await waitFor(async () => ours.desired.view.get('Gateway', 'gateways/ambient-only')?.addresses[0])
+  await waitFor(async () => ours.desired.view.get('AuthorizationPolicy', 'gateways/bad-port'))
+  await waitFor(async () => ours.desired.view.get('ServiceEntry', 'strict/same-host'))
   const rootsPem = await trustBundle(client)
   const token = await tokenFor(client, 'istio-system', 'ztunnel', 'ztunnel-1')
   const istiod = await startIstiod(t, { folder, kubeconfig: api.kubeconfig })
@@ -219,6 +224,13 @@ function needsNamespaces(): string | false {
   return false
 }
 
+function installCustomResources({ kubectl, kubeconfig }: { kubectl: string; kubeconfig: string }): void {
+  execFileSync('sh', [
+    '-c',
+    `xz -dc "${cluster}/crds.yaml.xz" | "${kubectl}" --kubeconfig "${kubeconfig}" apply --server-side -f - >/dev/null`
+  ])
+}
+
 /** Namespaces and accounts first, statuses last, as controllers and kubelets would write them. */
 async function create(client: KubeClient): Promise<void> {
   const file = path.join(import.meta.dirname, 'controlplane-objects.yaml')
@@ -233,7 +245,6 @@ async function create(client: KubeClient): Promise<void> {
     return client.patch(type, { namespace, name }, { status }, { kind: 'merge', subresource: 'status' })
   }
   const early = new Set(['Namespace', 'Node'])
-  await makes({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'istio-system' } })
   for (const object of objects) if (early.has(object.kind)) await makes(object)
   const accounts = new Set(['istio-system ztunnel'])
   for (const { kind, metadata, spec } of objects) {
