@@ -339,7 +339,7 @@ t.test('tokens are issued for accounts that are there', async t => {
   )
   t.throws(() => store.issueToken('default', 'nobody'), { code: 404 })
   t.throws(() => store.issueToken('default', 'default', { pod: 'nothing' }), { code: 404 })
-  t.match(JSON.parse(store.jwks()), { keys: [{ kty: 'RSA', alg: 'RS256' }] })
+  t.match(JSON.parse(store.jwks()), { keys: [{ kty: 'EC', alg: 'ES256' }] })
 })
 
 t.test('the definitions of Istio and the Gateway API are served from the start', async t => {

@@ -8,6 +8,9 @@ import { at, isObject, listOf, numberOf, textOf, type JsonObject } from '../json
 import type { ApiObject } from '../object.ts'
 
 export const issuer = 'https://kubernetes.default.svc.cluster.local'
+/** RFC 7518, 3.4: ECDSA with P-256, the signature as two numbers of 32 bytes. */
+const algorithm = 'ES256'
+const dsaEncoding = 'ieee-p1363'
 /** What a token without audience is for. */
 export const apiAudiences = [issuer, 'https://kubernetes.default.svc', 'kubernetes']
 
@@ -49,7 +52,7 @@ export class TokenAuthority {
   readonly #clock: Clock
 
   constructor(find: Find, clock: Clock) {
-    const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+    const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
     this.#privateKey = privateKey
     this.#publicKey = publicKey
     this.#keyId = createHash('sha256')
@@ -80,8 +83,11 @@ export class TokenAuthority {
       nbf: now,
       sub: `system:serviceaccount:${namespace}:${name}`
     }
-    const signedPart = `${encode({ alg: 'RS256', kid: this.#keyId })}.${encode(claims)}`
-    const signature = sign('sha256', Buffer.from(signedPart), this.#privateKey).toString('base64url')
+    const signedPart = `${encode({ alg: algorithm, kid: this.#keyId })}.${encode(claims)}`
+    const signature = sign('sha256', Buffer.from(signedPart), {
+      key: this.#privateKey,
+      dsaEncoding
+    }).toString('base64url')
     return { token: `${signedPart}.${signature}`, expiresAt: claims.exp * 1000 }
   }
 
@@ -107,20 +113,19 @@ export class TokenAuthority {
   jwks(): string {
     const key = this.#publicKey.export({ format: 'jwk' })
     return JSON.stringify({
-      keys: [{ use: 'sig', kty: 'RSA', kid: this.#keyId, alg: 'RS256', n: key.n, e: key.e }]
+      keys: [{ ...key, use: 'sig', alg: algorithm, kid: this.#keyId }]
     })
   }
 
   #claims(token: string): JsonObject | undefined {
     const [header = '', body = '', signature = '', ...more] = token.split('.')
     if (signature === '' || more.length > 0) return undefined
-    const algorithm = decode(header)
     // whatever the header says, only this server's key and algorithm count
-    if (algorithm?.['alg'] !== 'RS256') return undefined
+    if (decode(header)?.['alg'] !== algorithm) return undefined
     const valid = verify(
       'sha256',
       Buffer.from(`${header}.${body}`),
-      this.#publicKey,
+      { key: this.#publicKey, dsaEncoding },
       Buffer.from(signature, 'base64url')
     )
     return valid ? decode(body) : undefined
