@@ -28,7 +28,7 @@ export interface AdminDeps {
   readonly workers: Workers
   readonly watchers: Watchers
   readonly readiness: Readiness
-  readonly staticConfig: DumpSources['staticConfig']
+  readonly staticConfig: () => Promise<DumpSources['staticConfig']>
   readonly levels: LogLevels
   /** State of the connection to the control plane. */
   readonly xds: () => unknown
@@ -103,7 +103,7 @@ async function dump(deps: AdminDeps): Promise<Record<string, unknown>> {
     pods: pods.states(),
     connections: await liveConnections(workers),
     config: printableConfig(config),
-    staticConfig,
+    staticConfig: await staticConfig(),
     version
   })
 }

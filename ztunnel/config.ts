@@ -147,7 +147,7 @@ export async function withVariables(
     workers: workerThreads(env, proxyConfig, sources.cores),
     workerSemiSpaceMiB: env.integer(
       'UNDERPASS_WORKER_SEMI_SPACE',
-      2,
+      8,
       'Young generation of each worker in MiB: more costs memory, less costs CPU',
       { min: 0, max: 64 }
     ),
