@@ -215,14 +215,21 @@ export async function askJson<T>(invocation: Invocation, agent: Agent, request: 
   }
 }
 
-/** An answer that goes on until the signal aborts. */
+/** An answer that goes on until the signal aborts; only its beginning has the time limit of a request. */
 export async function stream(
   invocation: Invocation,
   agent: Agent,
   request: AgentRequest,
   signal: AbortSignal
 ): Promise<IncomingMessage> {
-  const response = await open(invocation, agent, request, signal)
+  const late = new AbortController()
+  const timer = setTimeout(
+    () => late.abort(new DOMException('no answer in time (see --timeout)', 'TimeoutError')),
+    invocation.timeoutMs
+  )
+  const response = await open(invocation, agent, request, AbortSignal.any([signal, late.signal])).finally(
+    () => clearTimeout(timer)
+  )
   if (response.statusCode === 200) return response
   throw new AgentError(response.statusCode ?? 0, (await readBody(response, 1 << 20)).trim())
 }

@@ -4,6 +4,7 @@ import { parseDuration } from '../../shared/runtime/env.ts'
 import { messageOf } from '../../shared/runtime/errors.ts'
 import type { ConnectionEvent, EventEndpoint } from '../../shared/telemetry/connection-events.ts'
 import { UsageError, type ExitCode, type Invocation, type LeafCommand } from '../command.ts'
+import { isTimeout } from '../failure.ts'
 import { agentOptions, clusterOptions, meshOptions, outputOptions } from '../options.ts'
 import { apiVersion, outputFormat } from '../output.ts'
 import { findAgents, stream, type Agent } from '../reach.ts'
@@ -86,9 +87,14 @@ async function run(invocation: Invocation): Promise<ExitCode> {
     shown += 1
     if (shown === count) done.abort()
   }
-  const ends = await Promise.all(agents.map(agent => follow(invocation, agent, asked, show, signal)))
+  const ends = await Promise.all(
+    agents.map(async agent => {
+      const problem = await follow(invocation, agent, asked, show, signal)
+      if (problem !== undefined) io.err(`warning: ${problem}\n`)
+      return problem
+    })
+  )
   const failed = ends.filter(end => end !== undefined)
-  for (const problem of failed) io.err(`warning: ${problem}\n`)
   if (failed.length === agents.length && agents.length > 0) return 1
   return failed.length > 0 ? 3 : 0
 }
@@ -101,15 +107,26 @@ async function follow(
   show: (line: TapLine, agent: Agent) => void,
   signal: AbortSignal
 ): Promise<string | undefined> {
+  const request = { method: 'POST', path: '/v1/tap', body: filter } as const
   try {
-    const body = await stream(invocation, agent, { method: 'POST', path: '/v1/tap', body: filter }, signal)
-    for await (const line of createInterface({ input: body }))
-      if (line !== '') show(JSON.parse(line) as TapLine, agent)
-    return signal.aborted ? undefined : `${agent.node}: the agent ended the stream`
+    for (;;) {
+      const openedAt = invocation.io.now()
+      const body = await stream(invocation, agent, request, signal)
+      for await (const line of createInterface({ input: body })) {
+        if (line !== '') show(JSON.parse(line) as TapLine, agent)
+      }
+      if (signal.aborted) return undefined
+      // agents end each stream after a while, so that a forgotten one costs nothing; this one is not forgotten
+      if (invocation.io.now() - openedAt < shortestMs) return `${agent.node}: the agent ended the stream`
+    }
   } catch (error) {
-    return signal.aborted ? undefined : `${agent.node}: not tapped: ${messageOf(error)}`
+    const why = isTimeout(error) ? 'no answer in time (see --timeout)' : messageOf(error)
+    return signal.aborted ? undefined : `${agent.node}: not tapped: ${why}`
   }
 }
+
+/** A stream that ends sooner is not opened again. */
+const shortestMs = 60_000
 
 function filterOf(invocation: Invocation): (event: ConnectionEvent) => boolean {
   const kinds = invocation.list('kind')

@@ -417,19 +417,47 @@ t.test('tap shows only what was asked for', async t => {
   for (const [words, count] of rows) t.equal(await shown(...words), count, words.join(' '))
 })
 
+t.test('tap opens a stream again that its agent ended after its time', async t => {
+  const asked: string[] = []
+  const cluster = await fakeCluster(t, { pods: [tapped('node-1', [event('opened')], asked, true)] })
+  let time = 0
+  const { code, out } = await run(['tap', '--count', '3'], {
+    env: { KUBECONFIG: cluster.kubeconfig },
+    now: () => (time += 61_000)
+  })
+  t.equal(code, 0)
+  t.equal(out.trim().split('\n').length, 3)
+  t.equal(asked.length, 3)
+})
+
 t.test('tap stops with the user, and tells of streams that end by themselves', async t => {
   const stop = new AbortController()
+  const silent: FakePod = {
+    pod: fakePod('ztunnel-node-4', 'node-4', { app: 'ztunnel' }),
+    ports: { 15000: () => undefined }
+  }
   const cluster = await fakeCluster(t, {
-    pods: [tapped('node-1', [event('opened')]), tapped('node-2', [], [], true), ztunnelPod('node-3', {})]
+    pods: [
+      tapped('node-1', [event('opened')]),
+      tapped('node-2', [], [], true),
+      ztunnelPod('node-3', {}),
+      silent
+    ]
   })
-  const { code, err } = await run(['tap'], {
+  let told = 0
+  const { code, err, out } = await run(['tap', '--timeout', '2s'], {
     env: { KUBECONFIG: cluster.kubeconfig },
     signal: stop.signal,
-    out: () => void setTimeout(() => stop.abort(), 300)
+    err: () => {
+      told += 1
+      if (told === 3) stop.abort() // the stream of node-1 goes on until the user ends it
+    }
   })
   t.equal(code, 3)
+  t.match(out, /opened/)
   t.match(err, /warning: node-2: the agent ended the stream/)
   t.match(err, /warning: node-3: not tapped: it does not know this request/)
+  t.match(err, /warning: node-4: not tapped: no answer in time \(see --timeout\)/)
   const gone = await fakeCluster(t, { pods: [ztunnelPod('node-3', {})] })
   t.equal((await run(['tap'], { env: { KUBECONFIG: gone.kubeconfig } })).code, 1)
 })

@@ -22,6 +22,7 @@ export async function run(words: readonly string[], io: Partial<CliIo> = {}): Pr
     },
     err: text => {
       err += text
+      io.err?.(text)
     },
     env: io.env ?? {},
     clear: io.clear ?? (() => undefined),
