@@ -61,6 +61,7 @@ export class LabProcess {
   readonly child: ChildProcess
   readonly #output = { stdout: '', stderr: '' }
   readonly #exit: Promise<number | null>
+  readonly #before = namesOnHost()
 
   constructor(t: Test, user: User, words: readonly string[]) {
     const parent = mkdtempSync(path.join(tmpdir(), 'underpass-lab-test-'))
@@ -145,7 +146,7 @@ export class LabProcess {
     const state = readState(this.folder)
     if (state === undefined) throw new Error('the lab does not run')
     const namespace = (kind: string): string => readlinkSync(`/proc/${state.inside}/ns/${kind}`)
-    return { folder: this.folder, namespaces: [namespace('pid'), namespace('net'), namespace('mnt')] }
+    return { folder: this.folder, namespaces: ['pid', 'net', 'mnt'].map(namespace), before: this.#before }
   }
 
   #words(words: readonly string[]): readonly string[] {
@@ -161,6 +162,8 @@ export class LabProcess {
 export interface Traces {
   readonly folder: string
   readonly namespaces: readonly string[]
+  /** Names that were there before: those of others on this machine. */
+  readonly before: readonly string[]
 }
 
 /** Everything of a lab that is still there; waits a little for the kernel to finish. */
@@ -173,7 +176,7 @@ export async function remains(traces: Traces): Promise<readonly string[]> {
   }
 }
 
-function look({ folder, namespaces }: Traces): readonly string[] {
+function look({ folder, namespaces, before }: Traces): readonly string[] {
   const processes = readdirSync('/proc')
     .filter(name => /^\d+$/.test(name))
     .filter(pid => ['pid', 'net', 'mnt'].some(kind => namespaces.includes(linkOf(`/proc/${pid}/ns/${kind}`))))
@@ -182,11 +185,17 @@ function look({ folder, namespaces }: Traces): readonly string[] {
   const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
     .filter(line => line.includes(' /run/lab'))
-  const named = existsSync('/run/netns')
-    ? readdirSync('/run/netns').filter(name => /^(node\d|cni-)/.test(name))
-    : []
-  const links = readdirSync('/sys/class/net').filter(name => /^(fabric|node\d|veth\d+)$/.test(name))
-  return [...processes, ...files, ...mounts, ...named, ...links]
+  return [...processes, ...files, ...mounts, ...namesOnHost().filter(name => !before.includes(name))]
+}
+
+/** Namespaces and links of this machine that are named as a lab's are. */
+function namesOnHost(): readonly string[] {
+  const named = existsSync('/run/netns') ? readdirSync('/run/netns') : []
+  const links = readdirSync('/sys/class/net')
+  return [
+    ...named.filter(name => /^(node\d|cni-)/.test(name)).map(name => `namespace ${name}`),
+    ...links.filter(name => /^(fabric|node\d|veth\d+|ulab\d+)$/.test(name)).map(name => `link ${name}`)
+  ]
 }
 
 function linkOf(file: string): string {
