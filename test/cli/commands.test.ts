@@ -445,7 +445,7 @@ t.test('tap stops with the user, and tells of streams that end by themselves', a
     ]
   })
   let told = 0
-  const { code, err, out } = await run(['tap', '--timeout', '2s'], {
+  const { code, err, out } = await run(['tap', '--timeout', '5s'], {
     env: { KUBECONFIG: cluster.kubeconfig },
     signal: stop.signal,
     err: () => {
