@@ -13,6 +13,7 @@ import {
   oids,
   sequence,
   set,
+  signatureHashes,
   signed,
   smallInteger,
   subjectPublicKeyInfo,
@@ -55,15 +56,6 @@ export type ReadCsr =
     }
   | { readonly kind: 'problem'; readonly problem: string }
 
-const hashes: Readonly<Record<string, string>> = {
-  [oids.ecdsaWithSha256]: 'sha256',
-  [oids.ecdsaWithSha384]: 'sha384',
-  [oids.ecdsaWithSha512]: 'sha512',
-  [oids.rsaWithSha256]: 'sha256',
-  [oids.rsaWithSha384]: 'sha384',
-  [oids.rsaWithSha512]: 'sha512'
-}
-
 /** Longest request taken, in characters; an RSA 8192 request has about 3,000. */
 const maxLength = 16_384
 
@@ -93,7 +85,7 @@ function readBody(request: Der): ReadCsr {
   const weakness = weaknessOf(publicKey)
   if (weakness !== undefined) return problem(weakness)
   const algorithmId = oidOf(children(algorithm)[0])
-  const hash = hashes[algorithmId]
+  const hash = signatureHashes[algorithmId]
   const rsaSignature = algorithmId.startsWith('1.2.840.113549.1.1.')
   if (hash === undefined || rsaSignature !== (publicKey.asymmetricKeyType === 'rsa')) {
     return problem(`signature algorithm ${algorithmId} is not accepted for this key`)

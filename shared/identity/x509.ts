@@ -27,6 +27,16 @@ export const oids = {
   clientAuth: '1.3.6.1.5.5.7.3.2'
 } as const
 
+/** Hashes of the signature algorithms that are accepted. */
+export const signatureHashes: Readonly<Record<string, string>> = {
+  [oids.ecdsaWithSha256]: 'sha256',
+  [oids.ecdsaWithSha384]: 'sha384',
+  [oids.ecdsaWithSha512]: 'sha512',
+  [oids.rsaWithSha256]: 'sha256',
+  [oids.rsaWithSha384]: 'sha384',
+  [oids.rsaWithSha512]: 'sha512'
+}
+
 const universal = (type: number, constructed: boolean, value: string | Der[]): Der =>
   asn1.create(asn1.Class.UNIVERSAL, type, constructed, value)
 const latin1 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1')
@@ -180,6 +190,19 @@ function isA(value: Der, type: number): boolean {
 
 function isTag(value: Der): boolean {
   return value.tagClass === asn1.Class.CONTEXT_SPECIFIC
+}
+
+export function isInteger(value: Der | undefined): value is Der {
+  return value !== undefined && isA(value, asn1.Type.INTEGER)
+}
+
+export function isSequence(value: Der | undefined): value is Der {
+  return value !== undefined && isA(value, asn1.Type.SEQUENCE)
+}
+
+/** A BOOLEAN that is true. */
+export function isTrue(value: Der | undefined): boolean {
+  return value !== undefined && isA(value, asn1.Type.BOOLEAN) && value.value !== '\x00'
 }
 
 export function isTagged(value: Der | undefined, number: number): value is Der {

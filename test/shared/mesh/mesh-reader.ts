@@ -55,4 +55,4 @@ while (Atomics.load(stop, 0) === 0) {
   if (seen.stamp !== last) changes += 1
   last = seen.stamp ?? ''
 }
-parentPort?.postMessage({ reads, attempts, changes, faults: faults.slice(0, 5) })
+parentPort?.postMessage({ reads, attempts, changes, faults: faults.slice(0, 5) }, [])
