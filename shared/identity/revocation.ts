@@ -6,8 +6,8 @@
  */
 import { verify, X509Certificate } from 'node:crypto'
 import type { DetailedPeerCertificate, TLSSocket } from 'node:tls'
-import { messageOf } from '../runtime/errors.ts'
-import { CertificateError } from './certificate.ts'
+import { MeshError, messageOf } from '../runtime/errors.ts'
+import { CertificateError, type WorkloadCertificate } from './certificate.ts'
 import {
   bytesOf,
   children,
@@ -98,6 +98,26 @@ export class RevocationList {
     known.set(issuer.fingerprint256, right)
     return right
   }
+}
+
+/** Own chains and roots, parsed once: a pure function's memory. */
+const known = new WeakMap<WorkloadCertificate, readonly X509Certificate[]>()
+
+/**
+ * Throws MeshError PEER_REVOKED when a certificate of the peer's chain was taken back. For every new session, and
+ * for every live one when the list changed; `own` is the certificate that we showed on it.
+ */
+export function checkRevoked(list: RevocationList, socket: TLSSocket, own: WorkloadCertificate): void {
+  if (list.size === 0) return
+  const issuers = known.get(own) ?? [...own.chainPem, ...own.rootsPem].map(pem => new X509Certificate(pem))
+  known.set(own, issuers)
+  const revoked = list.revokedIn(chainOf(socket), issuers)
+  if (revoked === undefined) return
+  const serial = BigInt(`0x${revoked.serialNumber}`).toString()
+  throw new MeshError(
+    'PEER_REVOKED',
+    `connection closed: peer certificate revoked by CRL: serial ${serial}, ${revoked.subjectAltName ?? revoked.subject}`
+  )
 }
 
 /**

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import tls from 'node:tls'
 import { spawnSync } from 'node:child_process'
+import { workloadCertificate } from '../../../shared/identity/certificate.ts'
 import { createCsr } from '../../../shared/identity/csr.ts'
 import {
   createIntermediate,
@@ -16,7 +17,7 @@ import {
   type SigningPair
 } from '../../../shared/identity/issue.ts'
 import { RevocationFile } from '../../../shared/identity/revocation-file.ts'
-import { chainOf, RevocationList } from '../../../shared/identity/revocation.ts'
+import { chainOf, checkRevoked, RevocationList } from '../../../shared/identity/revocation.ts'
 import { parseSpiffeId, type SpiffeId } from '../../../shared/identity/spiffe-id.ts'
 import { LogOutput } from '../../../shared/telemetry/logger.ts'
 
@@ -198,6 +199,18 @@ t.test('what a handshake brought, and what we know ourselves, is enough on both 
     )
     const byRoot = RevocationList.read(crlBy(t, root, [middle.certificatePem]).der)
     t.ok(byRoot.revokedIn(chain, known), `${side}: the authority`)
+    const own = workloadCertificate({
+      chainPem: [leaf.pem, middle.certificatePem],
+      rootsPem: [root.certificatePem],
+      keyPem: leaf.keyPem
+    })
+    t.throws(() => checkRevoked(byMiddle, seen, own), {
+      code: 'PEER_REVOKED',
+      responseFlag: 'CERT_REVOKED',
+      message: /^connection closed: peer certificate revoked by CRL: serial \d+, URI:spiffe:/
+    })
+    checkRevoked(RevocationList.read(crlBy(t, middle, []).der), seen, own)
+    checkRevoked(RevocationList.empty, seen, own)
   }
 })
 
