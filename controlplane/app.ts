@@ -16,6 +16,7 @@ import type { Explain } from './explain.ts'
 import { GrpcServer } from './grpc-server.ts'
 import { serveHttp } from './http.ts'
 import { Leader } from './leader.ts'
+import { listenAddress } from './listen-address.ts'
 import { metricFamilies } from './metrics.ts'
 import { propagate } from './propagate.ts'
 import { PublishedConfigMap } from './published-config-map.ts'
@@ -108,7 +109,8 @@ export async function startApp(options: AppOptions): Promise<App> {
   })
   const onRenewed = secure.renew.bind(secure)
   const serving = await servingCertificate({ config, authority, clock, log, signal, onRenewed })
-  const { listen: ip, ports } = config
+  const { ports } = config
+  const ip = await listenAddress(config.listen)
   const addresses = {
     xds: await secure.listenTls({ ip, port: ports.xds }, serving),
     plaintext:
@@ -116,6 +118,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   }
   const http = await serveHttp({
     config,
+    listen: ip,
     desired,
     xds,
     metrics,

@@ -2,7 +2,7 @@
  * The HTTP ports: metrics, version, /debug and the explanation of connections on 15014, readiness on 8080.
  * Source of the paths: istiod's.
  */
-import { isLoopback, parseIp } from '../shared/net/address.ts'
+import { isLoopback, parseIp, type Ip } from '../shared/net/address.ts'
 import {
   HttpProblem,
   jsonAnswer,
@@ -28,7 +28,8 @@ import type { Watch } from './watch.ts'
 import type { XdsServer } from './xds-server.ts'
 
 export interface HttpOptions {
-  readonly config: Pick<Config, 'listen' | 'ports' | 'debugAuthentication' | 'mesh'>
+  readonly config: Pick<Config, 'ports' | 'debugAuthentication' | 'mesh'>
+  readonly listen: Ip
   readonly desired: DesiredState
   readonly xds: XdsServer
   readonly metrics: Metrics<typeof metricFamilies>
@@ -46,9 +47,9 @@ export interface HttpServers {
 }
 
 export async function serveHttp(options: HttpOptions): Promise<HttpServers> {
-  const { config, logs } = options
+  const { config, listen, logs } = options
   const logger = logs.logger('http')
-  const { listen, ports } = config
+  const { ports } = config
   const readyRoutes: readonly Route[] = [
     { method: 'GET', path: '/ready', handle: ready(options) },
     ...debug(options)

@@ -8,16 +8,16 @@ import { message, type Message } from '../shared/xds/schema.ts'
 import type { Metrics } from '../shared/telemetry/metrics.ts'
 import type { Logger } from '../shared/telemetry/logger.ts'
 import type { metricFamilies } from './metrics.ts'
+import { Responses, servedTypes } from './responses.ts'
 import {
   addressType,
   authorizationType,
-  lengthDelimited,
   workloadType,
   type Changes,
   type Snapshot,
   type Table
 } from './snapshot.ts'
-import { Subscription, type Batch, type DeltaRequest } from './subscription.ts'
+import { Subscription, type DeltaRequest } from './subscription.ts'
 import { nodeProblem, readNode, type ClientNode } from './client-node.ts'
 import type { Caller } from './token.ts'
 
@@ -59,27 +59,21 @@ export interface ClientStatus {
 }
 
 const discoveryRequest: Message<DeltaRequest> = message('envoy.service.discovery.v3.DeltaDiscoveryRequest')
-const discoveryResponse: Message<object> = message('envoy.service.discovery.v3.DeltaDiscoveryResponse')
-const resourceMessage: Message<object> = message('envoy.service.discovery.v3.Resource')
-
-const types: Readonly<Record<string, { readonly table: Table; readonly workloadsOnly: boolean }>> = {
-  [addressType]: { table: 'address', workloadsOnly: false },
-  [workloadType]: { table: 'address', workloadsOnly: true },
-  [authorizationType]: { table: 'authorization', workloadsOnly: false }
-}
 
 const defaultOrderMs = 100
+/** ztunnels take this text for an ordinary end and come back at once. */
+const goodbye = 'the control plane is shutting down: transport is closing'
 
 export class XdsServer {
   readonly #options: XdsServerOptions
   readonly #connections = new Set<Connection>()
-  readonly #whole: WholeTables
+  readonly #responses: Responses
   #nonces = 0
   #closed = false
 
   constructor(options: XdsServerOptions) {
     this.#options = options
-    this.#whole = new WholeTables(options.snapshot)
+    this.#responses = new Responses(options.snapshot)
     options.metrics.onCollect(() => options.metrics.series('pilot_xds').set(this.#connections.size))
   }
 
@@ -87,10 +81,10 @@ export class XdsServer {
   connect(stream: ClientStream): { request(bytes: Buffer): void; ended(): void } {
     const connection = new Connection(stream, {
       ...this.#options,
-      whole: this.#whole,
+      responses: this.#responses,
       nonce: () => String((this.#nonces += 1))
     })
-    if (this.#closed) stream.close('UNAVAILABLE', 'the control plane is shutting down')
+    if (this.#closed) stream.close('UNAVAILABLE', goodbye)
     else this.#connections.add(connection)
     return {
       request: bytes => connection.request(bytes),
@@ -103,7 +97,7 @@ export class XdsServer {
 
   /** Tells every client what changed, each only what it asked for. */
   push(changes: Changes): void {
-    this.#whole.forget(changes)
+    this.#responses.forget(changes)
     const { metrics } = this.#options
     for (const table of ['authorization', 'address'] as const) {
       const { changed, removed } = changes[table]
@@ -119,13 +113,12 @@ export class XdsServer {
   /** Ends every stream; clients come back elsewhere. */
   close(): void {
     this.#closed = true
-    for (const connection of this.#connections)
-      connection.refuse('UNAVAILABLE', 'the control plane is shutting down')
+    for (const connection of this.#connections) connection.refuse('UNAVAILABLE', goodbye)
   }
 }
 
 interface ConnectionDeps extends XdsServerOptions {
-  readonly whole: WholeTables
+  readonly responses: Responses
   nonce(): string
 }
 
@@ -157,7 +150,7 @@ class Connection {
     }
     if (this.#node === undefined && !this.#identify(request)) return
     const typeUrl = request.typeUrl ?? ''
-    const type = types[typeUrl]
+    const type = servedTypes[typeUrl]
     if (type === undefined) {
       this.#unknownType(typeUrl)
       return
@@ -170,7 +163,7 @@ class Connection {
 
   push(changes: Changes): void {
     for (const [typeUrl, subscription] of this.#subscriptions) {
-      const table = types[typeUrl]?.table
+      const table = servedTypes[typeUrl]?.table
       if (table !== undefined) subscription.note(changes[table])
     }
     this.#flush()
@@ -242,7 +235,7 @@ class Connection {
   ): void {
     const options = { ...type, snapshot: this.#deps.snapshot, node: this.#node?.nodeName ?? '' }
     this.#subscriptions.set(typeUrl, new Subscription(options, request))
-    const tables = new Set([...this.#subscriptions.keys()].map(url => types[url]?.table))
+    const tables = new Set([...this.#subscriptions.keys()].map(url => servedTypes[url]?.table))
     if (tables.size === 2) this.#release()
     else if (this.#holding === undefined && this.#subscriptions.size === 1) this.#hold()
   }
@@ -300,71 +293,9 @@ class Connection {
     const id = this.#deps.nonce()
     subscription.outstanding = id
     subscription.lastSent = id
-    const head = discoveryResponse.encode({ typeUrl, nonce: id, removedResources: batch.removed })
-    const response = Buffer.concat([head, ...this.#bodyOf(typeUrl, batch)])
+    const response = this.#deps.responses.encode(typeUrl, id, batch)
     metrics.series('pilot_xds_pushes', typeUrl).add()
     metrics.series('underpass_xds_push_bytes_total', typeUrl).add(response.length)
     this.#stream.send(response)
   }
-
-  #bodyOf(typeUrl: string, batch: Batch): readonly Buffer[] {
-    if (batch.everything) return [this.#deps.whole.body(typeUrl)]
-    return batch.resources.map(({ resource, aliases }) => {
-      const wire = typeUrl === workloadType ? asWorkload(resource.wire) : resource.wire
-      // Repeated fields of one message may stand apart, so aliases are appended to the shared bytes.
-      const whole = aliases.length === 0 ? wire : Buffer.concat([wire, resourceMessage.encode({ aliases })])
-      return lengthDelimited(resourcesField, whole)
-    })
-  }
-}
-
-/** `resources` of a DeltaDiscoveryResponse. */
-const resourcesField = 2
-
-/** All resources of a type as they stand in a response, made once for the many clients that start with nothing. */
-class WholeTables {
-  readonly #snapshot: Snapshot
-  readonly #bodies = new Map<string, Buffer>()
-
-  constructor(snapshot: Snapshot) {
-    this.#snapshot = snapshot
-  }
-
-  body(typeUrl: string): Buffer {
-    const known = this.#bodies.get(typeUrl)
-    if (known !== undefined) return known
-    const type = types[typeUrl]
-    const parts: Buffer[] = []
-    for (const resource of this.#snapshot.table(type?.table ?? 'address').values()) {
-      if (type?.workloadsOnly !== true) parts.push(lengthDelimited(resourcesField, resource.wire))
-      else if (resource.kind === 'workload')
-        parts.push(lengthDelimited(resourcesField, asWorkload(resource.wire)))
-    }
-    const body = Buffer.concat(parts)
-    this.#bodies.set(typeUrl, body)
-    return body
-  }
-
-  forget(changes: Changes): void {
-    for (const typeUrl of this.#bodies.keys()) {
-      const { changed, removed } = changes[types[typeUrl]?.table ?? 'address']
-      if (changed.size + removed.size > 0) this.#bodies.delete(typeUrl)
-    }
-  }
-}
-
-const anyResource: Message<{ resource: { type_url: string; value: Buffer } }> = message(
-  'envoy.service.discovery.v3.Resource'
-)
-const address: Message<{ workload?: object }> = message('istio.workload.Address')
-const workload: Message<object> = message('istio.workload.Workload')
-
-/** For the few old clients of the narrower type: the workload without the address around it. */
-function asWorkload(wire: Buffer): Buffer {
-  const decoded = anyResource.decode(wire)
-  const inner = address.decode(decoded.resource.value).workload ?? {}
-  return anyResource.encode({
-    ...decoded,
-    resource: { type_url: workloadType, value: workload.encode(inner) }
-  })
 }
