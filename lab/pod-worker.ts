@@ -51,6 +51,7 @@ export class PodWorker {
   #problem: PodReport['problem']
   #volumes: PodVolumes | undefined
   #reportPending = false
+  #running: Promise<void> | undefined
   #ended: Promise<void> | undefined
 
   constructor(deps: PodWorkerDeps, node: LabNode, pod: LabPod) {
@@ -93,7 +94,12 @@ export class PodWorker {
   }
 
   /** Starts the pod; resolves when its containers have ended for good or it was stopped. */
-  async run(): Promise<void> {
+  run(): Promise<void> {
+    this.#running ??= this.#run()
+    return this.#running
+  }
+
+  async #run(): Promise<void> {
     const { signal } = this.#stopping
     try {
       if (!(await this.#untilDone(() => this.#makeSandbox(), 'FailedCreatePodSandBox'))) return
@@ -131,6 +137,8 @@ export class PodWorker {
     this.#stopping.abort()
     await Promise.all(this.#main.map(loop => loop.stop(graceMs)))
     await Promise.all(this.#init.map(loop => loop.stop(graceMs)))
+    // A step that was under way may have made something since.
+    await this.#running?.catch(() => undefined /* Told to whoever started it. */)
     await this.#removeSandbox()
     rmSync(this.#folder, { recursive: true, force: true })
     rmSync(this.#enterFolder(), { recursive: true, force: true })

@@ -6,7 +6,7 @@
  * `underpass.dev/calls` names them. A program of its own: started by the kubelet inside a pod.
  */
 import { createSocket } from 'node:dgram'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'
 import net from 'node:net'
@@ -129,7 +129,9 @@ function echo(socket: net.Socket): void {
 }
 
 function echoUdp(port: number): ReturnType<typeof createSocket> {
-  const socket = createSocket({ type: 'udp6', ipv6Only: false })
+  // One socket for both families, where the pod has both.
+  const type = existsSync('/proc/net/if_inet6') ? 'udp6' : 'udp4'
+  const socket = createSocket({ type, ipv6Only: false })
   socket.on('message', (message, from) => socket.send(message, from.port, from.address))
   socket.on('error', error => process.stderr.write(`udp ${port}: ${error.message}\n`))
   return socket.bind(port)

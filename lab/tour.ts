@@ -11,7 +11,7 @@ import { applyManifests, readManifests } from './manifests.ts'
 import { meshManifests, meshReady } from './programs.ts'
 import { TourReport } from './tour-report.ts'
 import { finished, TourTools, type CommandResult } from './tour-tools.ts'
-import { startLab, type LabContext } from './up.ts'
+import { startLab, type LabContext, type RunningLab } from './up.ts'
 import { wait } from './wait.ts'
 import type { WirePacket } from './wire.ts'
 import { workloadsReady } from './workloads-ready.ts'
@@ -28,7 +28,13 @@ const enrolDeadlineMs = 20_000
 export async function tour(context: LabContext, signal: AbortSignal): Promise<number> {
   const report = new TourReport(context.print)
   context.print('Underpass, a tour: a shop of three workloads on a cluster of network namespaces')
-  const lab = await startLab({ nodes, runCommands: 'allow-list', internet: false }, context, signal)
+  let lab: RunningLab
+  try {
+    lab = await startLab({ nodes, runCommands: 'allow-list', internet: false }, context, signal)
+  } catch (error) {
+    if (signal.aborted) return 130
+    throw error
+  }
   const tools = new TourTools(context, lab)
   try {
     await openTheShop(report, tools, signal)

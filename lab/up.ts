@@ -62,7 +62,13 @@ const workloadDeadlineMs = 120_000
 export async function up(options: UpOptions, context: LabContext, signal: AbortSignal): Promise<number> {
   if (options.detach) return upInBackground(options, context)
   const manifests = options.manifests.flatMap(readManifests)
-  const lab = await startLab(options, context, signal)
+  let lab: RunningLab
+  try {
+    lab = await startLab(options, context, signal)
+  } catch (error) {
+    if (signal.aborted) return 0
+    throw error
+  }
   try {
     await fill(options, manifests, context, lab, signal)
     context.notify({ ready: true })
