@@ -10,6 +10,7 @@ import type { ConnectionEvent } from '../../shared/telemetry/connection-events.t
 import { cells, run, type Ran } from '../cli/run-cli.ts'
 import { eventually } from '../support/eventually.ts'
 
+t.setTimeout(400_000)
 const execute = promisify(execFile)
 const launcher = path.resolve(import.meta.dirname, '../../cli/bin/underpass')
 const istioctl = path.join(process.env['UNDERPASS_PEERS'] ?? '/nowhere', 'istioctl')
@@ -57,7 +58,7 @@ const missing = (await requirements({ isRoot: process.getuid?.() === 0, environm
 )
 const skip = missing === undefined ? false : `${missing.name}: ${missing.detail}`
 
-t.test('every command against a mesh that runs', { skip, timeout: 400_000 }, async t => {
+t.test('every command against a mesh that runs', { skip }, async t => {
   const folder = mkdtempSync(path.join(tmpdir(), 'underpass-cli-'))
   const env = {
     ...process.env,

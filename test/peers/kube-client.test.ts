@@ -15,6 +15,8 @@ import {
 } from '../../shared/kube/resources.ts'
 import { needsKubeApiserver, startKubeApiserver } from '../support/kube-apiserver.ts'
 
+t.setTimeout(180_000)
+
 const configMap = (name: string, data: Record<string, string> = {}, namespace = 'default'): ConfigMap => ({
   apiVersion: 'v1',
   kind: 'ConfigMap',
@@ -22,7 +24,7 @@ const configMap = (name: string, data: Record<string, string> = {}, namespace = 
   data
 })
 
-t.test('a real kube-apiserver', { skip: needsKubeApiserver(), timeout: 180_000 }, async t => {
+t.test('a real kube-apiserver', { skip: needsKubeApiserver() }, async t => {
   const server = await startKubeApiserver(t, {
     flags: ['--etcd-compaction-interval=1s', '--watch-cache=false']
   })
