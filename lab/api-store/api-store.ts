@@ -94,7 +94,7 @@ const write: WriteContext = {
 export async function startApiStore(options: ApiStoreOptions): Promise<ApiStore> {
   const { clock = systemClock, logger = silent } = options
   const serviceCidr = options.serviceCidr ?? defaultServiceCidr()
-  const { objects, controllers } = createObjects(serviceCidr, clock)
+  const { objects, controllers } = createObjects(serviceCidr, clock, logger)
   const find = (collection: string, namespace: string, name: string): ApiObject | undefined =>
     objects.storage.collection(collection).get({ namespace, name })
   const tokens = new TokenAuthority(find, clock)
@@ -165,7 +165,7 @@ interface Controlled {
   readonly controllers: readonly { close(): void }[]
 }
 
-function createObjects(serviceCidr: Cidr, clock: Clock): Controlled {
+function createObjects(serviceCidr: Cidr, clock: Clock, logger: Logger): Controlled {
   const storage = new Storage()
   const registry = new ResourceRegistry()
   const dependents = new Dependents(storage)
@@ -174,7 +174,7 @@ function createObjects(serviceCidr: Cidr, clock: Clock): Controlled {
   serveDefinitions(objects)
   return {
     objects,
-    controllers: [new NamespaceLifecycle(objects), new GarbageCollector(objects, dependents)]
+    controllers: [new NamespaceLifecycle(objects), new GarbageCollector(objects, dependents, logger)]
   }
 }
 

@@ -2,6 +2,8 @@
  * Deletes what belonged to objects that are gone, as their deletion asked: in the background, in the
  * foreground (dependents first), or not at all. Source: Kubernetes, "Garbage Collection".
  */
+import { messageOf } from '../../shared/runtime/errors.ts'
+import type { Logger } from '../../shared/telemetry/logger.ts'
 import { foregroundFinalizer, orphanFinalizer } from './deletion.ts'
 import type { Dependent, Dependents } from './dependents.ts'
 import type { ApiObject, OwnerReference } from './object.ts'
@@ -21,14 +23,16 @@ const write: WriteContext = {
 export class GarbageCollector {
   readonly #objects: ApiObjects
   readonly #dependents: Dependents
+  readonly #logger: Logger
   /** Work to do after the write that caused it. */
   readonly #queue: (() => void)[] = []
   #scheduled = false
   #closed = false
 
-  constructor(objects: ApiObjects, dependents: Dependents) {
+  constructor(objects: ApiObjects, dependents: Dependents, logger: Logger) {
     this.#objects = objects
     this.#dependents = dependents
+    this.#logger = logger
     objects.storage.observe((collection, change) => this.#observe(collection, change))
   }
 
@@ -62,20 +66,32 @@ export class GarbageCollector {
     this.#scheduled = true
     setImmediate(() => {
       this.#scheduled = false
-      for (const next of this.#queue.splice(0)) next()
+      for (const next of this.#queue.splice(0)) this.#run(next)
     })
+  }
+
+  /** One object that cannot be written must not keep the others. */
+  #run(work: () => void): void {
+    try {
+      work()
+    } catch (error) {
+      this.#logger.warn('an owner or dependent could not be cleaned up', { error: messageOf(error) })
+    }
   }
 
   /** Background: a dependent goes with its last owner; one that has another only loses the reference. */
   #ownerGone(owner: ApiObject): void {
-    for (const dependent of this.#dependents.of(owner.metadata.uid)) {
-      const { ownerReferences = [] } = dependent.object.metadata
-      const alive = ownerReferences.filter(
-        ({ uid }) => uid !== owner.metadata.uid && this.#exists(dependent.object, uid, ownerReferences)
-      )
-      if (alive.length === 0) this.#delete(dependent, 'Background')
-      else this.#setOwners(dependent, alive)
-    }
+    for (const dependent of this.#dependents.of(owner.metadata.uid))
+      this.#run(() => this.#release(dependent, owner))
+  }
+
+  #release(dependent: Dependent, owner: ApiObject): void {
+    const { ownerReferences = [] } = dependent.object.metadata
+    const alive = ownerReferences.filter(
+      ({ uid }) => uid !== owner.metadata.uid && this.#exists(dependent.object, uid, ownerReferences)
+    )
+    if (alive.length === 0) this.#delete(dependent, 'Background')
+    else this.#setOwners(dependent, alive)
   }
 
   /** An object that names owners which were gone before it came. */

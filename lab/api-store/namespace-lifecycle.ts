@@ -1,5 +1,4 @@
 /** Gives a namespace its default service account, and empties and removes it when it is deleted. */
-import { notFound, ApiError } from './api-error.ts'
 import type { ApiObject } from './object.ts'
 import type { ApiObjects } from './objects.ts'
 import type { WriteContext } from './write-context.ts'
@@ -79,13 +78,10 @@ export class NamespaceLifecycle {
   /** Whether the object is gone; false while something is to end first. */
   #delete(collection: string, object: ApiObject): boolean {
     const resource = this.#objects.registry.findCollection(collection)
-    if (resource === undefined) throw notFound({ group: '', plural: collection }, object.metadata.name)
-    try {
-      const key = { namespace: object.metadata.namespace ?? '', name: object.metadata.name }
-      return this.#objects.delete(resource, key, { propagationPolicy: 'Background' }).gone
-    } catch (error) {
-      if (error instanceof ApiError && error.reason === 'NotFound') return true
-      throw error
-    }
+    if (resource === undefined) return false
+    const key = { namespace: object.metadata.namespace ?? '', name: object.metadata.name }
+    // may be gone already, as a dependent of one that went before it
+    if (this.#objects.find(resource, key) === undefined) return true
+    return this.#objects.delete(resource, key, { propagationPolicy: 'Background' }).gone
   }
 }

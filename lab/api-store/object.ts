@@ -1,4 +1,5 @@
 /** Objects as the store keeps them: frozen, complete, with a revision. */
+import type { OwnerReference as NamedOwner } from '../../shared/kube/resources.ts'
 import type { JsonObject } from './json.ts'
 
 export interface ApiObject extends JsonObject {
@@ -24,14 +25,7 @@ export interface Metadata extends JsonObject {
   readonly managedFields?: readonly ManagedFields[]
 }
 
-export interface OwnerReference extends JsonObject {
-  readonly apiVersion: string
-  readonly kind: string
-  readonly name: string
-  readonly uid: string
-  readonly controller?: boolean
-  readonly blockOwnerDeletion?: boolean
-}
+export interface OwnerReference extends JsonObject, NamedOwner {}
 
 /** Which fields a writer owns. Source: Kubernetes API reference, `ManagedFieldsEntry`. */
 export interface ManagedFields extends JsonObject {

@@ -134,4 +134,24 @@ export async function identityBehaviours(t: Test, { api, namespace }: Context): 
     })
     t.match(access, { status: 201, body: { status: { allowed: true } } })
   })
+
+  await t.test('a review of somebody names whom, and for what', async t => {
+    const review = async (spec: object): Promise<{ status: number; body: { [field: string]: unknown } }> => {
+      const kind = { apiVersion: 'authorization.k8s.io/v1', kind: 'SubjectAccessReview' }
+      return api.post('/apis/authorization.k8s.io/v1/subjectaccessreviews', { ...kind, spec })
+    }
+    const resourceAttributes = { verb: 'get', resource: 'pods', namespace }
+    const admin = await review({ user: 'someone', groups: ['system:masters'], resourceAttributes })
+    t.match(admin, { status: 201, body: { spec: { user: 'someone' }, status: { allowed: true } } })
+    const path = await review({
+      groups: ['system:masters'],
+      nonResourceAttributes: { verb: 'get', path: '/metrics' }
+    })
+    t.match(path, { status: 201, body: { status: { allowed: true } } })
+    t.match(await review({ user: 'system:anonymous', resourceAttributes }), {
+      body: { status: { allowed: false } }
+    })
+    t.match(await review({ resourceAttributes }), { status: 422 }, 'nobody is named')
+    t.match(await review({ user: 'someone' }), { status: 422 }, 'nothing is asked')
+  })
 }

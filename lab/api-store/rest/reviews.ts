@@ -1,5 +1,5 @@
 /** Requests in the form of objects: who is this, and may they. */
-import { badRequest } from '../api-error.ts'
+import { badRequest, invalid, invalidValue } from '../api-error.ts'
 import { apiAudiences, type TokenAuthority, type User } from '../auth/tokens.ts'
 import { isObject, listOf, objectOf, textOf, type JsonObject } from '../json.ts'
 import { apiVersionOf, type Resource } from '../resources.ts'
@@ -72,15 +72,17 @@ function reviewToken(
 
 /** RBAC is not enforced: whoever is named may do everything. */
 function reviewAccess(kind: string, spec: JsonObject): JsonObject {
+  const review = { group: 'authorization.k8s.io', kind }
   const attributes = [spec['resourceAttributes'], spec['nonResourceAttributes']].filter(isObject)
   if (attributes.length !== 1) {
-    throw badRequest(
-      'exactly one of spec.resourceAttributes and spec.nonResourceAttributes must be specified'
-    )
+    const detail = 'exactly one of nonResourceAttributes or resourceAttributes must be specified'
+    throw invalid(review, '', [invalidValue('spec.resourceAttributes', null, detail)])
   }
   const groups = listOf(spec['groups'])
   if (kind !== 'SelfSubjectAccessReview' && textOf(spec['user']) === '' && groups.length === 0) {
-    throw badRequest('spec.user: at least one of user or group must be specified')
+    throw invalid(review, '', [
+      invalidValue('spec.user', '', 'at least one of user or group must be specified')
+    ])
   }
   if (spec['user'] === 'system:anonymous')
     return { allowed: false, reason: 'requests without credentials are refused' }

@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { ApiError, badRequest } from '../api-error.ts'
 import type { ApiObject } from '../object.ts'
-import { acceptWebSocket } from '../websocket.ts'
+import { acceptWebSocket, type Channels } from '../websocket.ts'
 import { at } from '../json.ts'
 import { execProtocols, serveExec } from '../streams/exec.ts'
 import { channelProtocols, forwardChannels, forwardSpdy, tunnelProtocols } from '../streams/port-forward.ts'
@@ -19,6 +19,7 @@ export async function answerUpgrade(
   head: Buffer
 ): Promise<void> {
   socket.on('error', () => socket.destroy()) // the client is gone
+  let taken = false
   try {
     deps.authenticator.authenticate(request.headers)
     const url = URL.parse(request.url ?? '/', 'https://store')
@@ -26,14 +27,41 @@ export async function answerUpgrade(
     if (url === null || target?.kind !== 'resource' || target.path.plural !== 'pods' || target.group !== '') {
       throw badRequest('only exec and port-forward of pods can be upgraded')
     }
-    const pod = runningPod(deps, target.path)
+    const upgrade: Upgrade = {
+      request,
+      url,
+      path: target.path,
+      pod: runningPod(deps, target.path),
+      accept: async protocol => {
+        taken = true
+        return acceptWebSocket(request, socket, head, protocol, deps.closing)
+      },
+      take: () => {
+        taken = true
+        if (head.length > 0) socket.unshift(head)
+        return socket
+      }
+    }
     const { subresource } = target.path
-    if (subresource === 'exec') await exec(deps, target.path, pod, url, request, socket, head)
-    else if (subresource === 'portforward') await portForward(deps, target.path, url, request, socket, head)
+    if (subresource === 'exec') await exec(deps, upgrade)
+    else if (subresource === 'portforward') await portForward(deps, upgrade)
     else throw badRequest('only exec and port-forward of pods can be upgraded')
   } catch (error) {
-    refuse(socket, asApiError(error, deps.logger, request))
+    const refusal = asApiError(error, deps.logger, request)
+    if (taken) socket.destroy()
+    else refuse(socket, refusal)
   }
+}
+
+interface Upgrade {
+  readonly request: IncomingMessage
+  readonly url: URL
+  readonly path: ResourcePath
+  readonly pod: ApiObject
+  /** From here on the connection is a WebSocket. */
+  readonly accept: (protocol: string) => Promise<Channels>
+  /** From here on the connection is the handler's. */
+  readonly take: () => Duplex
 }
 
 function runningPod(deps: ServerDeps, path: ResourcePath): ApiObject {
@@ -49,28 +77,14 @@ function runningPod(deps: ServerDeps, path: ResourcePath): ApiObject {
   return pod
 }
 
-async function exec(
-  deps: ServerDeps,
-  { namespace, name }: ResourcePath,
-  pod: ApiObject,
-  url: URL,
-  request: IncomingMessage,
-  socket: Duplex,
-  head: Buffer
-): Promise<void> {
+async function exec(deps: ServerDeps, { request, url, path, pod, accept }: Upgrade): Promise<void> {
   const query = url.searchParams
   const flag = (option: string): boolean => ['true', '1'].includes(query.get(option) ?? '')
   const container = containerOf(pod, query.get('container') ?? undefined)
   const command = query.getAll('command')
   if (command.length === 0) throw badRequest('command: Required value: you must specify at least one command')
   const runtime = running(deps.pods())
-  const channels = await acceptWebSocket(
-    request,
-    socket,
-    head,
-    chooseProtocol(request, execProtocols),
-    deps.closing
-  )
+  const channels = await accept(chooseProtocol(request, execProtocols))
   const options = {
     command,
     stdin: flag('stdin'),
@@ -78,37 +92,32 @@ async function exec(
     stderr: flag('stderr'),
     tty: flag('tty')
   }
-  await serveExec(channels, runtime, { namespace, pod: name, container }, options, deps.closing)
+  const where = { namespace: path.namespace, pod: path.name, container }
+  await serveExec(channels, runtime, where, options, deps.closing)
 }
 
-async function portForward(
-  deps: ServerDeps,
-  { namespace, name }: ResourcePath,
-  url: URL,
-  request: IncomingMessage,
-  socket: Duplex,
-  head: Buffer
-): Promise<void> {
+async function portForward(deps: ServerDeps, { request, url, path, accept, take }: Upgrade): Promise<void> {
   const runtime = running(deps.pods())
-  const pod = { namespace, pod: name }
+  const pod = { namespace: path.namespace, pod: path.name }
   if (request.headers.upgrade?.toLowerCase() === 'spdy/3.1') {
-    const lines = [
-      'HTTP/1.1 101 Switching Protocols',
-      'Connection: Upgrade',
-      'Upgrade: SPDY/3.1',
-      'X-Stream-Protocol-Version: portforward.k8s.io'
-    ]
-    socket.write(`${lines.join('\r\n')}\r\n\r\n`)
-    if (head.length > 0) socket.unshift(head)
+    const socket = take()
+    socket.write(`${spdyAnswer.join('\r\n')}\r\n\r\n`)
     return forwardSpdy(socket, runtime, pod, deps.closing)
   }
   const protocol = chooseProtocol(request, [...tunnelProtocols, ...channelProtocols])
-  const ports = tunnelProtocols.includes(protocol) ? [] : readPorts(url)
-  const channels = await acceptWebSocket(request, socket, head, protocol, deps.closing)
-  return tunnelProtocols.includes(protocol)
-    ? forwardSpdy(channels.byteStream(), runtime, pod, deps.closing)
-    : forwardChannels(channels, runtime, pod, ports, deps.closing)
+  if (tunnelProtocols.includes(protocol)) {
+    return forwardSpdy((await accept(protocol)).byteStream(), runtime, pod, deps.closing)
+  }
+  const ports = readPorts(url)
+  return forwardChannels(await accept(protocol), runtime, pod, ports, deps.closing)
 }
+
+const spdyAnswer = [
+  'HTTP/1.1 101 Switching Protocols',
+  'Connection: Upgrade',
+  'Upgrade: SPDY/3.1',
+  'X-Stream-Protocol-Version: portforward.k8s.io'
+]
 
 const maxPorts = 32
 
