@@ -5,6 +5,7 @@ import type { KubeClient } from '../shared/kube/client.ts'
 import { formatSocketAddress, type SocketAddress } from '../shared/net/address.ts'
 import { systemClock, type Clock } from '../shared/runtime/clock.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
+import { packageVersion } from '../shared/runtime/package-version.ts'
 import { Readiness } from '../shared/runtime/readiness.ts'
 import type { LogOutput } from '../shared/telemetry/logger.ts'
 import { Metrics } from '../shared/telemetry/metrics.ts'
@@ -163,7 +164,11 @@ function collect(
   desired: DesiredState,
   authority: CertificateAuthority
 ): void {
+  metrics.series('istio_build', 'pilot', packageVersion()).set(1)
   metrics.onCollect(() => {
+    const { user, system } = process.cpuUsage()
+    metrics.series('process_cpu_seconds_total').set((user + system) / 1e6)
+    metrics.series('process_resident_memory_bytes').set(process.memoryUsage.rss())
     for (const table of ['address', 'authorization'] as const) {
       metrics.series('underpass_resources', table).set(desired.snapshot.table(table).size)
     }

@@ -12,6 +12,7 @@ import {
   type Handler,
   type Route
 } from '../shared/runtime/admin-http.ts'
+import { packageVersion } from '../shared/runtime/package-version.ts'
 import type { Readiness } from '../shared/runtime/readiness.ts'
 import { metricsAnswer } from '../shared/telemetry/exposition.ts'
 import { formatLogFilter, parseLogFilter, type LogOutput } from '../shared/telemetry/logger.ts'
@@ -66,7 +67,7 @@ export async function serveHttp(options: HttpOptions): Promise<HttpServers> {
       {
         method: 'GET',
         path: '/version',
-        handle: () => jsonAnswer({ version: 'underpass', revision: config.mesh.revision })
+        handle: () => jsonAnswer({ version: packageVersion(), revision: config.mesh.revision })
       },
       { method: 'ANY', path: '/logging', handle: guarded(options, logging(logs)) },
       ...explanation(options),

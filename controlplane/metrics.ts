@@ -17,6 +17,9 @@ export const metricFamilies = {
     labels: [],
     buckets: [0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 3, 10, 30]
   },
+  istio_build: { type: 'gauge', help: 'Build information.', labels: ['component', 'tag'] },
+  process_resident_memory_bytes: { type: 'gauge', help: 'Resident memory.', labels: [] },
+  process_cpu_seconds_total: { type: 'counter', help: 'CPU time, user and system.', labels: [] },
   underpass_pushes_total: { type: 'counter', help: 'Batches of changes, by table.', labels: ['table'] },
   underpass_xds_push_bytes_total: {
     type: 'counter',

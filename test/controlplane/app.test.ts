@@ -121,7 +121,14 @@ t.test('from an empty cluster to a served one', async t => {
 
   t.test('it is ready, and says what it knows', async t => {
     t.match(await http(app.addresses.ready[0], '/ready'), { status: 200, body: 'ready\n' })
-    t.match((await http(app.addresses.monitoring[0], '/metrics')).body, /^pilot_xds 0$/m)
+    const metrics = (await http(app.addresses.monitoring[0], '/metrics')).body
+    t.match(metrics, /^pilot_xds 0$/m)
+    t.match(metrics, /^istio_build\{component="pilot",tag="\d+\.\d+\.\d+"\} 1$/m)
+    t.match(metrics, /^process_resident_memory_bytes \d+$/m)
+    t.match(JSON.parse((await http(app.addresses.monitoring[0], '/version')).body), {
+      version: /^\d+\.\d+\.\d+$/,
+      revision: 'default'
+    })
     t.match(JSON.parse((await http(app.addresses.monitoring[0], '/debug/ambientz')).body), {
       workloads: [{ name: 'Kubernetes//Pod/istio-system/ztunnel-1' }]
     })
