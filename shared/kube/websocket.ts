@@ -4,7 +4,7 @@ import { WebSocket, type ClientOptions } from 'ws'
 import { messageOf } from '../runtime/errors.ts'
 import { kubeErrorFrom } from './client.ts'
 import type { ClusterAccess } from './config.ts'
-import { KubeUnreachableError } from './errors.ts'
+import { KubeError, KubeUnreachableError } from './errors.ts'
 
 /** Starts paused: nothing is told before the first `resume`. */
 export interface ChannelSocket {
@@ -69,7 +69,7 @@ function opened(socket: WebSocket, server: string, needs: string): Promise<void>
         if (body.length < 1 << 20) body += text
       })
       response.once('close', () => {
-        reject(kubeErrorFrom(response.statusCode ?? 0, body, needs))
+        reject(refusal(response.statusCode ?? 0, body, needs))
         socket.terminate()
       })
     })
@@ -78,6 +78,14 @@ function opened(socket: WebSocket, server: string, needs: string): Promise<void>
       reject(new KubeUnreachableError(server, text, { cause: error }))
     })
   })
+}
+
+/** An API server gives its reasons; an answer without one comes from something in between, or refuses the upgrade. */
+function refusal(status: number, body: string, needs: string): KubeError {
+  const error = kubeErrorFrom(status, body, needs)
+  if (error.reason !== '') return error
+  const message = `${error.message}; port-forward needs WebSocket all the way to the API server (Kubernetes 1.30 or later, and proxies that let it through)`
+  return new KubeError(status, { message }, needs)
 }
 
 function channelSocket(socket: WebSocket): ChannelSocket {
