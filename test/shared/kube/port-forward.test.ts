@@ -166,7 +166,11 @@ t.test('a refusal carries the permission that is missing; a server without WebSo
     message: 'pods "cart-0" is forbidden',
     needs: 'create pods/portforward in namespace shop'
   })
-  await t.rejects(portForward(client, { ...target, pod: 'x' }, signal), { name: 'KubeError', status: 400 })
+  await t.rejects(portForward(client, { ...target, pod: 'x' }, signal), {
+    name: 'KubeError',
+    status: 400,
+    message: /^400: Upgrade request required; port-forward needs WebSocket all the way/
+  })
   const away = new KubeClient({ ...server.access, server: 'http://127.0.0.1:1' })
   await t.rejects(portForward(away, target, signal), {
     name: 'KubeUnreachableError',
