@@ -88,6 +88,8 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
     },
     events: {
       onCertificateWanted: (worker, { id, identity }) => void desk.answer(worker, id, identity),
+      onAddressWanted: (worker, { id, name }) =>
+        void xds.ask(name).finally(() => worker.post({ kind: 'address-answered', id })),
       onLog: deps.writeLog,
       onEvents: ({ events, lost }) => watchers.publish(events, lost),
       onFailure: error => end.reject(new Error('a worker thread ended', { cause: error }))

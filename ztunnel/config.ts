@@ -23,7 +23,6 @@ export interface Config {
   readonly stats: { readonly port: number }
   readonly readiness: { readonly port: number }
   readonly xds: ControlPlaneAddress & {
-    readonly onDemand: boolean
     readonly metadata: Readonly<Record<string, unknown>>
   }
   readonly ca: ControlPlaneAddress & { readonly fake: boolean; readonly secretTtlMs: number }
@@ -95,6 +94,8 @@ export interface DataConfig {
   readonly idleTimeoutMs: number
   readonly dialRetries: number
   readonly loadBalancing: 'random' | 'least-request'
+  /** Addresses are asked for when connections go to them. */
+  readonly onDemand: boolean
 }
 
 /** What the configuration is read from; `main.ts` passes the real machine. */
@@ -158,7 +159,6 @@ export async function withVariables(
     readiness: { port: env.port('UNDERPASS_READY_PORT', 15021, 'Readiness port') },
     xds: {
       ...controlPlane(env, 'XDS', proxyConfig),
-      onDemand: env.flag('XDS_ON_DEMAND', false, 'Ask only for the addresses that connections go to'),
       metadata: nodeMetadata(env, proxyConfig)
     },
     ca: {
@@ -320,7 +320,8 @@ function dataConfig(
       ['random', 'least-request'],
       'random',
       'How an endpoint is chosen'
-    )
+    ),
+    onDemand: env.flag('XDS_ON_DEMAND', false, 'Ask only for the addresses that connections go to')
   }
 }
 

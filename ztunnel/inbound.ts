@@ -23,7 +23,7 @@ import type { TrackedConnection } from './connections.ts'
 import { findInboundTarget, type InboundTarget } from './inbound-target.ts'
 import { isIllegalPort, ownIdentity, ownWorkload, type Pod } from './pod.ts'
 import { proxyHeader } from './proxy-protocol.ts'
-import { sessionOptions } from './upstream.ts'
+import { handshakeOptions, sessionOptions } from './upstream.ts'
 
 /** Authenticates the peer once, then serves its tunnels. Resolves when the session stands, or was refused. */
 export async function acceptHbone(pod: Pod, socket: net.Socket): Promise<ServerSession | undefined> {
@@ -35,7 +35,7 @@ export async function acceptHbone(pod: Pod, socket: net.Socket): Promise<ServerS
   try {
     const workload = await ownWorkload(pod)
     const certificate = await pod.certificates.get(ownIdentity(pod, workload), pod.gone)
-    const secured = await acceptTls(socket, certificate, pod.gone)
+    const secured = await acceptTls(socket, certificate, pod.gone, handshakeOptions(pod))
     const peer: PeerSession = { identity: secured.peer, flow }
     const options = sessionOptions(pod, certificate, secured)
     return serveTunnels(secured.socket, options, request => void proxyInbound(pod, peer, request))

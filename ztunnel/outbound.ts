@@ -76,12 +76,24 @@ async function findRoute(
     load: (uid: WorkloadUid): number => pod.load.of(uid),
     ...(exclude !== undefined && { exclude })
   }
+  if (pod.config.onDemand) await discover(pod, source, flow)
   let route: Route = pod.mesh.read(view => decideRoute(view, context, flow.destination))
   if (route.kind === 'resolve') route = route.withAddress(await resolveHostname(pod, source, route))
   if (route.kind === 'refused') throw new MeshError('CONNECT_FAILED', route.message)
   if (route.kind === 'resolve')
     throw new MeshError('CONNECT_FAILED', `${route.hostname} leads to another host name`)
   return route
+}
+
+/** On-demand discovery: what nobody has asked for yet is not in the mesh. */
+async function discover(pod: Pod, source: Workload, { destination }: Flow): Promise<void> {
+  const { network } = pod.config
+  const known = pod.mesh.read(
+    view =>
+      view.workloadByAddress(network, destination.ip) !== undefined ||
+      view.serviceByAddress(network, destination.ip, source.namespace) !== undefined
+  )
+  if (!known) await pod.addresses.find(`${network}/${destination.ip}`)
 }
 
 interface Dialled extends Upstream {

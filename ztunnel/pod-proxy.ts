@@ -17,7 +17,16 @@ import { dialSession } from './upstream.ts'
 /** What all pods of a worker share. */
 export type PodSurroundings = Pick<
   Pod,
-  'config' | 'mesh' | 'certificates' | 'reports' | 'spoofer' | 'log' | 'random' | 'metrics' | 'neighbour'
+  | 'config'
+  | 'mesh'
+  | 'certificates'
+  | 'addresses'
+  | 'reports'
+  | 'spoofer'
+  | 'log'
+  | 'random'
+  | 'metrics'
+  | 'neighbour'
 > & {
   /** Listeners take connections that are not addressed to them (TPROXY). */
   readonly transparent: boolean

@@ -9,6 +9,7 @@ import { MeshError } from '../shared/runtime/errors.ts'
 import type { Logger } from '../shared/telemetry/logger.ts'
 import type { Reports } from '../shared/telemetry/report.ts'
 import type { Metrics } from '../shared/telemetry/metrics.ts'
+import type { AddressLookup } from './address-lookup.ts'
 import type { Connections } from './connections.ts'
 import type { DataConfig, PodInfo } from './config.ts'
 import type { workerFamilies } from './families.ts'
@@ -34,6 +35,7 @@ export interface Pod {
   readonly dialOptions: TcpOptions
   readonly mesh: MeshReader
   readonly certificates: Certificates
+  readonly addresses: AddressLookup
   readonly reports: Reports
   readonly connections: Connections
   readonly pool: TunnelPool

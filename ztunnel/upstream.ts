@@ -5,7 +5,7 @@ import type { HeaderList } from '../shared/hbone/hpack.ts'
 import type { PoolKey } from '../shared/hbone/pool.ts'
 import { ClientSession } from '../shared/hbone/session.ts'
 import type { SessionOptions } from '../shared/hbone/session-options.ts'
-import { connectTls, type SecurePeer } from '../shared/hbone/tls.ts'
+import { connectTls, type HandshakeOptions, type SecurePeer } from '../shared/hbone/tls.ts'
 import { tunnelDuplex } from '../shared/hbone/tunnel-duplex.ts'
 import type { Tunnel } from '../shared/hbone/tunnel.ts'
 import type { WorkloadCertificate } from '../shared/identity/certificate.ts'
@@ -94,7 +94,13 @@ async function openDoubleTunnel(
   const headers = requestHeaders(source, flow, route)
   const outer = await pod.pool.tunnel(key, { authority: route.authority, headers }, signal)
   const certificate = await certificateOf(pod, identity, signal)
-  const secured = await connectTls(tunnelDuplex(outer.tunnel), certificate, route.innerExpected, signal)
+  const secured = await connectTls(
+    tunnelDuplex(outer.tunnel),
+    certificate,
+    route.innerExpected,
+    signal,
+    handshakeOptions(pod)
+  )
   const session = new ClientSession(secured.socket, clientOptions(pod, certificate, secured))
   try {
     const network: HeaderList = [...headers, [networkHeader, pod.config.network]]
@@ -113,7 +119,7 @@ async function openDoubleTunnel(
 export async function dialSession(pod: Pod, key: PoolKey, signal: AbortSignal): Promise<ClientSession> {
   const certificate = await certificateOf(pod, key.source, signal)
   const socket = await dialHbone(pod, key.address, signal)
-  const secured = await connectTls(socket, certificate, key.expected, signal)
+  const secured = await connectTls(socket, certificate, key.expected, signal, handshakeOptions(pod))
   return new ClientSession(secured.socket, clientOptions(pod, certificate, secured))
 }
 
@@ -142,6 +148,11 @@ async function certificateOf(
     if (signal.aborted) throw cause
     throw new MeshError('IDENTITY_FAILED', `identity error: ${messageOf(cause)}`, { cause })
   }
+}
+
+export function handshakeOptions({ config }: Pod): HandshakeOptions {
+  const { tls12, compliance, connectTimeoutMs } = config
+  return { tls12, compliance, timeoutMs: connectTimeoutMs }
 }
 
 function clientOptions(pod: Pod, own: WorkloadCertificate, peer: SecurePeer): SessionOptions {

@@ -63,6 +63,8 @@ export type ToWorker =
   | { readonly kind: 'certificate-renewed'; readonly certificate: WorkloadCertificate }
   /** No pod of that identity is left. */
   | { readonly kind: 'certificate-forgotten'; readonly identity: SpiffeId }
+  /** Answer to `address-wanted`: the mesh holds now what there is. */
+  | { readonly kind: 'address-answered'; readonly id: number }
   | { readonly kind: 'log-filter'; readonly filter: string }
   /** Somebody watches connections, or nobody does any more. */
   | { readonly kind: 'watch'; readonly active: boolean }
@@ -71,6 +73,8 @@ export type FromWorker =
   | { readonly kind: 'answer'; readonly id: number; readonly value: unknown }
   | { readonly kind: 'answer-failed'; readonly id: number; readonly error: string }
   | { readonly kind: 'certificate-wanted'; readonly id: number; readonly identity: SpiffeId }
+  /** On-demand discovery: `network/ip`. */
+  | { readonly kind: 'address-wanted'; readonly id: number; readonly name: string }
   /** Log lines, as text. */
   | { readonly kind: 'log'; readonly lines: string }
   /** `lost` events were left out because main was slower than the traffic. */

@@ -8,6 +8,7 @@ import { AccessLog } from '../shared/telemetry/access-log.ts'
 import { LogOutput, parseLogFilter, type LogFilter } from '../shared/telemetry/logger.ts'
 import { Metrics } from '../shared/telemetry/metrics.ts'
 import { Reports } from '../shared/telemetry/report.ts'
+import { AddressLookup } from './address-lookup.ts'
 import { recheck } from './authorize.ts'
 import { CertificateCache } from './certificate-cache.ts'
 import { EventOutbox } from './event-outbox.ts'
@@ -30,6 +31,7 @@ class Worker {
   readonly #pods = new Map<string, PodProxy>()
   readonly #surroundings: PodSurroundings
   readonly #certificates: CertificateCache
+  readonly #addresses: AddressLookup
   readonly #events: EventOutbox
   readonly #lines: LineOutbox
   readonly #log: LogOutput
@@ -45,6 +47,7 @@ class Worker {
       (id, identity) => post({ kind: 'certificate-wanted', id, identity }),
       Date.now
     )
+    this.#addresses = new AddressLookup((id, name) => post({ kind: 'address-wanted', id, name }))
     this.#events = new EventOutbox((events, lost) => post({ kind: 'events', events, lost }))
     const reports = new Reports({
       metrics: this.#metrics,
@@ -62,6 +65,7 @@ class Worker {
       config,
       mesh: openSharedMesh(data.mesh),
       certificates: this.#certificates,
+      addresses: this.#addresses,
       reports,
       spoofer: transparent && config.originalSource !== 'never' ? spoofer : undefined,
       log: this.#log.logger('proxy'),
@@ -93,6 +97,9 @@ class Worker {
         return
       case 'certificate-forgotten':
         this.#certificates.forget(message.identity)
+        return
+      case 'address-answered':
+        this.#addresses.answered(message.id)
         return
       case 'log-filter':
         this.#log.setFilter(filterOf(message.filter))

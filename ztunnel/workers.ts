@@ -6,6 +6,7 @@ import type { FromWorker, QuestionKind, Questions, ToWorker, WorkerData } from '
 /** What workers say without being asked. */
 export interface WorkerEvents {
   onCertificateWanted(worker: WorkerThread, message: FromWorker & { kind: 'certificate-wanted' }): void
+  onAddressWanted(worker: WorkerThread, message: FromWorker & { kind: 'address-wanted' }): void
   onLog(lines: string): void
   onEvents(message: FromWorker & { kind: 'events' }): void
   /** A worker ended although nobody asked it to: its connections are lost, and the process cannot go on. */
@@ -75,6 +76,9 @@ export class WorkerThread {
         return
       case 'certificate-wanted':
         this.#events.onCertificateWanted(this, message)
+        return
+      case 'address-wanted':
+        this.#events.onAddressWanted(this, message)
         return
       case 'log':
         this.#events.onLog(message.lines)

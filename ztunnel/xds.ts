@@ -39,7 +39,7 @@ export async function startXds(config: Config, deps: XdsDeps): Promise<Xds> {
     // Policies first, so that no address is known before what protects it.
     types: [
       { typeUrl: AUTHORIZATION, mode: 'wildcard' },
-      { typeUrl: ADDRESS, mode: xds.onDemand ? 'on-demand' : 'wildcard' }
+      { typeUrl: ADDRESS, mode: config.data.onDemand ? 'on-demand' : 'wildcard' }
     ],
     onResponse: response => take(deps, response),
     onTermination: reason => deps.metrics.series('istio_xds_connection_terminations_total', reason).add(),

@@ -2,10 +2,11 @@
 import t from 'tap'
 import { randomBytes } from 'node:crypto'
 import type net from 'node:net'
+import { stringifyYaml } from '../../shared/kube/yaml.ts'
 import { ip } from '../../shared/net/address.ts'
 import { accessLines, samples } from '../support/access-lines.ts'
 import { eventually } from '../support/eventually.ts'
-import { CLIENT, SERVER, SERVER_PORT, VIP } from '../support/local-mesh.ts'
+import { CLIENT, SERVER, SERVER_PORT, VIP, workload } from '../support/local-mesh.ts'
 import {
   AUTHORIZATION_TYPE,
   startControlPlane,
@@ -22,6 +23,7 @@ import {
   twoNodes,
   type Proxy,
   type Teardown,
+  type TestNode,
   type TwoNodes
 } from '../support/two-nodes.ts'
 import { wireDeny, wireMesh } from '../support/wire-mesh.ts'
@@ -168,6 +170,44 @@ t.test('without a certificate nothing is sent in the clear, and the reason is to
     async () => (await attempt(await connect(a, at(ip(VIP), 80)), Buffer.from('now'))) === 'here',
     { everyMs: 200 }
   )
+})
+
+t.test('on demand, only what connections go to is asked for, once', { skip }, async t => {
+  const nodes = await twoNodes(t)
+  const plane = await startControlPlane(t, [nodes.a, nodes.b], wireMesh(nodes))
+  // Its own record a proxy has to have before anything else; here it comes from a file.
+  const own = (name: string, namespace: string, node: TestNode): string =>
+    stringifyYaml({ workloads: [{ ...workload(name, namespace, node), services: {} }] })
+  const env = { ...plane.caEnv, ...plane.xdsEnv, XDS_ON_DEMAND: 'true' }
+  const [client] = await Promise.all([
+    startProxy(t, nodes.a, {
+      kind: 'underpass',
+      workload: CLIENT,
+      localConfig: own('client', 'default', nodes.a),
+      env
+    }),
+    startProxy(t, nodes.b, {
+      kind: 'underpass',
+      workload: SERVER,
+      localConfig: own('server', 'shop', nodes.b),
+      env
+    })
+  ])
+  await serve(t, nodes.b, echo, { port: SERVER_PORT })
+  t.strictSame(plane.asked, [])
+  const answers = await Promise.all(
+    Array.from({ length: 5 }, async () =>
+      attempt(await connect(nodes.a, at(nodes.b.v4, SERVER_PORT)), Buffer.from('found'))
+    )
+  )
+  t.strictSame(
+    answers,
+    Array.from({ length: 5 }, () => 'found')
+  )
+  t.strictSame(plane.asked, [`/${nodes.b.v4}`])
+  await client.logged(/dst.workload="server"/)
+  t.equal(await attempt(await connect(nodes.a, at(nodes.b.v4, SERVER_PORT)), Buffer.from('again')), 'again')
+  t.equal(plane.asked.length, 1, 'what is known is not asked for')
 })
 
 t.test(

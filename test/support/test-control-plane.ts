@@ -12,7 +12,7 @@ import {
 } from '../../shared/identity/issue.ts'
 import { readCsr } from '../../shared/identity/csr.ts'
 import { parseSpiffeId } from '../../shared/identity/spiffe-id.ts'
-import { ip } from '../../shared/net/address.ts'
+import { ip, ipFromBytes } from '../../shared/net/address.ts'
 import { openListener } from '../../shared/net/sockets.ts'
 import { message } from '../../shared/xds/schema.ts'
 import type { Teardown, TestNode } from './two-nodes.ts'
@@ -29,6 +29,8 @@ const discoveryRequest = message<{
   typeUrl?: string
   responseNonce?: string
   errorDetail?: { message?: string }
+  resourceNamesSubscribe?: string[]
+  resourceNamesUnsubscribe?: string[]
 }>('envoy.service.discovery.v3.DeltaDiscoveryRequest')
 const discoveryResponse = message<object>('envoy.service.discovery.v3.DeltaDiscoveryResponse')
 const addressMessage = message<object>('istio.workload.Address')
@@ -53,6 +55,8 @@ export interface TestControlPlane {
   readonly xdsEnv: Readonly<Record<string, string>>
   /** What clients did not accept: resource type and their text. */
   readonly nacks: readonly string[]
+  /** Names that clients asked for on demand. */
+  readonly asked: readonly string[]
   /** Identities of the certificates that were issued. */
   readonly issued: readonly string[]
   /** While set, every request for a certificate is refused with it. */
@@ -67,6 +71,13 @@ export interface TestControlPlane {
   /** Cuts every connection and takes no new ones, until it is up again. */
   down(): void
   up(): void
+}
+
+interface HeldResource {
+  readonly bytes: Buffer
+  readonly version: string
+  /** `network/ip` of each of its addresses, by which clients ask on demand. */
+  readonly aliases: readonly string[]
 }
 
 const PORT = 15_012
@@ -91,7 +102,7 @@ export async function startControlPlane(
     issuer,
     ...validity
   })
-  const held = new Map<string, Map<string, { bytes: Buffer; version: string }>>([
+  const held = new Map<string, Map<string, HeldResource>>([
     [ADDRESS_TYPE, new Map()],
     [AUTHORIZATION_TYPE, new Map()]
   ])
@@ -99,6 +110,7 @@ export async function startControlPlane(
   const bridges: Bridge[] = []
   const nacks: string[] = []
   const issued: string[] = []
+  const asked: string[] = []
   let version = 0
   let nonce = 0
 
@@ -122,6 +134,7 @@ export async function startControlPlane(
             : [
                 {
                   name,
+                  aliases: resource.aliases,
                   version: resource.version,
                   resource: { type_url: type, typeUrl: type, value: resource.bytes }
                 }
@@ -136,7 +149,9 @@ export async function startControlPlane(
     values: Readonly<Record<string, object>> = {}
   ): void => {
     for (const [name, value] of Object.entries(values))
-      held.get(type)?.set(name, { bytes: encode(value), version: String(++version) })
+      held
+        .get(type)
+        ?.set(name, { bytes: encode(value), version: String(++version), aliases: addressesOf(value) })
     for (const client of clients)
       if (client.types.has(type) && Object.keys(values).length > 0) send(client, type, Object.keys(values))
   }
@@ -147,6 +162,7 @@ export async function startControlPlane(
     xdsEnv: { XDS_ADDRESS: `https://127.0.0.1:${PORT}`, XDS_ROOT_CA: root.certificatePem },
     nacks,
     issued,
+    asked,
     refuseCertificates: undefined,
     ttlSeconds: 3600,
     put: ({ addresses, policies }) => {
@@ -205,10 +221,28 @@ export async function startControlPlane(
         clients.add(client)
         return {
           request: bytes => {
-            const { typeUrl = '', responseNonce = '', errorDetail } = discoveryRequest.decode(bytes)
+            const request = discoveryRequest.decode(bytes)
+            const { typeUrl = '', responseNonce = '', errorDetail } = request
             if (errorDetail !== undefined) nacks.push(`${typeUrl}: ${errorDetail.message}`)
             if (responseNonce !== '') {
               client.unanswered -= 1
+              return
+            }
+            const { resourceNamesSubscribe = [], resourceNamesUnsubscribe = [] } = request
+            if (resourceNamesUnsubscribe.includes('*')) return // subscribes to nothing yet
+            if (resourceNamesSubscribe.length > 0) {
+              for (const name of resourceNamesSubscribe) {
+                asked.push(name)
+                const found = [...(held.get(typeUrl) ?? [])].filter(([, { aliases }]) =>
+                  aliases.includes(name)
+                )
+                send(
+                  client,
+                  typeUrl,
+                  found.map(([key]) => key),
+                  found.length === 0 ? [name] : []
+                )
+              }
               return
             }
             client.types.add(typeUrl)
@@ -276,4 +310,13 @@ async function openBridge(t: Teardown, node: TestNode, to: number): Promise<Brid
       up = true
     }
   }
+}
+
+function addressesOf(value: object): string[] {
+  const { workload, service } = value as {
+    workload?: { addresses?: Uint8Array[] }
+    service?: { addresses?: { address: Uint8Array }[] }
+  }
+  const all = [...(workload?.addresses ?? []), ...(service?.addresses ?? []).map(({ address }) => address)]
+  return all.map(bytes => `/${ipFromBytes(bytes) ?? ''}`)
 }

@@ -16,8 +16,7 @@ t.test('everything has a default that a plain node agent can run with', async t 
     readiness: { port: 15021 },
     xds: {
       address: 'https://localhost:15012',
-      rootCa: './var/run/secrets/istio/root-cert.pem',
-      onDemand: false
+      rootCa: './var/run/secrets/istio/root-cert.pem'
     },
     ca: { address: 'https://localhost:15012', fake: false, secretTtlMs: 86_400_000 },
     authToken: undefined,
