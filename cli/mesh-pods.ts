@@ -1,7 +1,14 @@
 /** Pods of the cluster joined with what the agents on their nodes say of them. */
 import { messageOf } from '../shared/runtime/errors.ts'
 import { KubeError } from '../shared/kube/errors.ts'
-import { namespaces, pods, type Pod, type ResourceType, type KubeObject } from '../shared/kube/resources.ts'
+import {
+  namespaces,
+  pods,
+  type Namespace,
+  type Pod,
+  type ResourceType,
+  type KubeObject
+} from '../shared/kube/resources.ts'
 import type { NodePod, NodePods } from './agent-answers.ts'
 import type { ExitCode, Invocation } from './command.ts'
 import { certificateRows, type CertificateRow } from './config/listings.ts'
@@ -84,7 +91,7 @@ export async function readMeshPods(
 ): Promise<MeshPod[]> {
   const [podList, namespaceList] = await Promise.all([
     listAll(invocation, pods, namespace),
-    listAll(invocation, namespaces, undefined)
+    namespace === undefined ? listAll(invocation, namespaces, undefined) : oneNamespace(invocation, namespace)
   ])
   const spaces = new Map(namespaceList.map(space => [space.metadata.name, space]))
   const now = invocation.io.now()
@@ -116,6 +123,13 @@ export async function readMeshPods(
 function leaves(dump: AgentDump, now: number): ReadonlyMap<string, CertificateRow> {
   const rows = certificateRows(dump, now).filter(({ type }) => type === 'Leaf' || type === 'NA')
   return new Map(rows.map(row => [row.identity, row]))
+}
+
+/** Who may see one namespace only shall see it. */
+async function oneNamespace(invocation: Invocation, name: string): Promise<readonly Namespace[]> {
+  const client = await invocation.client()
+  const found = await client.find(namespaces, { name }, limit(invocation))
+  return found === undefined ? [] : [found]
 }
 
 async function listAll<T extends KubeObject>(

@@ -84,7 +84,7 @@ function opened(socket: WebSocket, server: string, needs: string): Promise<void>
 function refusal(status: number, body: string, needs: string): KubeError {
   const error = kubeErrorFrom(status, body, needs)
   if (error.reason !== '') return error
-  const message = `${error.message}; port-forward needs WebSocket all the way to the API server (Kubernetes 1.30 or later, and proxies that let it through)`
+  const message = `${error.message}; port-forward needs WebSocket all the way to the API server, through whatever proxies are in between`
   return new KubeError(status, { message }, needs)
 }
 
