@@ -3,7 +3,7 @@
  * leading replica writes, only what differs from what is there, and only conditions of our own types.
  */
 import type { KubeClient } from '../shared/kube/client.ts'
-import { isConflict, isNotFound } from '../shared/kube/errors.ts'
+import { KubeError, isConflict, isNotFound } from '../shared/kube/errors.ts'
 import {
   authorizationPolicies,
   gateways,
@@ -54,6 +54,8 @@ export class StatusWriter {
   readonly #queue: WorkQueue
   /** Objects that cannot be read, by `Kind namespace/name`, with the reason. */
   readonly #broken = new Map<string, string>()
+  /** Kinds whose status may not be written. */
+  readonly #forbidden = new Set<Kind>()
   #leading = false
 
   constructor(options: StatusOptions) {
@@ -157,10 +159,21 @@ export class StatusWriter {
     try {
       await client.patch(type, { namespace, name }, patch, { kind: 'merge', subresource: 'status', signal })
     } catch (error) {
-      if (isNotFound(error)) return
+      if (isNotFound(error) || this.#mayNot(wanted.kind, error)) return
       if (!isConflict(error)) throw error
       this.#queue.add(id)
     }
+  }
+
+  /** A permission that is missing is told once a kind; trying again would not help. */
+  #mayNot(kind: Kind, error: unknown): boolean {
+    if (!(error instanceof KubeError) || error.status !== 403) return false
+    if (!this.#forbidden.has(kind)) {
+      const fields = { kind, needs: error.needs, error: error.message }
+      this.#options.log.warn('statuses of a kind are not written: a permission is missing', fields)
+    }
+    this.#forbidden.add(kind)
+    return true
   }
 
   #wanted(

@@ -7,7 +7,8 @@ import {
   type Condition,
   type KubeObject
 } from '../../shared/kube/resources.ts'
-import { silent } from '../../shared/telemetry/logger.ts'
+import { Logger } from '../../shared/telemetry/logger.ts'
+import { KubeError } from '../../shared/kube/errors.ts'
 import { parseAllYaml } from '../../shared/kube/yaml.ts'
 import { FakeKube } from './fake-kube.ts'
 import { object, settings } from './world.ts'
@@ -27,6 +28,7 @@ const types = { AuthorizationPolicy: authorizationPolicies, Service: services }
 class World {
   readonly kube = new FakeKube()
   readonly desired = new DesiredState(settings)
+  readonly lines: string[] = []
   readonly writer: StatusWriter
   now = Date.parse('2026-01-01T00:00:00Z')
 
@@ -37,7 +39,9 @@ class World {
     this.writer = new StatusWriter({
       client: this.kube,
       desired: this.desired,
-      log: silent,
+      log: new Logger('status', 'info', (level, _target, text, fields) => {
+        this.lines.push(`${level} ${text} ${JSON.stringify(fields)}`)
+      }),
       clock,
       signal: ending.signal
     })
@@ -196,4 +200,21 @@ t.test('a policy with targets says which waypoints enforce it', async t => {
   t.match(await condition(), { status: 'False', reason: 'Invalid', message: /Pod/ })
   world.apply(policy('{}'))
   t.match(await world.conditions('AuthorizationPolicy shop/p'), [{ type: 'ZtunnelAccepted', status: 'True' }])
+})
+
+t.test('a permission that is missing is told once', async t => {
+  const world = new World(t)
+  world.writer.lead(true)
+  world.kube.beforeWrite = () => {
+    throw new KubeError(
+      403,
+      { reason: 'Forbidden', message: 'no' },
+      'patch services/status in namespace shop'
+    )
+  }
+  world.apply(bound)
+  world.apply(bound.replace('name: s,', 'name: other,'))
+  t.strictSame(await world.conditions('Service shop/s'), [])
+  t.equal(world.lines.length, 1, world.lines.join('; '))
+  t.match(world.lines[0], /warn .*permission.*patch services\/status/)
 })
