@@ -31,14 +31,21 @@ export interface ScriptedServer {
   clientCertificate(name: string): KeyAndCertificate
 }
 
+/** Made once a process: keys take a while. */
+let shared: ReturnType<typeof certificates> | undefined
+
+function certificates(): { readonly authority: KeyAndCertificate; readonly own: KeyAndCertificate } {
+  const authority = certificate('test authority', undefined)
+  return { authority, own: certificate('127.0.0.1', authority) }
+}
+
 type Answer = (asked: Asked, response: ServerResponse) => void | Promise<void>
 
 export async function scriptedServer(
   t: { teardown(fn: () => void): unknown },
   answer: Answer
 ): Promise<ScriptedServer> {
-  const authority = certificate('test authority', undefined)
-  const own = certificate('127.0.0.1', authority)
+  const { authority, own } = (shared ??= certificates())
   const asked: Asked[] = []
   const server = https.createServer(
     {
