@@ -352,7 +352,8 @@ export class ApiObjects {
   }
 
   #strategy(resource: Resource): Strategy {
-    if (resource.origin === 'builtin') return this.#strategies.get(resource.collection) ?? {}
+    if (resource.origin === 'builtin')
+      return this.#strategies.get(`${resource.group}/${resource.plural}`) ?? {}
     let strategy = this.#customStrategies.get(resource)
     if (strategy === undefined) {
       strategy = customStrategy(resource)

@@ -81,7 +81,7 @@ export class ResourceRegistry {
         shortNames: row.shortNames ?? [],
         categories: row.categories ?? [],
         origin: 'builtin',
-        collection: `${row.group}/${row.plural}`,
+        collection: row.collection ?? `${row.group}/${row.plural}`,
         storageVersion: version,
         stored: row.stored ?? true,
         subresources: new Set(row.subresources ?? []),

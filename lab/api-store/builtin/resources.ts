@@ -13,6 +13,8 @@ export interface BuiltinResource {
   readonly shortNames?: readonly string[]
   readonly categories?: readonly string[]
   readonly subresources?: readonly string[]
+  /** Where objects are kept that another group shows too; default `group/plural`. */
+  readonly collection?: string
   /** False for requests in the form of objects, such as TokenReview. */
   readonly stored?: false
   readonly selectableFields?: readonly string[]
@@ -383,5 +385,45 @@ export const builtinResources: readonly BuiltinResource[] = [
     shortNames: ['crd', 'crds'],
     categories: ['api-extensions'],
     subresources: ['status']
-  }
+  },
+  {
+    group: 'events.k8s.io',
+    plural: 'events',
+    kind: 'Event',
+    namespaced: true,
+    shortNames: ['ev'],
+    collection: '/events',
+    selectableFields: [
+      'regarding.kind',
+      'regarding.namespace',
+      'regarding.name',
+      'regarding.uid',
+      'reason',
+      'reportingController',
+      'type'
+    ]
+  },
+  {
+    group: 'certificates.k8s.io',
+    plural: 'certificatesigningrequests',
+    kind: 'CertificateSigningRequest',
+    namespaced: false,
+    shortNames: ['csr'],
+    subresources: ['status']
+  },
+  { group: 'resource.k8s.io', plural: 'deviceclasses', kind: 'DeviceClass', namespaced: false },
+  {
+    group: 'resource.k8s.io',
+    plural: 'resourceclaims',
+    kind: 'ResourceClaim',
+    namespaced: true,
+    subresources: ['status']
+  },
+  {
+    group: 'resource.k8s.io',
+    plural: 'resourceclaimtemplates',
+    kind: 'ResourceClaimTemplate',
+    namespaced: true
+  },
+  { group: 'resource.k8s.io', plural: 'resourceslices', kind: 'ResourceSlice', namespaced: false }
 ]

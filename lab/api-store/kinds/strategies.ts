@@ -3,6 +3,7 @@ import type { Cidr } from '../../../shared/net/address.ts'
 import { invalidValue, required, type Problem } from '../api-error.ts'
 import { at, equal, has, isObject, listOf, objectOf, textOf, type MutableObject } from '../json.ts'
 import { customResourceDefinitionStrategy } from './custom-resource-definition.ts'
+import { coreEventStrategy, eventStrategy } from './event.ts'
 import { checkPort, checkUnique } from './names.ts'
 import { podStrategy } from './pod.ts'
 import { setPodSpecDefaults } from './pod-defaults.ts'
@@ -44,7 +45,8 @@ export function builtinStrategies(serviceCidr: Cidr): ReadonlyMap<string, Strate
     ['networking.k8s.io/networkpolicies', networkPolicyStrategy],
     ['networking.k8s.io/ingresses', ingressStrategy],
     ['/nodes', nodeStrategy],
-    ['/events', eventStrategy],
+    ['/events', coreEventStrategy],
+    ['events.k8s.io/events', eventStrategy],
     ['scheduling.k8s.io/priorityclasses', priorityClassStrategy],
     ['networking.k8s.io/ingressclasses', { generation: true }],
     ['policy/poddisruptionbudgets', budgetStrategy],
@@ -189,18 +191,6 @@ const nodeStrategy: Strategy = {
     const spec = child(node, 'spec')
     if (textOf(spec['podCIDR']) !== '') fill(spec, { podCIDRs: [spec['podCIDR']] })
   }
-}
-
-/** Events are from before optional fields were left out. */
-const eventStrategy: Strategy = {
-  setDefaults: event =>
-    fill(event, {
-      eventTime: null,
-      firstTimestamp: null,
-      lastTimestamp: null,
-      reportingComponent: '',
-      reportingInstance: ''
-    })
 }
 
 const priorityClassStrategy: Strategy = {

@@ -36,7 +36,8 @@ export function metadataOnly(object: ApiObject): ApiObject {
 }
 
 function columnsOf(resource: Resource): readonly Column[] {
-  if (resource.origin === 'builtin') return builtinColumns[resource.collection] ?? defaultColumns
+  if (resource.origin === 'builtin')
+    return builtinColumns[`${resource.group}/${resource.plural}`] ?? defaultColumns
   return customColumns(resource.columns?.map(customColumn))
 }
 
