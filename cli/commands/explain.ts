@@ -17,7 +17,7 @@ export const command: LeafCommand = {
   description: `Follows one imagined connection with the decisions that the agents make: which service or pod the address
 is, whether it goes through a waypoint, over HBONE or in the clear, and which policy and rule allows or refuses it.
 It is asked twice: of the control plane, for the desired state, and of the agents on both ends, for what they
-hold. Where these differ, an agent is out of date, and the difference is shown.
+hold. Where these differ, an agent is out of date or set differently, and the difference is shown.
 
 Ends are written as NAME[.NAMESPACE], pod/NAME, deploy/NAME, svc/NAME, a host name or an IP address; --to with :PORT.
 Nothing is sent to either end.`,
@@ -213,7 +213,7 @@ async function print(
         ? []
         : differing.length === 0
           ? [`agents: ${nodes} ${held.length > 1 ? 'hold' : 'holds'} the same`]
-          : [invocation.paint('red', 'agents are out of date:'), ...differing.map(line => `  ${line}`)]
+          : [invocation.paint('red', 'agents hold something else:'), ...differing.map(line => `  ${line}`)]
     return `${question.from} → ${question.to}, ${whose}\n\n${explanationText(basis, invocation.paint)}${agreement.map(line => `${line}\n`).join('')}`
   })
 }

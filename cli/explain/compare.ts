@@ -11,6 +11,9 @@ export function differences(desired: ExplainResult, held: ExplainResult, role: R
   }
   if (desired.kind === 'unknown')
     return [`the agent on ${node} knows what the control plane does not: ${desired.message}`]
+  if (role === 'source' && letsOnlyRegisteredPass(desired, held)) {
+    return [`route on ${node}: this agent lets only registered destinations pass (REGISTRY_ONLY)`]
+  }
   const [wanted, found] =
     role === 'source'
       ? [routeLines(desired), routeLines(held)]
@@ -24,6 +27,14 @@ export function differences(desired: ExplainResult, held: ExplainResult, role: R
       .filter(line => !wanted.includes(line))
       .map(line => `${what} on ${node}: held but not desired: ${line}`)
   ]
+}
+
+/** A setting of the agent, which the control plane does not know. */
+function letsOnlyRegisteredPass(desired: Explanation, held: Explanation): boolean {
+  const [hop] = held.legs.map(leg => leg.hop)
+  return (
+    hop?.kind === 'refused' && hop.reason === 'not-registered' && desired.legs[0]?.hop.kind === 'passthrough'
+  )
 }
 
 /** Endpoints are told by their number: which one a connection takes is chance. */

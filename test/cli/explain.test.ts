@@ -62,7 +62,10 @@ t.test('an agent that is out of date is shown, and fails an expectation', async 
   const words = ['explain', '--from', 'other', '--to', 'cart:80']
   const { code, out } = await run(words, io)
   t.equal(code, 0)
-  t.match(out, /result: refused\nagents are out of date:\n {2}policies on node-2: desired but not held: deny/)
+  t.match(
+    out,
+    /result: refused\nagents hold something else:\n {2}policies on node-2: desired but not held: deny/
+  )
   t.equal((await run([...words, '--expect', 'refused'], io)).code, 2, 'desired, but not what would happen')
   const json = JSON.parse((await run([...words, '-o', 'json'], io)).out) as {
     held: { node: string; role: string }[]

@@ -232,6 +232,15 @@ t.test('an agent that holds something else is told from one that holds the same'
   t.match(differences(desired, unknown, 'source', 'node-1'), [/the agent on node-1 does not know it: no pod/])
 })
 
+t.test('an agent that lets only registered destinations pass is not called out of date', async t => {
+  const request = { from: 'web', to: '8.8.8.8:443', namespace: 'shop' }
+  const strict = explainPath(viewOf(), request, { network: '', outboundTrafficPolicy: 'REGISTRY_ONLY' })
+  t.match(strict, { outcome: 'refused', legs: [{ hop: { kind: 'refused', reason: 'not-registered' } }] })
+  t.strictSame(differences(explained('web', '8.8.8.8:443'), strict, 'source', 'node-1'), [
+    'route on node-1: this agent lets only registered destinations pass (REGISTRY_ONLY)'
+  ])
+})
+
 t.test('a question is checked field by field', async t => {
   t.strictSame(readExplainRequest({ from: 'a', to: 'b:1' }), { from: 'a', to: 'b:1', namespace: 'default' })
   for (const [body, message] of [
