@@ -8,6 +8,7 @@
  * chunk a stream.
  */
 import type { Duplex } from 'node:stream'
+import { TLSSocket } from 'node:tls'
 import { MeshError } from '../runtime/errors.ts'
 import {
   errorCode,
@@ -58,6 +59,8 @@ const fullRecord = 16_384
 const flushAt = 131_072
 /** Bytes that wait for the transport before writers are told to stop. Node gives a server's TLS sockets 64 KiB, which costs 15 % more. */
 const sendBuffer = 524_288
+/** Chunks from this size on are freed by hand. */
+const worthFreeing = 16_384
 /** How long a closing connection may take to send what is left and hear the peer's end. */
 const lingerMs = 1000
 
@@ -94,6 +97,11 @@ export class Connection implements TunnelHost, FrameHandler {
   #writable = true
   /** Bytes the transport may hold before writers are told to stop. Not below its own mark, or `drain` would not come. */
   readonly #sendBuffer: number
+  /** The transport keeps no reference to what it has taken: TLS encrypts into memory of its own. */
+  readonly #copies: boolean
+  /** Chunks to free, oldest first, from `#sentCount` on. */
+  readonly #sending: Buffer[] = []
+  #sentCount = 0
   readonly #awaitingWindow = new Set<Tunnel>()
   readonly #awaitingDrain = new Set<Tunnel>()
 
@@ -113,6 +121,7 @@ export class Connection implements TunnelHost, FrameHandler {
     this.#options = options
     this.#peer = initialPeerSettings(role.server ? Infinity : options.maxStreams)
     this.#receiveWindow = options.connectionWindow
+    this.#copies = socket instanceof TLSSocket
     this.#sendBuffer = Math.max(sendBuffer, socket.writableHighWaterMark)
     this.#decoder = new HpackDecoder(options.maxHeaderListSize)
     this.#budget = new PeerBudget(options.allowances, options.clock)
@@ -371,7 +380,7 @@ export class Connection implements TunnelHost, FrameHandler {
     return this.#writable
   }
 
-  sendData(tunnel: Tunnel, chunk: Buffer): number {
+  sendData(tunnel: Tunnel, chunk: Buffer, disposable: boolean): number {
     if (this.#ended) return chunk.length
     const room = Math.min(chunk.length, tunnel.sendWindow, this.#sendWindow)
     const { maxFrameSize } = this.#peer
@@ -380,8 +389,11 @@ export class Connection implements TunnelHost, FrameHandler {
       const size = Math.min(room - sent, maxFrameSize)
       this.#gather()
       this.#socket.write(frameHeader(size, frameType.data, 0, tunnel.id))
-      const piece = size === chunk.length ? chunk : chunk.subarray(sent, sent + size)
-      this.#socket.write(piece)
+      if (size < chunk.length) this.#socket.write(chunk.subarray(sent, sent + size))
+      else if (disposable && this.#copies && size >= worthFreeing && size === chunk.buffer.byteLength) {
+        this.#sending.push(chunk)
+        this.#socket.write(chunk, this.#onSent)
+      } else this.#socket.write(chunk)
       sent += size
     }
     if (sent > 0) {
@@ -548,6 +560,19 @@ export class Connection implements TunnelHost, FrameHandler {
     if (this.#flushScheduled) return
     this.#flushScheduled = true
     setImmediate(this.#onFlush)
+  }
+
+  /**
+   * Frees the memory of the oldest chunk that is on its way. Left to the garbage collector, which sees few and
+   * small objects, megabytes of such memory would gather until it cleans up everything: a fifth of all cost.
+   */
+  readonly #onSent = (): void => {
+    const chunk = this.#sending[this.#sentCount++]
+    if (this.#sentCount === this.#sending.length || this.#sentCount === 64) {
+      this.#sending.splice(0, this.#sentCount)
+      this.#sentCount = 0
+    }
+    if (chunk?.buffer instanceof ArrayBuffer) chunk.buffer.transfer(0)
   }
 
   readonly #onFlush = (): void => {

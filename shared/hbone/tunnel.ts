@@ -16,7 +16,7 @@ export interface TunnelHost {
   /** The transport takes bytes; false until it has drained. */
   readonly writable: boolean
   /** Sends what the windows allow; the number of bytes sent. */
-  sendData(tunnel: Tunnel, chunk: Buffer): number
+  sendData(tunnel: Tunnel, chunk: Buffer, disposable: boolean): number
   sendEnd(tunnel: Tunnel): void
   sendReset(tunnel: Tunnel, code: number): void
   /** WINDOW_UPDATE on the stream. */
@@ -95,11 +95,11 @@ export class Tunnel implements ByteStream {
     if (this.#received.length > 0 || this.#remoteEnded || this.#over !== undefined) this.#schedule()
   }
 
-  write(chunk: Buffer): boolean {
+  write(chunk: Buffer, disposable = false): boolean {
     if (this.#writeEnded || this.#over !== undefined || chunk.length === 0) return true
     let rest = chunk
     if (this.#unsent.length === 0) {
-      const sent = this.#host.sendData(this, chunk)
+      const sent = this.#host.sendData(this, chunk, disposable)
       if (sent === chunk.length) {
         if (this.#host.writable) return true
         this.#drainWanted = true
@@ -243,7 +243,7 @@ export class Tunnel implements ByteStream {
     let done = 0
     for (; done < chunks.length; done++) {
       const chunk = chunks[done] as Buffer
-      const sent = this.#host.sendData(this, chunk)
+      const sent = this.#host.sendData(this, chunk, false)
       if (sent === chunk.length) continue
       if (sent > 0) chunks[done] = chunk.subarray(sent)
       break

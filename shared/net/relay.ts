@@ -27,8 +27,11 @@ export interface ByteStream {
   attach(sink: ByteSink): void
   pause(): void
   resume(): void
-  /** False: stop until `drain`. The stream owns the chunk from here on. After the end it drops the bytes. */
-  write(chunk: Buffer): boolean
+  /**
+   * False: stop until `drain`. The chunk must not be changed from here on. After the end it drops the bytes.
+   * `disposable`: nobody else holds the chunk or its ArrayBuffer, so its memory may be freed once it is sent.
+   */
+  write(chunk: Buffer, disposable?: boolean): boolean
   /** Holds writes back until `uncork`, so that they leave together. */
   cork(): void
   uncork(): void
@@ -136,6 +139,7 @@ class Direction implements ByteSink {
   readonly #relay: Relay
   readonly #counters: RelayCounters
   readonly #forward: boolean
+  readonly #disposable: boolean
   #corked = false
 
   constructor(relay: Relay, from: ByteStream, to: ByteStream, counters: RelayCounters, forward: boolean) {
@@ -144,6 +148,8 @@ class Direction implements ByteSink {
     this.to = to
     this.#counters = counters
     this.#forward = forward
+    // Node reads each chunk into memory of its own and keeps no reference.
+    this.#disposable = from instanceof SocketStream
   }
 
   data(chunk: Buffer, more: boolean): void {
@@ -153,7 +159,7 @@ class Direction implements ByteSink {
       this.#corked = true
       this.to.cork()
     }
-    const ready = this.to.write(chunk)
+    const ready = this.to.write(chunk, this.#disposable)
     if (!ready) this.from.pause()
     if (this.#corked && !(more && ready)) {
       this.#corked = false

@@ -252,3 +252,46 @@ t.test('a session may be lost while a reader has not read all that was sent whol
     100_000 - 1
   )
 })
+
+t.test('a disposable chunk is freed when it has been sent, any other stays as it is', async t => {
+  const { client } = await sessionPair(t, request => echo(request.accept([])))
+  const { tunnel } = await client.openTunnel({ authority: 'a:1', headers: [] }, never)
+  // Both own their whole memory, as what Node reads from a socket does.
+  const kept = Buffer.from(new ArrayBuffer(50_000)).fill('k')
+  const freed = Buffer.from(new ArrayBuffer(50_000)).fill('f')
+  const slice = Buffer.from(new ArrayBuffer(60_000)).subarray(0, 50_000).fill('s')
+  const small = Buffer.from(new ArrayBuffer(1000)).fill('t')
+  const read = readAll(tunnel)
+  tunnel.write(kept)
+  for (const chunk of [freed, slice, small]) tunnel.write(chunk, true)
+  tunnel.end()
+  const received = await read
+  t.equal(
+    received.toString(),
+    'k'.repeat(50_000) + 'f'.repeat(50_000) + 's'.repeat(50_000) + 't'.repeat(1000)
+  )
+  t.strictSame(
+    [kept, freed, slice, small].map(({ length }) => length),
+    [50_000, 0, 50_000, 1000]
+  )
+})
+
+t.test('a disposable chunk that waits for a window is sent whole', async t => {
+  const [near, far] = duplexPair()
+  const peer = new RawPeer(near, true)
+  t.teardown(() => near.destroy())
+  let tunnel: Tunnel | undefined
+  serveTunnels(far, {}, request => {
+    tunnel = request.accept([])
+  })
+  peer.greet([[4, 30_000]])
+  peer.request(1)
+  await peer.frame('headers')
+  tunnel?.write(Buffer.from(new ArrayBuffer(65_536)).fill('w'), true)
+  await peer.settled()
+  peer.send(windowUpdateFrame(1, 100_000))
+  tunnel?.end()
+  await peer.settled()
+  const text = peer.frames.flatMap(frame => (frame.kind === 'data' ? [frame.bytes.toString()] : [])).join('')
+  t.equal(text, 'w'.repeat(65_535), 'as much as the connection window allows')
+})

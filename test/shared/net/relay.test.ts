@@ -1,3 +1,4 @@
+import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import type net from 'node:net'
 import t from 'tap'
@@ -133,6 +134,23 @@ for (const [name, lay] of [
     t.equal(received, total)
     far.end()
     near.resume()
+    await Promise.all(done)
+  })
+
+  t.test(`${name}: every byte arrives as it was sent, both ways at once`, async t => {
+    const { near, far, done } = await lay(t)
+    const [there, back] = [randomBytes(24 << 20), randomBytes(24 << 20)]
+    const hashOf = async (socket: net.Socket): Promise<string> => {
+      const hash = createHash('sha256')
+      socket.on('data', (chunk: Buffer) => hash.update(chunk))
+      await once(socket, 'end')
+      return hash.digest('hex')
+    }
+    const hashes = Promise.all([hashOf(far), hashOf(near)])
+    near.end(there)
+    far.end(back)
+    const expected = [there, back].map(bytes => createHash('sha256').update(bytes).digest('hex'))
+    t.strictSame(await hashes, expected)
     await Promise.all(done)
   })
 
