@@ -40,7 +40,10 @@ for (const program of ['nginx', 'wrk', 'h2load', 'iperf3']) {
     fail(`needs ${program}: apt-get install -y nginx-light libnginx-mod-stream wrk nghttp2-client iperf3`)
   }
 }
-execFileSync(process.execPath, [path.join(root, 'scripts/build.ts')], { stdio: 'inherit' })
+execFileSync(process.execPath, [path.join(root, 'scripts/build.ts')], {
+  stdio: 'inherit',
+  env: { ...process.env, PATH: `${path.join(root, 'node_modules/.bin')}:${process.env['PATH']}` }
+})
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'underpass-bench-'))
 const certificates = path.join(folder, 'tls')

@@ -19,10 +19,10 @@ export function clusterMissing(): string | false {
 export interface Cluster {
   readonly kubeconfig: string
   /** Runs kubectl; resolves to what it printed, rejects with its error text. */
-  kubectl(args: readonly string[], input?: string): Promise<string>
+  readonly kubectl: (args: readonly string[], input?: string) => Promise<string>
   /** Imports an image archive on all nodes. */
-  importImage(archive: string): Promise<void>
-  down(): void
+  readonly importImage: (archive: string) => Promise<void>
+  readonly down: () => void
 }
 
 export async function startCluster(nodes = 2): Promise<Cluster> {

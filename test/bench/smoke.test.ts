@@ -1,0 +1,54 @@
+/** A short benchmark: it runs to its end, and no figure is worse than twice what was recorded. */
+import t from 'tap'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import type { Row } from './table.ts'
+
+const skip = missing()
+
+t.test('no figure is worse than twice its recorded ratio', { skip }, async t => {
+  const folder = mkdtempSync(path.join(os.tmpdir(), 'underpass-bench-smoke-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const file = path.join(folder, 'rows.json')
+  const options = [
+    '--pairs',
+    '3',
+    '--seconds',
+    '1',
+    '--gigabytes',
+    '0.5',
+    '--only',
+    'bulk,requests,memory,start'
+  ]
+  execFileSync(process.execPath, [path.join(import.meta.dirname, 'main.ts'), ...options, '--json', file], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+    env: { ...process.env, PATH: `${path.dirname(process.execPath)}:${process.env['PATH']}` }
+  })
+  const rows = JSON.parse(readFileSync(file, 'utf8')) as Row[]
+  const recorded = JSON.parse(readFileSync(path.join(import.meta.dirname, 'recorded.json'), 'utf8')) as Row[]
+  for (const before of recorded) {
+    const now = rows.find(({ name }) => name === before.name)
+    if (now === undefined) continue // a figure of the whole benchmark only
+    for (const [peer, { median }] of Object.entries(before.ratio)) {
+      const ratio = now.ratio[peer]?.median
+      if (ratio === undefined) continue // that peer is not on this machine
+      t.ok(
+        ratio <= 2 * median,
+        `${now.name}: ${ratio.toFixed(2)} times ${peer}, recorded ${median.toFixed(2)}`
+      )
+    }
+    if (Object.keys(before.ratio).length === 0) {
+      t.ok(now.ours <= 2 * before.ours, `${now.name}: ${now.ours} ${now.unit}, recorded ${before.ours}`)
+    }
+  }
+})
+
+function missing(): string | false {
+  if (process.getuid?.() !== 0) return 'needs root'
+  const absent = ['nginx', 'wrk', 'h2load', 'iperf3', 'openssl'].filter(
+    program => spawnSync('which', [program]).status !== 0
+  )
+  return absent.length === 0 ? false : `needs ${absent.join(', ')}`
+}
