@@ -2,6 +2,7 @@
 import { certificateColumns, certificateRows, connectionColumns, connectionRows } from '../config/listings.ts'
 import { policyColumns, serviceColumns, waypointNames, workloadColumns } from '../config/listings.ts'
 import type { ConfigDump, DumpPolicy, DumpService, DumpWorkload } from '../config/dump.ts'
+import { diff } from '../config/diff.ts'
 import { joined, readDumps, type AgentDump, type Held } from '../config/sources.ts'
 import type { CommandGroup, Invocation, LeafCommand, OptionSpec } from '../command.ts'
 import { agentOptions, clusterOptions, meshOptions, outputOptions, watchOption } from '../options.ts'
@@ -194,7 +195,7 @@ and a note says where they differ. Commands, columns and flags are those of "ist
     { what: 'Workloads as the agents know them', command: 'config workloads -n shop' },
     { what: 'The same from a saved dump', command: 'config workloads --from-file dump.json' }
   ],
-  commands: [workloads, services, policies, certificates, connections, all, log]
+  commands: [workloads, services, policies, certificates, connections, all, diff, log]
 }
 
 /** A pod given as an argument is one given with --pod. With it, -n says where that pod is, and filters nothing. */

@@ -1,10 +1,10 @@
 import t from 'tap'
 import { readFileSync } from 'node:fs'
-import { fakeCluster, fakePod, ztunnelPod } from './fake-cluster.ts'
+import { controlPlanePod, fakeCluster, fakePod, ztunnelPod } from './fake-cluster.ts'
 import { cells, dumpFile, run } from './run-cli.ts'
 
 const dump = JSON.parse(readFileSync(dumpFile, 'utf8')) as {
-  workloads: { name: string; namespace: string; node: string }[]
+  workloads: { uid: string; name: string; namespace: string; node: string }[]
   services: unknown[]
   policies: unknown[]
 }
@@ -205,4 +205,53 @@ t.test('all nodes are asked; what they hold alike is shown once, and differences
     dumps.items.map(({ node }) => node),
     ['node-1', 'node-2']
   )
+})
+
+t.test('diff finds what agents lack, hold too much of, or hold differently', async t => {
+  const [{ uid: first } = { uid: '' }, ...others] = dump.workloads
+  const changed = { ...dump, workloads: [{ ...dump.workloads[0], status: 'Gone' }, ...others.slice(1)] }
+  const names = (list: unknown[]): { name: string }[] =>
+    (list as { namespace: string; name: string; hostname?: string }[]).map(
+      ({ namespace, name, hostname }) => ({
+        name: `${namespace}/${hostname ?? name}`
+      })
+    )
+  const desired = {
+    workloads: [
+      ...[first, ...others.map(({ uid }) => uid)].map(name => ({ name })),
+      { name: 'Kubernetes//Pod/shop/brand-new' }
+    ],
+    services: names(dump.services),
+    policies: names(dump.policies).slice(1)
+  }
+  const agents = [
+    ztunnelPod('node-1', { 'GET /config_dump': dump }),
+    ztunnelPod('node-2', { 'GET /config_dump': changed })
+  ]
+  const all = await fakeCluster(t, {
+    pods: [...agents, controlPlanePod({ 'GET /debug/config_dump': desired })]
+  })
+  const { code, out, err } = await run(['config', 'diff', '--no-headers'], {
+    env: { KUBECONFIG: all.kubeconfig }
+  })
+  t.equal(code, 2)
+  t.equal(err, '')
+  const lines = out
+    .trimEnd()
+    .split('\n')
+    .map(line => line.split(/ {3,}/).join(' | '))
+  t.strictSame(
+    new Set(lines),
+    new Set([
+      `policy | ${names(dump.policies)[0]?.name} | not desired | node-1,node-2`,
+      'workload | Kubernetes//Pod/shop/brand-new | missing | node-1,node-2',
+      `workload | ${others[0]?.uid} | missing | node-2`,
+      `workload | ${first} | different | node-1,node-2`
+    ])
+  )
+  const alike = await fakeCluster(t, { pods: agents.slice(0, 1) })
+  const same = await run(['config', 'diff'], { env: { KUBECONFIG: alike.kubeconfig } })
+  t.equal(same.code, 0)
+  t.match(same.err, /compared with each other only; the control plane was not asked/)
+  t.match(same.err, /1 agents hold the same\n/)
 })

@@ -142,6 +142,10 @@ t.test('every command against a mesh that runs', { skip }, async t => {
     ])
     t.match((await underpass('config', 'certificates')).out, /ns\/shop\/sa\/web +Leaf +Available +true/)
     t.equal((await underpass('config', 'connections')).code, 0)
+    t.match(await underpass('config', 'diff'), {
+      code: 0,
+      err: '2 agents hold the same, and all that is desired\n'
+    })
   })
 
   await t.test('proxy-status, log, version and node rules get their answers', async t => {
