@@ -24,6 +24,7 @@ import { PublishedConfigMap } from './published-config-map.ts'
 import { services, tokenAuthenticator } from './services.ts'
 import { servingCertificate } from './serving-certificate.ts'
 import { StatusWriter } from './status.ts'
+import { waypointScope } from './waypoint-scope.ts'
 import { XdsServer } from './xds-server.ts'
 
 export interface AppOptions {
@@ -69,7 +70,13 @@ export async function startApp(options: AppOptions): Promise<App> {
   // 2. What clients are to know, and those who are told.
   const desired = new DesiredState(config.mesh)
   const clusterId = (): string => desired.view.settings.clusterId
-  const xds = new XdsServer({ snapshot: desired.snapshot, clusterId, log: logs.logger('xds'), metrics })
+  const xds = new XdsServer({
+    snapshot: desired.snapshot,
+    scopeOf: node => waypointScope(desired.view, node),
+    clusterId,
+    log: logs.logger('xds'),
+    metrics
+  })
   const status = new StatusWriter({ client, desired, log: logs.logger('status'), clock, signal })
   let crl: string | undefined
   const publish = (name: string, key: string, text: () => string | undefined): PublishedConfigMap =>

@@ -5,6 +5,7 @@ export interface ClientNode {
   readonly id: string
   /** `ztunnel`, `waypoint`, … */
   readonly type: string
+  readonly pod: string
   readonly namespace: string
   /** '' when it does not say. */
   readonly serviceAccount: string
@@ -31,9 +32,11 @@ export function readNode(
   // The name of a pod may hold dots, that of a namespace may not.
   const namespace =
     text('NAMESPACE') || name.slice(name.lastIndexOf('.') + 1) || (domain.split('.', 1)[0] ?? '')
+  const pod = name.slice(0, Math.max(0, name.lastIndexOf('.')))
   return {
     id,
     type,
+    pod,
     namespace,
     serviceAccount: text('SERVICE_ACCOUNT'),
     nodeName: text('NODE_NAME'),

@@ -5,7 +5,12 @@
 import { hash } from 'node:crypto'
 import { ipFromBytes } from '../shared/net/address.ts'
 import { message, type Message } from '../shared/xds/schema.ts'
-import type { AuthorizationMessage, ServiceMessage, WorkloadMessage } from './translate/messages.ts'
+import type {
+  AuthorizationMessage,
+  GatewayAddressMessage,
+  ServiceMessage,
+  WorkloadMessage
+} from './translate/messages.ts'
 
 export const addressType = 'type.googleapis.com/istio.workload.Address'
 export const workloadType = 'type.googleapis.com/istio.workload.Workload'
@@ -33,6 +38,8 @@ export interface Resource {
   /** Of a workload: names of its services, and its node. */
   readonly services: readonly string[]
   readonly node: string
+  /** Waypoints that its traffic goes through: `namespace/hostname` or `network/ip`. */
+  readonly waypoints: readonly string[]
 }
 
 export interface TableChange {
@@ -151,7 +158,13 @@ function encode(translated: Translated): Resource {
         message.networkMode === 'HOST_NETWORK' ? none : addressNames(message.network, message.addresses ?? [])
       const services = Object.keys(message.services ?? {})
       const node = message.node ?? ''
-      return resource(translated.kind, message.uid, addressType, value, { addresses, services, node })
+      const waypoints = message.waypoint === undefined ? none : [gatewayName(message.waypoint)]
+      return resource(translated.kind, message.uid, addressType, value, {
+        addresses,
+        services,
+        node,
+        waypoints
+      })
     }
     case 'service': {
       const { message } = translated
@@ -160,16 +173,30 @@ function encode(translated: Translated): Resource {
         .filter(({ length }) => length === undefined)
         .flatMap(({ network, address }) => addressNames(network, [address]))
       const name = `${message.namespace}/${message.hostname}`
-      return resource(translated.kind, name, addressType, value, { addresses, services: none, node: '' })
+      const split = (message.weightedWaypoints ?? []).map(({ destination }) => destination)
+      const through = message.waypoint === undefined ? split : [message.waypoint, ...split]
+      const waypoints = through.length === 0 ? none : [...new Set(through.map(gatewayName))]
+      return resource(translated.kind, name, addressType, value, {
+        addresses,
+        services: none,
+        node: '',
+        waypoints
+      })
     }
     default: {
       const { message } = translated
       const value = authorizationMessage.encode(message)
       const name = `${message.namespace}/${message.name}`
-      const names = { addresses: none, services: none, node: '' }
+      const names = { addresses: none, services: none, node: '', waypoints: none }
       return resource(translated.kind, name, authorizationType, value, names)
     }
   }
+}
+
+/** A waypoint's address as one text. */
+export function gatewayName({ hostname, address }: GatewayAddressMessage): string {
+  if (hostname !== undefined) return `${hostname.namespace}/${hostname.hostname}`
+  return address === undefined ? '' : (addressNames(address.network, [address.address])[0] ?? '')
 }
 
 function addressNames(network: string | undefined, addresses: readonly Uint8Array[]): readonly string[] {
@@ -181,7 +208,7 @@ function resource(
   name: string,
   typeUrl: string,
   value: Buffer,
-  names: Pick<Resource, 'addresses' | 'services' | 'node'>
+  names: Pick<Resource, 'addresses' | 'services' | 'node' | 'waypoints'>
 ): Resource {
   const version = hash('sha256', value, 'base64url').slice(0, 16)
   const head = discoveryResource.encode({ name, version })

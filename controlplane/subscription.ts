@@ -30,6 +30,11 @@ export interface SubscriptionOptions {
   readonly workloadsOnly: boolean
   /** Node whose workloads an on-demand client gets unasked; '' = none. */
   readonly node: string
+  /**
+   * Of a waypoint: its address as `Resource.waypoints` has it. Instead of everything it gets what goes
+   * through it: its services with their workloads, and the workloads that name it.
+   */
+  readonly scope?: (() => string | undefined) | undefined
 }
 
 export class Subscription {
@@ -37,10 +42,11 @@ export class Subscription {
   readonly #table: Table
   readonly #workloadsOnly: boolean
   readonly #node: string
+  readonly #scope: (() => string | undefined) | undefined
   #wildcard = false
-  /** On demand only: the names asked for, and the resources that were sent for them. */
+  /** Unless it gets everything: the names asked for, and the resources that it has or is about to have. */
   readonly #asked = new Set<string>()
-  readonly #sent = new Set<string>()
+  readonly #held = new Set<string>()
   #everything = false
   readonly #changed = new Set<string>()
   readonly #removed = new Set<string>()
@@ -52,11 +58,12 @@ export class Subscription {
   lastSent = ''
   rejected: string | undefined
 
-  constructor({ snapshot, table, workloadsOnly, node }: SubscriptionOptions, first: DeltaRequest) {
+  constructor({ snapshot, table, workloadsOnly, node, scope }: SubscriptionOptions, first: DeltaRequest) {
     this.#snapshot = snapshot
     this.#table = table
     this.#workloadsOnly = workloadsOnly
     this.#node = node
+    this.#scope = scope
     this.#start(first)
   }
 
@@ -107,15 +114,17 @@ export class Subscription {
     if (this.#everything) return
     for (const name of change.changed) {
       const resource = this.#resource(name)
-      if (resource === undefined || !this.#concerns(resource)) continue
-      this.#changed.add(name)
-      this.#removed.delete(name)
+      if (resource === undefined) continue
+      const known = this.#held.has(name)
+      // On demand a client goes on hearing of what it has; what left the scope of a waypoint goes.
+      if (this.#wildcard || this.#wants(resource) || (known && this.#scope === undefined)) this.#add(resource)
+      else if (known) this.#drop(resource)
     }
     for (const name of change.removed) {
-      if (!this.#wildcard && !this.#sent.has(name)) continue
+      if (!this.#wildcard && !this.#held.has(name)) continue
       this.#changed.delete(name)
       this.#removed.add(name)
-      this.#sent.delete(name)
+      this.#held.delete(name)
     }
   }
 
@@ -130,7 +139,6 @@ export class Subscription {
     for (const name of this.#changed) {
       const resource = this.#resource(name)
       if (resource === undefined) continue
-      if (!this.#wildcard) this.#sent.add(name)
       resources.push({ resource, aliases: this.#aliases(resource) })
     }
     this.#changed.clear()
@@ -142,15 +150,18 @@ export class Subscription {
   #start(first: DeltaRequest): void {
     const { resourceNamesSubscribe: names, resourceNamesUnsubscribe: without } = first
     const versions = first.initialResourceVersions
-    this.#wildcard = (names.length === 0 || names.includes('*')) && !without.includes('*')
+    const all = (names.length === 0 || names.includes('*')) && !without.includes('*')
+    this.#wildcard = all && this.#scope === undefined
     this.#mustAnswer = true
     if (this.#wildcard) this.#resume(versions)
+    else if (all) this.#resumeScope(versions)
     else {
       // What it held before the connection broke it still wants to hear about.
       for (const name of Object.keys(versions)) this.#resumeName(name, versions[name] ?? '')
       this.#subscribe(names.filter(name => name !== '*'))
       for (const name of this.#snapshot.workloadsOnNode(this.#node)) {
-        if (versions[name] === undefined) this.#changed.add(name)
+        const resource = this.#resource(name)
+        if (versions[name] === undefined && resource !== undefined) this.#add(resource)
       }
     }
   }
@@ -169,12 +180,22 @@ export class Subscription {
     for (const name of known) if (this.#resource(name) === undefined) this.#removed.add(name)
   }
 
+  #resumeScope(versions: Readonly<Record<string, string>>): void {
+    for (const resource of this.#snapshot.table(this.#table).values()) {
+      if (this.#offers(resource) && this.#wants(resource)) this.#add(resource)
+    }
+    for (const name of Object.keys(versions)) {
+      if (!this.#held.has(name)) this.#removed.add(name)
+      else if (this.#resource(name)?.version === versions[name]) this.#changed.delete(name)
+    }
+  }
+
   #resumeName(name: string, version: string): void {
     this.#asked.add(name)
     const resource = this.#resource(name)
     if (resource === undefined) this.#look(name)
     else {
-      this.#sent.add(name)
+      this.#held.add(name)
       if (resource.version !== version) this.#changed.add(name)
     }
   }
@@ -199,43 +220,55 @@ export class Subscription {
         this.#everything = false
       }
       this.#asked.delete(name)
-      this.#sent.delete(name)
+      this.#held.delete(name)
     }
   }
 
   /** Everything that a name stands for; a name that stands for nothing is reported as removed. */
   #look(name: string): void {
-    const found = this.#implied(name)
-    for (const each of found) this.#changed.add(each)
+    const direct = this.#resource(name) === undefined ? [...this.#snapshot.atAddress(name)] : [name]
+    const found = direct.map(each => this.#resource(each)).filter(resource => resource !== undefined)
+    for (const resource of found) this.#add(resource)
     if (found.length === 0) this.#removed.add(name)
     else this.#removed.delete(name)
   }
 
-  #implied(name: string): readonly string[] {
-    const direct = this.#resource(name) === undefined ? [...this.#snapshot.atAddress(name)] : [name]
-    const found = new Set<string>()
-    for (const each of direct) {
-      const resource = this.#resource(each)
-      if (resource === undefined) continue
-      found.add(each)
-      // A service is of no use without its endpoints.
-      if (resource.kind === 'service') {
-        for (const workload of this.#snapshot.workloadsOfService(each)) found.add(workload)
-      }
+  /** A service comes with its workloads: it is of no use without its endpoints. */
+  #add(resource: Resource): void {
+    const { name, kind } = resource
+    const known = this.#held.has(name)
+    this.#changed.add(name)
+    this.#removed.delete(name)
+    if (this.#wildcard) return
+    for (const address of resource.addresses) this.#removed.delete(address) // asked for when nobody had it
+    this.#held.add(name)
+    if (known || kind !== 'service') return
+    for (const workload of this.#snapshot.workloadsOfService(name)) {
+      const member = this.#resource(workload)
+      if (member !== undefined && !this.#held.has(workload)) this.#add(member)
     }
-    return [...found]
   }
 
-  #concerns(resource: Resource): boolean {
-    if (!this.#offers(resource)) return false
-    if (this.#wildcard || this.#sent.has(resource.name)) return true
-    if (resource.node !== '' && resource.node === this.#node) return true
+  /** A service goes with those of its workloads that nothing else keeps. */
+  #drop({ name, kind }: Resource): void {
+    this.#held.delete(name)
+    this.#changed.delete(name)
+    this.#removed.add(name)
+    if (kind !== 'service') return
+    for (const workload of this.#snapshot.workloadsOfService(name)) {
+      const member = this.#resource(workload)
+      if (member !== undefined && this.#held.has(workload) && !this.#wants(member)) this.#drop(member)
+    }
+  }
+
+  /** Whether there is a reason to send it, other than that it was sent before. */
+  #wants(resource: Resource): boolean {
+    if (resource.node !== '' && resource.node === this.#node && this.#scope === undefined) return true
     if (this.#asked.has(resource.name)) return true
     for (const address of resource.addresses) if (this.#asked.has(address)) return true
-    // Asked for by name or address, a service brings its workloads along.
-    for (const service of resource.services)
-      if (this.#asked.has(service) || this.#sent.has(service)) return true
-    return false
+    for (const service of resource.services) if (this.#held.has(service)) return true
+    const scope = this.#scope?.()
+    return scope !== undefined && resource.waypoints.includes(scope)
   }
 
   #offers(resource: Resource): boolean {

@@ -34,6 +34,8 @@ export interface ClientStream {
 
 export interface XdsServerOptions {
   readonly snapshot: Snapshot
+  /** For a client that is to get a part of the addresses only; see {@link Subscription}. */
+  readonly scopeOf: (node: ClientNode) => (() => string | undefined) | undefined
   /** Of the workloads that are sent. */
   readonly clusterId: () => string
   readonly log: Logger
@@ -233,7 +235,9 @@ class Connection {
     type: { readonly table: Table; readonly workloadsOnly: boolean },
     request: DeltaRequest
   ): void {
-    const options = { ...type, snapshot: this.#deps.snapshot, node: this.#node?.nodeName ?? '' }
+    const node = this.#node
+    const scope = node === undefined || type.table !== 'address' ? undefined : this.#deps.scopeOf(node)
+    const options = { ...type, snapshot: this.#deps.snapshot, node: node?.nodeName ?? '', scope }
     this.#subscriptions.set(typeUrl, new Subscription(options, request))
     const tables = new Set([...this.#subscriptions.keys()].map(url => servedTypes[url]?.table))
     if (tables.size === 2) this.#release()

@@ -140,7 +140,7 @@ function readyGateway(view: ClusterView, key: string): GatewayObject | undefined
 }
 
 /** A hostname where there is one: it is the key of a service, whose addresses may change. */
-function gatewayAddress(view: ClusterView, gateway: GatewayObject): GatewayAddressMessage | undefined {
+export function gatewayAddress(view: ClusterView, gateway: GatewayObject): GatewayAddressMessage | undefined {
   const hostname = gateway.addresses.find(({ type }) => type === 'Hostname')
   if (hostname !== undefined) {
     return {

@@ -114,6 +114,7 @@ t.test('10,000 pods and 500 services', async t => {
   const metrics = new Metrics(metricFamilies)
   const xds = new XdsServer({
     snapshot: desired.snapshot,
+    scopeOf: () => undefined,
     clusterId: () => 'Kubernetes',
     log: silent,
     metrics,

@@ -4,6 +4,7 @@ import { GrpcServer } from '../../controlplane/grpc-server.ts'
 import { metricFamilies } from '../../controlplane/metrics.ts'
 import { addressType, authorizationType, workloadType } from '../../controlplane/snapshot.ts'
 import type { Caller } from '../../controlplane/token.ts'
+import { waypointScope } from '../../controlplane/waypoint-scope.ts'
 import { XdsServer } from '../../controlplane/xds-server.ts'
 import { ip } from '../../shared/net/address.ts'
 import { LogOutput } from '../../shared/telemetry/logger.ts'
@@ -40,6 +41,7 @@ class World {
     })
     this.#xds = new XdsServer({
       snapshot: this.desired.snapshot,
+      scopeOf: node => waypointScope(this.desired.view, node),
       clusterId: () => 'Kubernetes',
       log: logs.logger('xds'),
       metrics: this.metrics,
@@ -463,4 +465,63 @@ t.test('a client of another cluster is warned about', async t => {
   })
   await next(client)
   t.match(world.lines.join(''), /warn\txds\t.*another cluster.*east/)
+})
+
+t.test('a waypoint is sent what goes through it', async t => {
+  const gateway = (address: string): string =>
+    `kind: Gateway\nmetadata: {name: wp, labels: {istio.io/waypoint-for: all}}\nspec: {gatewayClassName: c}\nstatus: {addresses: [${address}]}\n---\n`
+  const named = '{type: Hostname, value: wp.shop.svc.cluster.local}'
+  const use = 'labels: {app: web, istio.io/use-waypoint: wp}'
+  const web = service.replace('{name: web}', '{name: web, labels: {istio.io/use-waypoint: wp}}')
+  const world = await new World(t, 1).start(
+    gateway(named) +
+      pod('wp-1', '10.0.0.9', 'labels: {gateway.networking.k8s.io/gateway-name: wp}') +
+      pod('a', '10.0.0.1') +
+      pod('c', '10.0.0.3', 'labels: {app: db}')
+  )
+  const node = { id: 'waypoint~10.0.0.9~wp-1.shop~shop.svc.cluster.local' }
+  const client = world.client()
+  client.send({ typeUrl: addressType, node })
+  t.strictSame(await next(client), addresses([]), 'nothing yet')
+  world.apply(web)
+  t.strictSame(await next(client), addresses([uid('a'), host]), 'a service with its workloads')
+  world.apply(pod('b', '10.0.0.2'))
+  t.strictSame(await next(client), addresses([uid('b')]), 'those that join it')
+  world.apply(pod('c', '10.0.0.3', use.replace('app: web', 'app: db')))
+  t.strictSame(await next(client), addresses([uid('c')]), 'workloads that name it')
+  world.apply(pod('x', '10.0.0.4', 'labels: {app: other}'))
+  world.apply(service)
+  t.strictSame(
+    await next(client),
+    addresses([], [uid('a'), uid('b'), host]),
+    'what leaves it goes, and others never come'
+  )
+  client.send({ typeUrl: addressType, resourceNamesSubscribe: ['/10.0.0.4'] })
+  t.strictSame(await next(client), addresses([uid('x')]), 'but may be asked for')
+  const back = world.client()
+  const version = world.desired.snapshot.table('address').get(uid('c'))?.version ?? ''
+  back.send({ typeUrl: addressType, node, initialResourceVersions: { [uid('c')]: version, [uid('a')]: 'x' } })
+  t.strictSame(await next(back), addresses([], [uid('a')]), 'who comes back gets what it missed')
+  const stranger = world.client()
+  stranger.send({ typeUrl: addressType, node: { id: 'waypoint~10.0.0.8~unknown.shop~x' } })
+  const everything = (await next(stranger)) as { names: readonly string[] }
+  t.equal(
+    everything.names.length,
+    world.desired.snapshot.table('address').size,
+    'a pod that is not known gets everything'
+  )
+})
+
+t.test('workloads that join while a service is on its way come too', async t => {
+  const world = await new World(t, 1).start(pod('a', '10.0.0.1'))
+  const client = world.client()
+  client.subscribe(addressType, { resourceNamesSubscribe: ['*'], resourceNamesUnsubscribe: ['*'] })
+  const first = await client.next()
+  client.send({ typeUrl: addressType, resourceNamesSubscribe: ['/10.96.0.1'] })
+  client.subscribe(authorizationType)
+  await next(client)
+  world.apply(service)
+  world.apply(pod('b', '10.0.0.2'))
+  if (first !== undefined) client.ack(first)
+  t.strictSame(await next(client), addresses([uid('a'), uid('b'), host]))
 })
