@@ -23,7 +23,8 @@ export function confineUpdate(
     else own['status'] = object['status']
     const given = objectOf(object['metadata'])
     // Writing a built-in kind's status may change labels and annotations: node agents annotate pods this way.
-    const marks = resource.origin === 'builtin' ? givenMarks(given) : {}
+    const marks =
+      resource.origin === 'builtin' ? { labels: given['labels'], annotations: given['annotations'] } : {}
     return {
       ...own,
       metadata: withoutUndefined({
@@ -66,11 +67,4 @@ export function countGeneration(strategy: Strategy, current: ApiObject, next: Mu
 
 function withoutUndefined(object: JsonObject): MutableObject {
   return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined))
-}
-
-function givenMarks({ labels, annotations }: JsonObject): JsonObject {
-  return {
-    ...(labels === undefined ? {} : { labels }),
-    ...(annotations === undefined ? {} : { annotations })
-  }
 }

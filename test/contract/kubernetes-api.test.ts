@@ -5,15 +5,18 @@
 import t, { type Test } from 'tap'
 import { existsSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { startApiStore } from '../../lab/api-store/api-store.ts'
+import { bundledDefinitions } from '../../lab/api-store/custom-resources.ts'
 import { needsKubeApiserver, startKubeApiserver } from '../support/kube-apiserver.ts'
 import type { Answer, ApiAccess } from './api.ts'
-import { createContext, type Suite } from './context.ts'
+import { createContext, type Context, type Suite } from './context.ts'
 import { customResourceBehaviours } from './custom.ts'
 import { discoveryBehaviours } from './discovery.ts'
 import { identityBehaviours } from './identities.ts'
 import { kubectlBehaviours } from './kubectl.ts'
 import { accepted, refused, type Manifest } from './manifests.ts'
+import { meshAccepted, meshRefused } from './mesh-manifests.ts'
 import { objectBehaviours } from './objects.ts'
 import { applyBehaviours, patchBehaviours } from './patches.ts'
 import { watchBehaviours } from './watching.ts'
@@ -88,6 +91,46 @@ t.test('objects come out of the store as out of kube-apiserver', { skip: needsKu
     t.strictSame(refusal(ours[index]), refusal(theirs[index]), name)
   }
 })
+
+t.test(
+  'objects of Istio and the Gateway API are taken and refused alike',
+  { skip: needsKubeApiserver() },
+  async t => {
+    const [store, real] = ['the lab store', 'kube-apiserver'].map(name => started.get(name))
+    if (store === undefined || real === undefined) return
+    const ours = await createContext(store, 'mesh')
+    const theirs = await createContext(real, 'mesh')
+    t.teardown(() => [ours, theirs].forEach(({ api }) => api.close()))
+    const definitions = bundledDefinitions()
+    const where = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions'
+    await Promise.all(definitions.map(async definition => theirs.api.post(where, definition)))
+    const post = async ({ api, namespace }: Context, { path, body }: Manifest): Promise<Answer> => {
+      const place = path.replace('{ns}', namespace)
+      // definitions are served a moment after they are stored
+      for (let attempt = 0; attempt < 300 && (await api.get(place)).status === 404; attempt += 1)
+        await delay(50)
+      const answer = await api.post(place, body)
+      return JSON.parse(
+        JSON.stringify(answer)
+          .replaceAll(namespace, '{ns}')
+          .replaceAll(/x-[a-z0-9]{5}\b/g, 'x-generated')
+      ) as Answer
+    }
+    for (const manifest of meshAccepted) {
+      const [our, their] = [await post(ours, manifest), await post(theirs, manifest)]
+      t.strictSame(comparable(our), comparable(their), manifest.name)
+    }
+    for (const manifest of meshRefused) {
+      const [our, their] = [await post(ours, manifest), await post(theirs, manifest)]
+      t.strictSame([our.status, our.body['reason']], [their.status, their.body['reason']], manifest.name)
+      // the real one adds what its CEL rules say, or that it did not get to them
+      const causes = (our.body['details']?.causes ?? []) as { field: string }[]
+      t.ok(causes.length > 0, `${manifest.name} names a field`)
+      for (const { field } of causes)
+        t.ok(their.text.includes(field), `${manifest.name}: ${field} is in ${their.text}`)
+    }
+  }
+)
 
 /** What differs from one server to the next by its nature. */
 const own = new Set(['uid', 'resourceVersion', 'creationTimestamp', 'managedFields', 'finalizers', 'taints'])

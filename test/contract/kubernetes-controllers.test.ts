@@ -46,7 +46,12 @@ t.test(
         await ended
       })
     }
-    start('kube-controller-manager', '--service-account-private-key-file', key)
+    start(
+      'kube-controller-manager',
+      '--service-account-private-key-file',
+      key,
+      '--node-monitor-grace-period=10m'
+    )
     start('kube-scheduler')
     const eventually = async (name: string, where: string, fits: (body: Body) => boolean): Promise<Body> => {
       const deadline = Date.now() + patienceMs

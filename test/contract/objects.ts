@@ -123,6 +123,9 @@ export async function objectBehaviours(t: Test, { api, namespace }: Context): Pr
       metadata: { labels: { kept: 'yes', a: 'b' }, annotations: { c: 'd' } },
       status: { podIP: '10.1.2.3', phase: 'Pending' }
     })
+    const removal = { metadata: { annotations: { c: null } } }
+    const unmarked = await api.patch(`${pods}/marked/status`, 'merge', removal)
+    t.equal(unmarked.body['metadata'].annotations?.c, undefined, 'and take them away again, the last one too')
   })
 
   await t.test('an update creates Endpoints and Leases where there are none, and nothing else', async t => {
