@@ -21,6 +21,8 @@ import {
 } from './agent-world.ts'
 import { addresses, askOnce, makeWorld, serveLines } from './capture-world.ts'
 
+t.setTimeout(300_000)
+
 const skip = needsRoot()
 
 t.test('TPROXY is tried before REDIRECT, nft before iptables', async t => {
@@ -63,64 +65,60 @@ t.test('a machine without nft uses iptables, one without either says what is mis
   t.match(nothing.failures[1]?.problem, /iptables-save: not installed/)
 })
 
-t.test(
-  'an agent that changes its way of capturing leaves nothing of the old one',
-  { skip, timeout: 120_000 },
-  async t => {
-    const folder = mkdtempSync(path.join(tmpdir(), 'uph3-'))
-    t.teardown(() => rmSync(folder, { recursive: true }))
-    const world = makeWorld(t)
-    const { pod, peer: node } = world
-    const store = await startApiStore({ listeners: [{ host: '127.0.0.1', port: 0 }] })
-    t.teardown(() => store.close())
-    const client = await clientOf(store, folder)
-    const ztunnel = new StandIn(t, path.join(folder, 'zds.sock'))
-    const [appPort, probedPort] = [await serveLines(t, pod, 'app'), await serveLines(t, pod, 'probed')]
-    await createNamespace(client)
-    const uid = await createPod(client, probedPort)
-    await label(client, 'ambient')
-    ztunnel.connect()
-    const { environment } = layOutPlaces(folder, { pods: [pod], node })
-    const steps = [
-      { backend: 'nft', mode: 'tproxy' },
-      { backend: 'iptables', mode: 'tproxy' },
-      { backend: 'iptables', mode: 'redirect' },
-      { backend: 'nft', mode: 'redirect' }
-    ] as const
-    for (const { backend, mode } of steps) {
-      await t.test(`to ${mode} by ${backend}`, async t => {
-        const agent = new Agent(t, {
-          folder,
-          environment: { ...environment, UNDERPASS_CAPTURE_BACKEND: backend, UNDERPASS_CAPTURE_MODE: mode }
-        })
-        await agent.start()
-        await eventually('the pod is enrolled', async () => (await annotation(client)) === 'enabled')
-        await eventually('its rules are as they shall be', async () => {
-          const { drift, mode: now } = (await agent.get('admin', '/v1/rules?pod=shop/web')) as RulesView
-          return now === mode && drift.missing.length === 0 && drift.unexpected.length === 0
-        })
-        await eventually('nothing of the other backend is there', () =>
-          backend === 'nft'
-            ? !pod.run('iptables-save').includes('UNDERPASS')
-            : !pod.run('nft', 'list', 'tables').includes('underpass')
-        )
-        const before = ztunnel.accepted(uid).length
-        for (const family of [4, 6] as const) {
-          await askOnce(node, { ip: addresses[family].pod, port: appPort })
-          t.match(
-            await askOnce(node, { ip: addresses[family].pod, port: probedPort }),
-            `saw ${addresses[family].probe}`
-          )
-        }
-        t.equal(ztunnel.accepted(uid).length, before + 2, 'probes go straight, the rest is captured')
-        await agent.stop()
+t.test('an agent that changes its way of capturing leaves nothing of the old one', { skip }, async t => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'uph3-'))
+  t.teardown(() => rmSync(folder, { recursive: true }))
+  const world = makeWorld(t)
+  const { pod, peer: node } = world
+  const store = await startApiStore({ listeners: [{ host: '127.0.0.1', port: 0 }] })
+  t.teardown(() => store.close())
+  const client = await clientOf(store, folder)
+  const ztunnel = new StandIn(t, path.join(folder, 'zds.sock'))
+  const [appPort, probedPort] = [await serveLines(t, pod, 'app'), await serveLines(t, pod, 'probed')]
+  await createNamespace(client)
+  const uid = await createPod(client, probedPort)
+  await label(client, 'ambient')
+  ztunnel.connect()
+  const { environment } = layOutPlaces(folder, { pods: [pod], node })
+  const steps = [
+    { backend: 'nft', mode: 'tproxy' },
+    { backend: 'iptables', mode: 'tproxy' },
+    { backend: 'iptables', mode: 'redirect' },
+    { backend: 'nft', mode: 'redirect' }
+  ] as const
+  for (const { backend, mode } of steps) {
+    await t.test(`to ${mode} by ${backend}`, async t => {
+      const agent = new Agent(t, {
+        folder,
+        environment: { ...environment, UNDERPASS_CAPTURE_BACKEND: backend, UNDERPASS_CAPTURE_MODE: mode }
       })
-    }
-    const agent = new Agent(t, { folder, environment })
-    await agent.run('uninstall')
-    t.notMatch(node.run('nft', 'list', 'ruleset'), /underpass/i)
-    t.notMatch(node.run('iptables-save'), /UNDERPASS/)
-    t.notMatch(node.run('ip6tables-save'), /UNDERPASS/)
-    t.notMatch(pod.run('nft', 'list', 'ruleset'), /underpass/i)
+      await agent.start()
+      await eventually('the pod is enrolled', async () => (await annotation(client)) === 'enabled')
+      await eventually('its rules are as they shall be', async () => {
+        const { drift, mode: now } = (await agent.get('admin', '/v1/rules?pod=shop/web')) as RulesView
+        return now === mode && drift.missing.length === 0 && drift.unexpected.length === 0
+      })
+      await eventually('nothing of the other backend is there', () =>
+        backend === 'nft'
+          ? !pod.run('iptables-save').includes('UNDERPASS')
+          : !pod.run('nft', 'list', 'tables').includes('underpass')
+      )
+      const before = ztunnel.accepted(uid).length
+      for (const family of [4, 6] as const) {
+        await askOnce(node, { ip: addresses[family].pod, port: appPort })
+        t.match(
+          await askOnce(node, { ip: addresses[family].pod, port: probedPort }),
+          `saw ${addresses[family].probe}`
+        )
+      }
+      t.equal(ztunnel.accepted(uid).length, before + 2, 'probes go straight, the rest is captured')
+      await agent.stop()
+    })
   }
-)
+  const agent = new Agent(t, { folder, environment })
+  await agent.run('uninstall')
+  t.notMatch(node.run('nft', 'list', 'ruleset'), /underpass/i)
+  t.notMatch(node.run('iptables-save'), /UNDERPASS/)
+  t.notMatch(node.run('ip6tables-save'), /UNDERPASS/)
+  t.notMatch(pod.run('nft', 'list', 'ruleset'), /underpass/i)
+})

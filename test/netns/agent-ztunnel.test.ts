@@ -3,13 +3,13 @@ import t from 'tap'
 import { needsRoot } from '../support/namespaces.ts'
 import { provePair } from './agent-pair.ts'
 
+t.setTimeout(300_000)
+
 for (const method of [
   { backend: 'nft', mode: 'tproxy' },
   { backend: 'iptables', mode: 'redirect' }
 ] as const) {
-  t.test(
-    `our ztunnel, ${method.mode} by ${method.backend}`,
-    { skip: needsRoot(), timeout: 120_000 },
-    async t => provePair(t, { method, ztunnel: 'underpass' })
+  t.test(`our ztunnel, ${method.mode} by ${method.backend}`, { skip: needsRoot() }, async t =>
+    provePair(t, { method, ztunnel: 'underpass' })
   )
 }

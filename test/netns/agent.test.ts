@@ -25,7 +25,9 @@ import {
 } from './agent-world.ts'
 import { addresses, askOnce, Client, makeWorld, serveLines } from './capture-world.ts'
 
-t.test('the node agent', { skip: needsRoot(), timeout: 120_000 }, async t => {
+t.setTimeout(300_000)
+
+t.test('the node agent', { skip: needsRoot() }, async t => {
   const folder = mkdtempSync(path.join(tmpdir(), 'uph3-'))
   t.teardown(() => rmSync(folder, { recursive: true }))
   const world = makeWorld(t)

@@ -14,6 +14,8 @@ import {
   type World
 } from './capture-world.ts'
 
+t.setTimeout(300_000)
+
 const skip = needsRoot()
 const methods: readonly CaptureMethod[] = [
   { backend: 'nft', mode: 'tproxy' },

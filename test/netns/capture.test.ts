@@ -18,6 +18,8 @@ import {
   type World
 } from './capture-world.ts'
 
+t.setTimeout(300_000)
+
 const methods: readonly CaptureMethod[] = [
   { backend: 'nft', mode: 'tproxy' },
   { backend: 'nft', mode: 'redirect' },

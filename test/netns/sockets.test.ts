@@ -25,6 +25,8 @@ import {
 import { makeNamespace, needsRoot, type Namespace } from '../support/namespaces.ts'
 import { makeWorld } from './capture-world.ts'
 
+t.setTimeout(300_000)
+
 const skip = needsRoot()
 const loopback = ip('127.0.0.1')
 

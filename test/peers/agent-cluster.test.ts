@@ -25,9 +25,11 @@ import { needsKubeApiserver, startKubeApiserver } from '../support/kube-apiserve
 import { joinNamespaces, makeNamespace, needsRoot, type Namespace } from '../support/namespaces.ts'
 import { peerProgram } from '../support/two-nodes.ts'
 
+t.setTimeout(300_000)
+
 const skip = needsRoot() || needsKubeApiserver()
 
-t.test('the node agent at a real API server', { skip, timeout: 180_000 }, async t => {
+t.test('the node agent at a real API server', { skip }, async t => {
   const { kubeconfig } = await startKubeApiserver(t)
   const client = new KubeClient(await loadKubeConfig({ kubeconfig }))
   const folder = mkdtempSync(path.join(tmpdir(), 'uph3-'))

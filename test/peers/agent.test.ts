@@ -4,6 +4,8 @@ import { needsRoot } from '../support/namespaces.ts'
 import { peerProgram } from '../support/two-nodes.ts'
 import { provePair } from '../netns/agent-pair.ts'
 
+t.setTimeout(300_000)
+
 const peer = peerProgram('ztunnel')
 const skip = 'reason' in peer ? peer.reason : needsRoot()
 
@@ -12,5 +14,5 @@ for (const method of [
   { backend: 'iptables', mode: 'redirect' }
 ] as const) {
   const name = `Istio's ztunnel, ${method.mode} by ${method.backend}`
-  t.test(name, { skip, timeout: 120_000 }, async t => provePair(t, { method, ztunnel: 'rust' }))
+  t.test(name, { skip }, async t => provePair(t, { method, ztunnel: 'rust' }))
 }
