@@ -146,28 +146,6 @@ function checkStructural(schema: JsonObject, field: string): Problem[] {
       ? [unsupported(`${field}.type`, type, types)]
       : []),
     ...(type === 'array' && !isObject(item) ? [required(`${field}.items`, 'must be specified')] : []),
-    ...checkPattern(schema['pattern'], `${field}.pattern`),
     ...nested.flatMap(([inner, path]) => (isObject(inner) ? checkStructural(inner, path) : []))
   ]
-}
-
-function checkPattern(pattern: unknown, field: string): Problem[] {
-  if (typeof pattern !== 'string') return []
-  try {
-    void new RegExp(pattern, 'u')
-    return []
-  } catch {
-    // also patterns that only the other dialect takes; those are tried without Unicode mode
-    return isRegExp(pattern)
-      ? []
-      : [invalidValue(field, pattern, 'must be a valid regular expression, but is not')]
-  }
-}
-
-function isRegExp(pattern: string): boolean {
-  try {
-    return new RegExp(pattern) instanceof RegExp
-  } catch {
-    return false // the answer that was asked for
-  }
 }

@@ -5,6 +5,7 @@
 import { invalidValue, required, unsupported, type Problem } from '../api-error.ts'
 import { clone, define, equal, has, isObject, typeName, type MutableObject } from '../json.ts'
 import { parseIp } from '../../../shared/net/address.ts'
+import { matchesPattern } from './pattern.ts'
 import type { Schema } from './schema.ts'
 
 /** Sets absent fields to their default, in place; a null where none is allowed counts as absent. */
@@ -102,7 +103,7 @@ function checkText(value: unknown, schema: Schema, field: string): Problem[] {
   if (length > maxLength) {
     problems.push({ field, reason: 'FieldValueTooLong', detail: `may not be more than ${maxLength} bytes` })
   }
-  if (pattern !== undefined && !patternOf(pattern).test(value)) {
+  if (pattern !== undefined && !matchesPattern(value, pattern)) {
     problems.push(invalidValue(field, value, `${inBody(field)} should match '${pattern}'`))
   }
   if (format !== undefined && !hasFormat(value, format)) {
@@ -116,19 +117,6 @@ function checkText(value: unknown, schema: Schema, field: string): Problem[] {
 function codePoints(text: string): number {
   // the halves of a pair count once
   return text.length - (text.match(/[\uD800-\uDBFF][\uDC00-\uDFFF]/g)?.length ?? 0)
-}
-
-const patterns = new Map<string, RegExp>()
-/** Patterns come from definitions, so there are few; a bound all the same. */
-const maxPatterns = 2000
-
-function patternOf(pattern: string): RegExp {
-  const known = patterns.get(pattern)
-  if (known !== undefined) return known
-  if (patterns.size >= maxPatterns) patterns.clear()
-  const compiled = new RegExp(pattern)
-  patterns.set(pattern, compiled)
-  return compiled
 }
 
 /** Formats that the API server knows; others are not checked. */
