@@ -9,6 +9,7 @@
  */
 import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
+import { SentChunks } from '../net/sent-chunks.ts'
 import { MeshError } from '../runtime/errors.ts'
 import {
   errorCode,
@@ -59,8 +60,6 @@ const fullRecord = 16_384
 const flushAt = 131_072
 /** Bytes that wait for the transport before writers are told to stop. Node gives a server's TLS sockets 64 KiB, which costs 15 % more. */
 const sendBuffer = 524_288
-/** Chunks from this size on are freed by hand. */
-const worthFreeing = 16_384
 /** How long a closing connection may take to send what is left and hear the peer's end. */
 const lingerMs = 1000
 
@@ -97,11 +96,9 @@ export class Connection implements TunnelHost, FrameHandler {
   #writable = true
   /** Bytes the transport may hold before writers are told to stop. Not below its own mark, or `drain` would not come. */
   readonly #sendBuffer: number
-  /** The transport keeps no reference to what it has taken: TLS encrypts into memory of its own. */
+  /** The transport is TLS: it keeps no reference to what it has taken, and nobody else has what it hands out. */
   readonly #copies: boolean
-  /** Chunks to free, oldest first, from `#sentCount` on. */
-  readonly #sending: Buffer[] = []
-  #sentCount = 0
+  readonly #sentChunks = new SentChunks()
   readonly #awaitingWindow = new Set<Tunnel>()
   readonly #awaitingDrain = new Set<Tunnel>()
 
@@ -380,6 +377,10 @@ export class Connection implements TunnelHost, FrameHandler {
     return this.#writable
   }
 
+  get exclusive(): boolean {
+    return this.#copies
+  }
+
   sendData(tunnel: Tunnel, chunk: Buffer, disposable: boolean): number {
     if (this.#ended) return chunk.length
     const room = Math.min(chunk.length, tunnel.sendWindow, this.#sendWindow)
@@ -390,9 +391,9 @@ export class Connection implements TunnelHost, FrameHandler {
       this.#gather()
       this.#socket.write(frameHeader(size, frameType.data, 0, tunnel.id))
       if (size < chunk.length) this.#socket.write(chunk.subarray(sent, sent + size))
-      else if (disposable && this.#copies && size >= worthFreeing && size === chunk.buffer.byteLength) {
-        this.#sending.push(chunk)
-        this.#socket.write(chunk, this.#onSent)
+      else if (disposable && this.#copies && SentChunks.worth(chunk)) {
+        this.#sentChunks.add(chunk)
+        this.#socket.write(chunk, this.#sentChunks.onSent)
       } else this.#socket.write(chunk)
       sent += size
     }
@@ -560,19 +561,6 @@ export class Connection implements TunnelHost, FrameHandler {
     if (this.#flushScheduled) return
     this.#flushScheduled = true
     setImmediate(this.#onFlush)
-  }
-
-  /**
-   * Frees the memory of the oldest chunk that is on its way. Left to the garbage collector, which sees few and
-   * small objects, megabytes of such memory would gather until it cleans up everything: a fifth of all cost.
-   */
-  readonly #onSent = (): void => {
-    const chunk = this.#sending[this.#sentCount++]
-    if (this.#sentCount === this.#sending.length || this.#sentCount === 64) {
-      this.#sending.splice(0, this.#sentCount)
-      this.#sentCount = 0
-    }
-    if (chunk?.buffer instanceof ArrayBuffer) chunk.buffer.transfer(0)
   }
 
   readonly #onFlush = (): void => {

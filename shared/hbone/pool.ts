@@ -76,7 +76,12 @@ export class TunnelPool<Session extends PoolableSession = ClientSession> {
   async tunnel(key: PoolKey, head: ConnectHead, signal: AbortSignal): Promise<PooledTunnel<Session>> {
     const name = nameOf(key)
     for (let attempt = 1; ; attempt++) {
-      const session = this.#checkout(name) ?? (await this.#dialled(name, key, signal))
+      // Checked out and used without a pause in between: else a crowd would all check out one session's last place.
+      let session = this.#checkout(name)
+      while (session === undefined) {
+        await this.#dialled(name, key, signal)
+        session = this.#checkout(name)
+      }
       try {
         const opening = session.openTunnel(head, signal)
         this.#retireFull(name, session)
@@ -114,18 +119,13 @@ export class TunnelPool<Session extends PoolableSession = ClientSession> {
     return held.session
   }
 
-  /** Dials, or waits for whoever does, until there is a session. */
-  async #dialled(name: string, key: PoolKey, signal: AbortSignal): Promise<Session> {
-    for (;;) {
-      const dial = this.#dialling.get(name)
-      if (dial === undefined) return this.#dial(name, key, signal)
-      await settledOrAborted(dial, signal)
-      const session = this.#checkout(name)
-      if (session !== undefined) return session
-    }
+  /** Dials, or waits for whoever does; then there is a session, unless that dial failed or others took it. */
+  async #dialled(name: string, key: PoolKey, signal: AbortSignal): Promise<void> {
+    const dial = this.#dialling.get(name)
+    await (dial === undefined ? this.#dial(name, key, signal) : settledOrAborted(dial, signal))
   }
 
-  async #dial(name: string, key: PoolKey, signal: AbortSignal): Promise<Session> {
+  async #dial(name: string, key: PoolKey, signal: AbortSignal): Promise<void> {
     const dial = this.#options.dial(key, signal)
     const over = dial.then(
       session => this.#hold(name, key, session),
@@ -134,9 +134,8 @@ export class TunnelPool<Session extends PoolableSession = ClientSession> {
       }
     )
     this.#dialling.set(name, over)
-    const session = await dial
+    await dial
     await over
-    return session
   }
 
   #hold(name: string, key: PoolKey, session: Session): void {

@@ -40,6 +40,7 @@ export class ClientSession {
   readonly #connection: Connection
   readonly #opening = new Map<Tunnel, Opening>()
   readonly #closed = new AbortController()
+  #cutWith: Error | undefined
 
   /** `socket`: a TLS stream after its handshake (`connectTls`); nothing has been read from it. */
   constructor(socket: Duplex, options: SessionOptions = {}) {
@@ -102,6 +103,7 @@ export class ClientSession {
 
   /** Cuts every tunnel; they report this reason. */
   destroy(reason: Error): void {
+    this.#cutWith = reason
     this.#connection.destroy(reason)
   }
 
@@ -142,7 +144,7 @@ export class ClientSession {
   }
 
   #ended(error: Error): void {
-    const told = this.#connection.settled ? error : notWelcome(error)
+    const told = this.#connection.settled || error === this.#cutWith ? error : notWelcome(error)
     for (const opening of this.#opening.values()) opening.reject(told)
     this.#opening.clear()
     this.#closed.abort(told)

@@ -15,6 +15,8 @@ import { errorCode, errorName, maxWindow } from './frames.ts'
 export interface TunnelHost {
   /** The transport takes bytes; false until it has drained. */
   readonly writable: boolean
+  /** Nobody else holds the memory of what is received. */
+  readonly exclusive: boolean
   /** Sends what the windows allow; the number of bytes sent. */
   sendData(tunnel: Tunnel, chunk: Buffer, disposable: boolean): number
   sendEnd(tunnel: Tunnel): void
@@ -78,6 +80,10 @@ export class Tunnel implements ByteStream {
   }
 
   // ---- as a byte stream
+
+  get exclusive(): boolean {
+    return this.#host.exclusive
+  }
 
   /** Where events go from now on; replaces an earlier sink. */
   attach(sink: ByteSink): void {

@@ -8,6 +8,7 @@
 import net from 'node:net'
 import tls from 'node:tls'
 import { MeshError } from '../runtime/errors.ts'
+import { SentChunks } from './sent-chunks.ts'
 
 /** What a byte stream tells whoever reads it. After `close` it says nothing more. */
 export interface ByteSink {
@@ -23,13 +24,15 @@ export interface ByteSink {
 
 /** A full-duplex byte stream with half close. It starts paused. */
 export interface ByteStream {
+  /** Nobody else holds the memory of the chunks that it tells. */
+  readonly exclusive: boolean
   /** Says where events go; called once, before anything else. */
   attach(sink: ByteSink): void
   pause(): void
   resume(): void
   /**
    * False: stop until `drain`. The chunk must not be changed from here on. After the end it drops the bytes.
-   * `disposable`: nobody else holds the chunk or its ArrayBuffer, so its memory may be freed once it is sent.
+   * `disposable`: nobody else holds the chunk's memory, so it may be freed once the chunk is sent.
    */
   write(chunk: Buffer, disposable?: boolean): boolean
   /** Holds writes back until `uncork`, so that they leave together. */
@@ -148,8 +151,7 @@ class Direction implements ByteSink {
     this.to = to
     this.#counters = counters
     this.#forward = forward
-    // Node reads each chunk into memory of its own and keeps no reference.
-    this.#disposable = from instanceof SocketStream
+    this.#disposable = from.exclusive
   }
 
   data(chunk: Buffer, more: boolean): void {
@@ -194,6 +196,8 @@ function streamOf(stream: net.Socket | ByteStream): ByteStream {
 
 /** A TCP or TLS socket as a byte stream. It must not have been read before. */
 class SocketStream implements ByteStream {
+  readonly exclusive = true
+  #sentChunks: SentChunks | undefined
   readonly #socket: net.Socket
   #error: Error | undefined
   #discarding = false
@@ -233,8 +237,12 @@ class SocketStream implements ByteStream {
     this.#socket.resume()
   }
 
-  write(chunk: Buffer): boolean {
-    return this.#socket.writable ? this.#socket.write(chunk) : true
+  write(chunk: Buffer, disposable = false): boolean {
+    if (!this.#socket.writable) return true
+    if (!disposable || !SentChunks.worth(chunk)) return this.#socket.write(chunk)
+    this.#sentChunks ??= new SentChunks()
+    this.#sentChunks.add(chunk)
+    return this.#socket.write(chunk, this.#sentChunks.onSent)
   }
 
   cork(): void {
