@@ -100,7 +100,7 @@ export class RootTemplate {
       ...root.mounts.map(mount => mountScript(mount)),
       'mount -o remount,bind,ro .',
       root.privileges === 'node' ? 'mount --rbind /proc proc' : 'mount -t proc proc proc',
-      `hostname ${quote(root.hostname)} || true`,
+      `hostname ${quote(root.hostname)} 2>/dev/null || true`,
       'pivot_root . .',
       'umount -l .',
       `cd ${quote(root.workingDir)} 2>/dev/null || cd /`

@@ -8,6 +8,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import type { Socket } from 'node:net'
 import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
+import { removeStateScript } from './state.ts'
 
 /** `unshare` words for this user. A user namespace is only made where root cannot be had otherwise. */
 export function unshareWords(isRoot: boolean): [command: string, ...args: string[]] {
@@ -38,14 +39,15 @@ export function enterWords(isRoot: boolean, pid: number): string[] {
 
 /**
  * Process 1. Its descriptor 0 is the pipe whose other end only the parent holds. `wait` also collects orphans,
- * which become its children. The state folder goes here when the parent can no longer remove it.
+ * which become its children. The state folder goes here when the parent can no longer remove it,
+ * before the end of the main process ends all.
  */
 const reaper = `
 exec 5<&0 </dev/null
 state=$1; shift
 "$@" 5<&- &
 main=$!
-{ while read -r line <&5; do :; done; kill -KILL $main 2>/dev/null; rm -rf -- "$state" "$state.log"; } >/dev/null 2>&1 &
+{ while read -r line <&5; do :; done; ${removeStateScript}; kill -KILL $main; } >/dev/null 2>&1 &
 exec 3<&- 4<&- 5<&-
 wait $main
 `

@@ -2,7 +2,7 @@
  * The lab's folder on the host: who runs it, how to reach it. `lab status`, `exec` and `down` read it; the next
  * start removes what a killed lab left.
  */
-import { lstatSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { lstatSync, mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import type { Env } from '../shared/runtime/env.ts'
@@ -59,10 +59,27 @@ export function readStateFile(folder: string): LabState | undefined {
   }
 }
 
-export function removeState(folder: string): void {
-  rmSync(folder, { recursive: true, force: true })
-  rmSync(logPath(folder), { force: true })
+/** Files that a lab writes into its folder. */
+const files = ['state.json', 'state.json.new', 'kubeconfig']
+
+/** Removes what a killed lab left; a lab in the background writes its log already. */
+export function forgetState(folder: string): void {
+  for (const name of files) rmSync(path.join(folder, name), { force: true })
 }
+
+/** Removes a lab's own files, and the folder when nothing else is in it: somebody may have named one of theirs. */
+export function removeState(folder: string): void {
+  forgetState(folder)
+  rmSync(logPath(folder), { force: true })
+  try {
+    rmdirSync(folder)
+  } catch {
+    // There is none, or it holds what is not ours.
+  }
+}
+
+/** The same for a shell that may outlive this program; `$state` is the folder. */
+export const removeStateScript = `${files.map(name => `rm -f -- "$state/${name}"`).join('; ')}; rm -f -- "$state.log"; rmdir -- "$state"`
 
 /** What a lab in the background prints; beside the folder, which the start makes anew. */
 export function logPath(folder: string): string {

@@ -16,6 +16,7 @@ import { meshManifests, meshReady } from './programs.ts'
 import { connectOutside, hostResolvers, removeLeftovers, type Outside } from './outside.ts'
 import {
   firstChildOf,
+  forgetState,
   kubeconfigPath,
   logPath,
   makeStateFolder,
@@ -92,8 +93,7 @@ export async function startLab(
   const { stateFolder } = context
   refuseSecond(stateFolder)
   refuseUnfit(await requirements(context))
-  // What a killed lab left.
-  rmSync(stateFolder, { recursive: true, force: true })
+  forgetState(stateFolder)
   makeStateFolder(stateFolder, context.uid)
   if (options.internet && !context.isRoot) throw new Error('--internet needs root: run the lab with sudo')
   if (context.isRoot) await removeLeftovers()

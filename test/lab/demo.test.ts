@@ -5,7 +5,7 @@ import { LabProcess, users } from './lab-process.ts'
 
 t.setTimeout(400_000)
 
-for (const { user, skip } of await users()) {
+for (const { user, skip } of await users({ withCurl: false })) {
   t.test(`as ${user}: the tour proves what it tells`, { skip }, async t => {
     const demo = new LabProcess(t, user, ['demo'])
     const { code, stdout, stderr } = await demo.ended()

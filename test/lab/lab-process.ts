@@ -19,7 +19,12 @@ export interface Output {
 }
 
 /** The users as whom this process can start a lab, each with the reason when it cannot. */
-export async function users(): Promise<readonly { readonly user: User; readonly skip: string | false }[]> {
+export async function users({ withCurl = true } = {}): Promise<
+  readonly { readonly user: User; readonly skip: string | false }[]
+> {
+  if (withCurl && !existsSync('/usr/bin/curl')) {
+    return [{ user: 'root', skip: 'needs curl, for example: sudo apt-get install -y curl' }]
+  }
   const isRoot = process.getuid?.() === 0
   const missing = async (asRoot: boolean): Promise<string | false> => {
     const found = await requirements({ isRoot: asRoot, environment: process.env })

@@ -1,8 +1,9 @@
 /** The lab as users have it: up, in use, down, and nothing left of it however it ends. */
 import t from 'tap'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import { readState } from '../../lab/state.ts'
+import { readState, removeState, removeStateScript } from '../../lab/state.ts'
 import { LabProcess, remains, users } from './lab-process.ts'
 
 t.setTimeout(500_000)
@@ -147,12 +148,19 @@ for (const { user, skip } of await users()) {
   })
 }
 
-t.test('what a killed lab left is no lab, and goes at the next start', async t => {
-  const folder = path.join(t.testdir(), 'lab')
-  mkdirSync(folder)
-  writeFileSync(
-    path.join(folder, 'state.json'),
-    JSON.stringify({ pid: process.pid, startedAt: '1', inside: 1, ready: true })
-  )
+t.test('what a killed lab left is no lab, and goes without anything of others', async t => {
+  const folder = path.join(t.testdir({ lab: { 'precious.txt': 'mine' } }), 'lab')
+  const state = { pid: process.pid, startedAt: '1', inside: 1, ready: true }
+  writeFileSync(path.join(folder, 'state.json'), JSON.stringify(state))
+  writeFileSync(path.join(folder, 'kubeconfig'), '')
   t.equal(readState(folder), undefined, 'the process id was given out again')
+  removeState(folder)
+  t.strictSame(readdirSync(folder), ['precious.txt'])
+  execFileSync('sh', ['-c', `${removeStateScript} 2>/dev/null; true`], {
+    env: { ...process.env, state: folder }
+  })
+  t.strictSame(readdirSync(folder), ['precious.txt'], 'nor does the reaper touch it')
+  rmSync(path.join(folder, 'precious.txt'))
+  removeState(folder)
+  t.notOk(existsSync(folder))
 })
