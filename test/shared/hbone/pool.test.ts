@@ -227,16 +227,29 @@ t.test('rule 6: a closed pool holds and dials nothing', async t => {
   t.equal(sessions.length, 1)
 })
 
-t.test('rule 6: a dial that was under way when the pool closed still serves its caller', async t => {
+t.test('rule 6: a dial that was under way when the pool closed is not used', async t => {
   let finish: (session: FakeSession) => void = () => undefined
   const pool = new TunnelPool({ dial: () => new Promise<FakeSession>(resolve => (finish = resolve)) })
   const opening = pool.tunnel(key, head, never)
   pool.close()
   const session = new FakeSession()
   finish(session)
-  t.ok(await opening)
+  await t.rejects(opening, { code: 'DRAINED' })
   t.strictSame(pool.sessions(), [])
   t.ok(session.closedByPool)
+})
+
+t.test('rule 3: a crowd that waits for one dial never overbooks its session', async t => {
+  const { sessions, dial } = dials(session => {
+    session.maxStreams = 10
+  })
+  const pool = new TunnelPool({ dial })
+  t.teardown(() => pool.close())
+  await Promise.all(Array.from({ length: 95 }, () => pool.tunnel(key, head, never)))
+  t.strictSame(
+    sessions.map(({ streams }) => streams),
+    [...Array.from({ length: 9 }, () => 10), 5]
+  )
 })
 
 t.test('with real sessions: a draining server is replaced, its tunnels live on', async t => {
