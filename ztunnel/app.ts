@@ -3,6 +3,7 @@
  * traffic is carried, and how all of it ends.
  */
 import { CertificateStore } from '../shared/identity/certificate-store.ts'
+import { RevocationFile } from '../shared/identity/revocation-file.ts'
 import { MeshStore } from '../shared/mesh/store.ts'
 import { formatSocketAddress, type SocketAddress } from '../shared/net/address.ts'
 import { netnsProblem } from '../shared/net/netns.ts'
@@ -11,7 +12,7 @@ import { markAllowed, raiseFileLimit, transparentAllowed } from '../shared/net/s
 import { loopback, serveAdmin, wildcard, type AdminServer } from '../shared/runtime/admin-http.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
 import { Readiness } from '../shared/runtime/readiness.ts'
-import { parseLogFilter, type LogOutput } from '../shared/telemetry/logger.ts'
+import { parseLogFilter, type Logger, type LogOutput } from '../shared/telemetry/logger.ts'
 import { Metrics, sumSnapshots } from '../shared/telemetry/metrics.ts'
 import { adminRoutes } from './admin.ts'
 import { CertificateDesk } from './certificate-desk.ts'
@@ -97,6 +98,11 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
     log
   })
   resources.defer(() => workers.end())
+  if (config.crlPath !== undefined) {
+    // Before any pod is started: the first lists are the first thing that workers hear.
+    const revocations = followRevocations(config.crlPath, workers, output.logger('identity'))
+    resources.defer(() => revocations.close())
+  }
 
   // 4. Pods, and certificates for those that run here only.
   const pods: Pods = new Pods({
@@ -224,6 +230,16 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
     await ending
   }
   return { addresses, ended: end.promise, shutDown, [Symbol.asyncDispose]: () => owned.disposeAsync() }
+}
+
+/** Throws when the file is there and holds no list: nobody would know whom to refuse. */
+function followRevocations(file: string, workers: Workers, log: Logger): RevocationFile {
+  const onChange = (_: unknown, bytes: Uint8Array): void => workers.post({ kind: 'revocation-lists', bytes })
+  try {
+    return new RevocationFile({ file, onChange, log })
+  } catch (cause) {
+    throw new Error(`CRL_PATH=${file} cannot be read`, { cause })
+  }
 }
 
 /** Throws with the capability that is missing; returns whether transparent sockets are allowed. */

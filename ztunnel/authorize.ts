@@ -10,7 +10,11 @@ type Inbound = TrackedConnection & { direction: 'inbound' }
 /** Throws MeshError POLICY_REJECTED with the policy that decided. */
 export function authorize(pod: Pod, workload: Workload, connection: Inbound): void {
   const facts = policyConnection(connection)
-  const verdict = pod.mesh.read(view => evaluate(view.policiesOf(workload), facts))
+  const { verdict, unknown } = pod.mesh.read(view => ({
+    verdict: evaluate(view.policiesOf(workload), facts),
+    unknown: pod.unknownPolicies.untold(view, workload)
+  }))
+  pod.unknownPolicies.tell(pod.log, workload, unknown)
   const level = pod.config.logPolicyDecisions ? 'info' : 'debug'
   if (pod.log.enabled(level)) {
     for (const note of verdict.notes) pod.log[level](note)

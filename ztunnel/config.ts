@@ -191,7 +191,8 @@ export async function withVariables(
     istioVersion: sources.env['ISTIO_META_ISTIO_VERSION'] ?? 'unknown',
     data: dataConfig(env, proxyMode, clusterId, nodeName)
   }
-  if (config.crlPath !== undefined) env.problem('CRL_PATH: revocation lists are not read yet; unset it')
+  if (config.crlPath !== undefined && config.data.sameNode === 'direct')
+    env.problem('CRL_PATH: without TLS there is no certificate to look up; set UNDERPASS_SAME_NODE=tunnel')
   if (config.data.compliance === 'pqc' && config.data.tls12)
     env.problem('TLS12_ENABLED=true: COMPLIANCE_POLICY=pqc needs TLS 1.3')
   env.finish()

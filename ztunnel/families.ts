@@ -21,6 +21,16 @@ export const workerFamilies = {
     help: 'The total number of requests that used on-demand DNS.',
     labels: [...sourceLabels, 'hostname']
   },
+  istio_crl_policy_rejections_total: {
+    type: 'counter',
+    help: 'Sessions refused or ended because a revocation list names a certificate of the peer.',
+    labels: ['reporter']
+  },
+  istio_crl_untracked_connections_total: {
+    type: 'counter',
+    help: 'Sessions that a later revocation list cannot end, because the peer certificate could not be read.',
+    labels: ['reporter']
+  },
   underpass_spoof_fallback_total: {
     type: 'counter',
     help: "Connections to applications made from the proxy's own address, because no port of the client's address was free.",

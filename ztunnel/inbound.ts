@@ -38,7 +38,10 @@ export async function acceptHbone(pod: Pod, socket: net.Socket): Promise<ServerS
     const secured = await acceptTls(socket, certificate, pod.gone, handshakeOptions(pod))
     const peer: PeerSession = { identity: secured.peer, flow }
     const options = sessionOptions(pod, certificate, secured)
-    return serveTunnels(secured.socket, options, request => void proxyInbound(pod, peer, request))
+    const session: ServerSession = pod.revocations.admit('destination', secured.socket, certificate, () =>
+      serveTunnels(secured.socket, options, request => void proxyInbound(pod, peer, session.closed, request))
+    )
+    return session
   } catch (error) {
     pod.reports.refused(addressesOf(flow), error)
     socket.destroy()
@@ -60,7 +63,12 @@ interface Arrival {
   readonly logged: LoggedConnection
 }
 
-async function proxyInbound(pod: Pod, peer: PeerSession, request: TunnelRequest): Promise<void> {
+async function proxyInbound(
+  pod: Pod,
+  peer: PeerSession,
+  sessionClosed: AbortSignal,
+  request: TunnelRequest
+): Promise<void> {
   let arrival: Arrival
   try {
     arrival = readRequest(pod, peer, request, await ownWorkload(pod))
@@ -72,7 +80,7 @@ async function proxyInbound(pod: Pod, peer: PeerSession, request: TunnelRequest)
   const { workload, tracked, target } = arrival
   const report = pod.reports.begin(arrival.logged)
   using connection = pod.connections.track(tracked, report.bytes)
-  const onReset = (): void => connection.close(new MeshError('STREAM_FAILED', 'the client gave up'))
+  const onReset = (): void => connection.close(whyReset(sessionClosed))
   request.aborted.addEventListener('abort', onReset, { once: true })
   let application: net.Socket
   try {
@@ -103,6 +111,11 @@ async function proxyInbound(pod: Pod, peer: PeerSession, request: TunnelRequest)
   } finally {
     request.aborted.removeEventListener('abort', onReset)
   }
+}
+
+/** With its session, or alone. */
+function whyReset({ reason }: AbortSignal): MeshError {
+  return reason instanceof MeshError ? reason : new MeshError('STREAM_FAILED', 'the client gave up')
 }
 
 /** Throws a MeshError whose status is the answer. */

@@ -26,6 +26,8 @@ export type PodSurroundings = Pick<
   | 'log'
   | 'random'
   | 'metrics'
+  | 'revocations'
+  | 'unknownPolicies'
   | 'neighbour'
 > & {
   /** Listeners take connections that are not addressed to them (TPROXY). */

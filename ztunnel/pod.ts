@@ -14,7 +14,9 @@ import type { Connections } from './connections.ts'
 import type { DataConfig, PodInfo } from './config.ts'
 import type { workerFamilies } from './families.ts'
 import type { OutboundLoad } from './outbound-load.ts'
+import type { Revocations } from './revocation.ts'
 import type { Spoofer } from './spoof.ts'
+import type { UnknownPolicies } from './unknown-policies.ts'
 
 /** A pod to carry, as the main thread describes it to its workers. */
 export interface PodDescription {
@@ -45,6 +47,8 @@ export interface Pod {
   readonly random: () => number
   readonly load: OutboundLoad
   readonly metrics: Metrics<typeof workerFamilies>
+  readonly revocations: Revocations
+  readonly unknownPolicies: UnknownPolicies
   /** Aborts when the pod goes away. */
   readonly gone: AbortSignal
   /** The pod of this node that is this workload; undefined when it is elsewhere. */

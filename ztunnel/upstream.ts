@@ -101,7 +101,10 @@ async function openDoubleTunnel(
     signal,
     handshakeOptions(pod)
   )
-  const session = new ClientSession(secured.socket, clientOptions(pod, certificate, secured))
+  const session = openSession(pod, certificate, secured)
+  // What ends the outer session ends the inner one, for the same reason; otherwise it would only see a broken pipe.
+  const { closed } = outer.session
+  closed.addEventListener('abort', () => session.destroy(closed.reason as Error), { signal: session.closed })
   try {
     const network: HeaderList = [...headers, [networkHeader, pod.config.network]]
     const inner = await session.openTunnel({ authority: route.authority, headers: network }, signal)
@@ -120,7 +123,17 @@ export async function dialSession(pod: Pod, key: PoolKey, signal: AbortSignal): 
   const certificate = await certificateOf(pod, key.source, signal)
   const socket = await dialHbone(pod, key.address, signal)
   const secured = await connectTls(socket, certificate, key.expected, signal, handshakeOptions(pod))
-  return new ClientSession(secured.socket, clientOptions(pod, certificate, secured))
+  return openSession(pod, certificate, secured)
+}
+
+/** Throws MeshError PEER_REVOKED; the socket is gone then. */
+function openSession(pod: Pod, own: WorkloadCertificate, peer: SecurePeer): ClientSession {
+  return pod.revocations.admit(
+    'source',
+    peer.socket,
+    own,
+    () => new ClientSession(peer.socket, clientOptions(pod, own, peer))
+  )
 }
 
 async function dialHbone(pod: Pod, to: SocketAddress, signal: AbortSignal): Promise<net.Socket> {

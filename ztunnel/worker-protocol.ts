@@ -56,6 +56,8 @@ export type ToWorker =
   | { readonly kind: 'ask'; readonly id: number; readonly question: QuestionKind; readonly value: unknown }
   /** Live connections are to be checked against the policies again. */
   | { readonly kind: 'policies-changed' }
+  /** The content of CRL_PATH; without CRL_PATH none is sent, with it the first is sent before any pod. */
+  | { readonly kind: 'revocation-lists'; readonly bytes: Uint8Array }
   /** Answer to `certificate-wanted`. Only for identities of pods that the worker has. */
   | { readonly kind: 'certificate'; readonly id: number; readonly certificate: WorkloadCertificate }
   | { readonly kind: 'certificate-failed'; readonly id: number; readonly error: string }

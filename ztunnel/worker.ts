@@ -1,5 +1,6 @@
 /** A thread that carries connections: listens in every pod, answers the main thread. Imports little, so it is cheap. */
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads'
+import { RevocationList } from '../shared/identity/revocation.ts'
 import { openSharedMesh } from '../shared/mesh/shared-view.ts'
 import type { Workload } from '../shared/mesh/model.ts'
 import { MeshError, messageOf } from '../shared/runtime/errors.ts'
@@ -17,7 +18,9 @@ import { LineOutbox } from './line-outbox.ts'
 import type { Pod, PodDescription } from './pod.ts'
 import { PodProxy, type PodSurroundings } from './pod-proxy.ts'
 import { cpuProfile, heapProfile } from './profile.ts'
+import { Revocations } from './revocation.ts'
 import { Spoofer } from './spoof.ts'
+import { UnknownPolicies } from './unknown-policies.ts'
 import type {
   FromWorker,
   PodStarted,
@@ -36,6 +39,7 @@ class Worker {
   readonly #lines: LineOutbox
   readonly #log: LogOutput
   readonly #metrics = new Metrics(workerFamilies)
+  readonly #revocations = new Revocations(this.#metrics)
   readonly #post: (message: FromWorker) => void
 
   constructor(data: WorkerData, post: (message: FromWorker) => void) {
@@ -71,6 +75,8 @@ class Worker {
       log: this.#log.logger('proxy'),
       random: Math.random,
       metrics: this.#metrics,
+      revocations: this.#revocations,
+      unknownPolicies: new UnknownPolicies(),
       neighbour: destination => this.#neighbour(destination),
       transparent,
       now: Date.now
@@ -85,6 +91,9 @@ class Worker {
         return
       case 'policies-changed':
         for (const { pod } of this.#pods.values()) recheck(pod)
+        return
+      case 'revocation-lists':
+        this.#revoke(message.bytes)
         return
       case 'certificate':
         this.#certificates.answered(message.id, message.certificate)
@@ -154,6 +163,12 @@ class Worker {
     await Promise.race([idle, sleep(1000)])
     this.#lines.flush()
     return { inTime }
+  }
+
+  /** Main has read these bytes before, so they are lists. */
+  #revoke(bytes: Uint8Array): void {
+    const ended = this.#revocations.replace(RevocationList.read(bytes))
+    if (ended > 0) this.#log.logger('proxy').warn('sessions of revoked peers closed', { sessions: ended })
   }
 
   #neighbour(destination: Workload): Pod | undefined {

@@ -255,7 +255,11 @@ const problems: readonly { name: string; env: Env; says: RegExp }[] = [
   },
   { name: 'metadata that is no JSON', env: { ISTIO_METAJSON_A: '{' }, says: /ISTIO_METAJSON_A/ },
   { name: 'nothing to do', env: { ENABLE_PROXY: 'false' }, says: /ENABLE_PROXY/ },
-  { name: 'a revocation list that nobody would read', env: { CRL_PATH: '/x' }, says: /CRL_PATH/ },
+  {
+    name: 'revocation lists for peers that show no certificate',
+    env: { CRL_PATH: '/x', UNDERPASS_SAME_NODE: 'direct' },
+    says: /CRL_PATH.*UNDERPASS_SAME_NODE=tunnel/
+  },
   { name: 'a mark that is none', env: { PACKET_MARK: 'x' }, says: /PACKET_MARK="x"/ }
 ]
 for (const { name, env, says } of problems) {
