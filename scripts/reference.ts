@@ -10,6 +10,8 @@ import type { EnvVariable } from '../shared/runtime/env.ts'
 import type { MetricFamilies } from '../shared/telemetry/metrics.ts'
 import { readConfig as readControlPlaneConfig } from '../controlplane/config.ts'
 import { metricFamilies as controlPlaneFamilies } from '../controlplane/metrics.ts'
+import { readConfig as readNodeAgentConfig } from '../daemonset/config.ts'
+import { families as nodeAgentFamilies } from '../daemonset/families.ts'
 import { withVariables as ztunnelVariables } from '../ztunnel/config.ts'
 import { families as ztunnelFamilies } from '../ztunnel/families.ts'
 
@@ -17,10 +19,12 @@ const reference = path.join(path.dirname(import.meta.dirname), 'docs/reference')
 
 const programs: readonly (readonly [title: string, variables: readonly EnvVariable[]])[] = [
   ['ztunnel', (await ztunnelVariables({ env: {}, readFile: () => undefined, cores: 1 })).variables],
+  ['Node agent', readNodeAgentConfig({ NODE_NAME: 'node' }).variables],
   ['Control plane', readControlPlaneConfig({}).variables]
 ]
 const families: readonly (readonly [title: string, families: MetricFamilies])[] = [
   ['ztunnel', ztunnelFamilies],
+  ['Node agent', nodeAgentFamilies],
   ['Control plane', controlPlaneFamilies]
 ]
 
