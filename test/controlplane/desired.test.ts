@@ -2,6 +2,7 @@ import t from 'tap'
 import { DesiredState } from '../../controlplane/desired.ts'
 import type { MeshObject } from '../../controlplane/objects.ts'
 import type { Changes, Snapshot } from '../../controlplane/snapshot.ts'
+import { generator, randomObject } from './random-objects.ts'
 import { objects, settings } from './world.ts'
 
 const shop = `
@@ -203,78 +204,4 @@ function lookups(snapshot: Snapshot): unknown {
     found[name] ??= []
   }
   return Object.fromEntries(Object.entries(found).toSorted(([a], [b]) => (a < b ? -1 : 1)))
-}
-
-/** Mulberry32. */
-function generator(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
-  }
-}
-
-function randomObject(pick: <T>(list: readonly T[]) => T, random: () => number): string {
-  const namespace = pick(['shop', 'other', 'istio-system'])
-  const name = pick(['a', 'b', 'c'])
-  const app = pick(['web', 'db'])
-  const year = pick([2019, 2020, 2021])
-  const waypoint = pick([
-    '',
-    '',
-    'istio.io/use-waypoint: a',
-    'istio.io/use-waypoint: b',
-    'istio.io/use-waypoint: none'
-  ])
-  const from = pick(['', 'istio.io/use-waypoint-namespace: other'])
-  const canary = pick(['', '', 'istio.io/use-waypoint-canary: c'])
-  const labels = [`app: ${app}`, waypoint, from, canary].filter(Boolean).join(', ')
-  const meta = `metadata: {name: ${name}, namespace: ${namespace}, uid: ${name}, creationTimestamp: "${year}-01-01T00:00:00Z", labels: {${labels}}}`
-  const selector = `selector: {matchLabels: {app: ${app}}}`
-  const host = pick(['h1', 'h2', 'a.shop.svc.cluster.local'])
-  const ip = `10.0.0.${1 + Math.floor(random() * 6)}`
-  switch (
-    pick([
-      'Namespace',
-      'Node',
-      'Pod',
-      'Pod',
-      'Pod',
-      'Service',
-      'Service',
-      'EndpointSlice',
-      'ServiceEntry',
-      'ServiceEntry',
-      'WorkloadEntry',
-      'Gateway',
-      'GatewayClass',
-      'AuthorizationPolicy',
-      'PeerAuthentication'
-    ])
-  ) {
-    case 'Namespace':
-      return `kind: Namespace\nmetadata: {name: ${namespace}, labels: {${[waypoint, from, canary, pick(['', 'topology.istio.io/network: far'])].filter(Boolean).join(', ')}}, annotations: {${pick(['', 'networking.istio.io/traffic-distribution: PreferClose'])}}}\n`
-    case 'Node':
-      return `kind: Node\nmetadata: {name: ${name}, labels: {topology.kubernetes.io/zone: ${pick(['z1', 'z2'])}}}\n`
-    case 'Pod':
-      return `kind: Pod\n${meta.replace('labels: {', `labels: {${pick(['', '', 'gateway.networking.k8s.io/gateway-name: a, '])}`)}\nspec: {nodeName: ${pick(['a', 'b'])}, serviceAccountName: ${pick(['x', 'y'])}, containers: [{name: c, ports: [{name: web, containerPort: ${pick([80, 81])}}]}]}\nstatus: {phase: ${pick(['Running', 'Running', 'Succeeded'])}, podIPs: [{ip: ${ip}}], conditions: [{type: Ready, status: "${pick(['True', 'False'])}"}]}\n`
-    case 'Service':
-      return `kind: Service\n${meta}\nspec: {type: ${pick(['ClusterIP', 'ClusterIP', 'ExternalName'])}, clusterIPs: [${ip}], ${pick(['', `selector: {app: ${app}}, `])}ports: [{name: p, port: 80, targetPort: ${pick(['web', '8080'])}}]}\n`
-    case 'EndpointSlice':
-      return `kind: EndpointSlice\nmetadata: {name: ${name}, namespace: ${namespace}, labels: {kubernetes.io/service-name: ${pick(['a', 'b'])}}}\naddressType: IPv4\nports: [{name: p, port: 8080, protocol: TCP}]\nendpoints: [{addresses: [${ip}]}, {addresses: [10.0.0.1], targetRef: {kind: Pod, namespace: ${namespace}, name: ${pick(['a', 'b'])}, uid: ${pick(['a', 'b'])}}}]\n`
-    case 'ServiceEntry':
-      return `kind: ServiceEntry\n${meta}\nspec: {hosts: [${host}], resolution: ${pick(['DNS', 'STATIC', 'NONE'])}, ports: [{number: 80, name: web}], ${pick(['', `workloadSelector: {labels: {app: ${app}}}, `, `endpoints: [{address: ${ip}, labels: {app: ${app}}}]`])}}\n`
-    case 'WorkloadEntry':
-      return `kind: WorkloadEntry\n${meta}\nspec: {address: ${ip}, ports: {web: 8888}}\n`
-    case 'Gateway':
-      return `kind: Gateway\nmetadata: {name: ${name}, namespace: ${namespace}, labels: {${pick(['', 'istio.io/waypoint-for: all', 'istio.io/waypoint-for: workload'])}}, annotations: {${pick(['', 'ambient.istio.io/waypoint-inbound-binding: PROXY'])}}}\nspec: {gatewayClassName: ${pick(['a', 'b'])}, listeners: [{name: m, port: 15008, protocol: HBONE, allowedRoutes: {namespaces: {from: ${pick(['All', 'Same'])}}}}]}\nstatus: {addresses: [${pick(['', '{type: IPAddress, value: 10.9.9.9}'])}]}\n`
-    case 'GatewayClass':
-      return `kind: GatewayClass\nmetadata: {name: ${name}, labels: {${pick(['', 'istio.io/waypoint-for: all'])}}, annotations: {${pick(['', 'ambient.istio.io/waypoint-inbound-binding: PROXY/15088'])}}}\nspec: {controllerName: x}\n`
-    case 'AuthorizationPolicy':
-      return `kind: AuthorizationPolicy\n${meta}\nspec: {${pick(['', `${selector}, `])}action: ${pick(['ALLOW', 'DENY', 'AUDIT'])}, rules: [{to: [{operation: {ports: ["80"]}}]}]}\n`
-    default:
-      return `kind: PeerAuthentication\n${meta}\nspec: {${pick(['', `${selector}, `])}mtls: {mode: ${pick(['STRICT', 'PERMISSIVE', 'UNSET'])}}, portLevelMtls: {${pick(['', '80: {mode: STRICT}', '80: {mode: PERMISSIVE}'])}}}\n`
-  }
 }
