@@ -74,6 +74,8 @@ export interface ApiStore {
   close(): Promise<void>
 }
 
+/** Longer than clients keep a connection idle (90 s in Go), so that none is closed under a request. */
+const keepAliveTimeout = 120_000
 const initialNamespaces = ['default', 'kube-system', 'kube-public', 'kube-node-lease']
 const ownNames = [
   'localhost',
@@ -115,7 +117,7 @@ export async function startApiStore(options: ApiStoreOptions): Promise<ApiStore>
   const certificate = createServingCertificate([...new Set(names)], clock.now())
   const servers = options.listeners.map(() =>
     https.createServer(
-      { cert: certificate.certificatePem, key: certificate.keyPem, minVersion: 'TLSv1.2' },
+      { cert: certificate.certificatePem, key: certificate.keyPem, minVersion: 'TLSv1.2', keepAliveTimeout },
       (request, response) => void answer(deps, request, response)
     )
   )

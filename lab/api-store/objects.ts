@@ -20,7 +20,7 @@ import {
 } from './incoming.ts'
 import { clone, equal, isObject, objectOf, textOf, type JsonObject, type MutableObject } from './json.ts'
 import { checkMetadata, checkMetadataUpdate } from './kinds/metadata.ts'
-import { randomSuffix } from './kinds/pod.ts'
+import { randomSuffix } from './kinds/generated-name.ts'
 import type { KindContext, Strategy } from './kinds/strategy.ts'
 import { timestamp, type ApiObject, type Metadata, type ObjectKey } from './object.ts'
 import {

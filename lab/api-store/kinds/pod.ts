@@ -10,6 +10,7 @@ import {
   type JsonObject,
   type MutableObject
 } from '../json.ts'
+import { randomSuffix } from './generated-name.ts'
 import { checkPodSpec } from './pod-validation.ts'
 import { setPodSpecDefaults } from './pod-defaults.ts'
 import { child, fill, items, type KindContext, type Strategy } from './strategy.ts'
@@ -71,16 +72,6 @@ function tokenVolume(name: string): JsonObject {
     { downwardAPI: { items: [namespaceFile] } }
   ]
   return { name, projected: { sources, defaultMode: 420 } }
-}
-
-/** Letters and digits of generated names: none that could spell a word. */
-const suffixAlphabet = 'bcdfghjklmnpqrstvwxz2456789'
-
-export function randomSuffix(): string {
-  return Array.from(
-    { length: 5 },
-    () => suffixAlphabet[Math.floor(Math.random() * suffixAlphabet.length)]
-  ).join('')
 }
 
 function addTolerations(spec: MutableObject): void {

@@ -53,6 +53,11 @@ export class Exchange {
     return (this.request.headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? ''
   }
 
+  get #hasBody(): boolean {
+    const { 'content-length': length = '0', 'transfer-encoding': encoding } = this.request.headers
+    return encoding !== undefined || length !== '0'
+  }
+
   async readBody(): Promise<Buffer> {
     const chunks: Buffer[] = []
     let bytes = 0
@@ -84,8 +89,8 @@ export class Exchange {
       return
     }
     if (error.code === 401) this.response.setHeader('www-authenticate', 'Bearer realm="kubernetes"')
-    // the rest of the body is not read, so the connection cannot be used again
-    if (!this.request.complete) this.response.setHeader('connection', 'close')
+    // what is left of a body is not read, so the connection cannot be used again
+    if (this.#hasBody && !this.request.complete) this.response.setHeader('connection', 'close')
     this.send(error.code, error.toStatus())
   }
 }

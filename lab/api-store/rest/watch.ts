@@ -15,6 +15,8 @@ import { metadataOnly, table, type Include } from './tables.ts'
 
 /** Events that wait for a client which does not read; then it has to list again. */
 export const maxWaiting = 1000
+/** How long a client has to read why its watch ended. */
+const lastWordMs = 10_000
 /** Longest watch without `timeoutSeconds`; clients start the next one where this ended. */
 const defaultTimeoutSeconds = 1800
 
@@ -161,7 +163,17 @@ class WatchStream {
     }
     this.#waiting.push(line)
     if (this.#waiting.length <= maxWaiting) return
+    this.#sendOff()
+  }
+
+  /** Ends the connection too: a client that fell behind may not read for long. */
+  #sendOff(): void {
+    const { socket } = this.#response
+    this.#response.once('finish', () => socket?.end())
     this.fail(expired(`the watch fell more than ${maxWaiting} events behind; list again`))
+    const timer = setTimeout(() => socket?.destroy(), lastWordMs)
+    timer.unref()
+    socket?.once('close', () => clearTimeout(timer))
   }
 
   #drain(): void {
