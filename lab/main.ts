@@ -3,16 +3,11 @@ import path from 'node:path'
 import net from 'node:net'
 import { messageOf } from '../shared/runtime/errors.ts'
 import { LogOutput, parseLogFilter } from '../shared/telemetry/logger.ts'
-import { parseCommand, usage, UsageError, type LabCommand } from './arguments.ts'
-import { formatRequirements, requirements } from './check.ts'
-import { startInside, type InsideOptions } from './inside.ts'
+import { parseCommand, usage, type LabCommand } from './arguments.ts'
+import type { InsideOptions } from './inside.ts'
 import { messagePipe } from './isolate.ts'
-import { kubectl } from './kubectl.ts'
-import { ManifestError } from './manifests.ts'
-import { connect, down, exec, NoLabError, runningState, status } from './running.ts'
 import { kubeconfigPath, stateFolder } from './state.ts'
-import { tour } from './tour.ts'
-import { up, type LabContext } from './up.ts'
+import type { LabContext } from './up.ts'
 
 const uid = process.getuid?.() ?? 0
 
@@ -37,38 +32,45 @@ async function runCommand(): Promise<number> {
     return await dispatch(parseCommand(process.argv.slice(2)))
   } catch (error) {
     console.error(`error: ${messageOf(error)}`)
-    if (error instanceof UsageError || error instanceof ManifestError) return 2
-    return error instanceof NoLabError ? 3 : 1
+    const statuses: Readonly<Record<string, number>> = { UsageError: 2, ManifestError: 2, NoLabError: 3 }
+    return (error instanceof Error ? statuses[error.name] : undefined) ?? 1
   }
 }
 
+/** Each command loads what it needs: `exec` should not wait for the cluster's code. */
 async function dispatch(command: LabCommand): Promise<number> {
   switch (command.verb) {
     case 'help':
       console.log((usage[command.topic] ?? usage[''] ?? '').trimEnd())
       return 0
     case 'up':
-      return up(command, context, stopSignal())
-    case 'down':
-      return down(context)
-    case 'status':
-      return status(command, context)
-    case 'exec':
-      return exec(command, context)
-    case 'demo':
+      return (await import('./up.ts')).up(command, context, stopSignal())
+    case 'demo': {
+      const { tour } = await import('./tour.ts')
       return tour({ ...context, stateFolder: `${context.stateFolder}-demo` }, stopSignal())
+    }
     case 'check': {
+      const { formatRequirements, requirements } = await import('./check.ts')
       const found = await requirements(context)
       console.log(formatRequirements(found))
       return found.every(({ ok }) => ok) ? 0 : 1
     }
-    case 'kubectl':
+    case 'kubectl': {
+      const { connect, runningState } = await import('./running.ts')
       runningState(context)
+      const { kubectl } = await import('./kubectl.ts')
       return kubectl(command.words, {
         kubeconfig: kubeconfigPath(context.stateFolder),
         environment: context.environment,
         connect: () => connect(context)
       })
+    }
+    case 'down':
+      return (await import('./running.ts')).down(context)
+    case 'status':
+      return (await import('./running.ts')).status(command, context)
+    case 'exec':
+      return (await import('./running.ts')).exec(command, context)
     default:
       return command satisfies never
   }
@@ -93,6 +95,7 @@ async function runInside(): Promise<number> {
   }).logger('lab')
   const options = JSON.parse(process.argv[3] ?? '{}') as Omit<InsideOptions, 'listener'> & { port: number }
   try {
+    const { startInside } = await import('./inside.ts')
     const inside = await startInside({ ...options, listener: 3 }, logger)
     messages.send({ kubeconfig: inside.store.kubeconfig(`https://127.0.0.1:${options.port}`) })
     const graceMs = await new Promise<number>(resolve => {
