@@ -38,7 +38,6 @@ export type Condition =
   | { readonly kind: 'mark' | 'connection-mark'; readonly value: number }
   | { readonly kind: 'in' | 'out'; readonly device: string; readonly negated?: boolean }
   | { readonly kind: 'source' | 'destination'; readonly block: string; readonly family: Family }
-  | { readonly kind: 'tcp' }
   | { readonly kind: 'tcp-syn' }
   | { readonly kind: 'tcp-port' | 'udp-port'; readonly port: number }
   | { readonly kind: 'udp-source-port'; readonly port: number }

@@ -131,8 +131,6 @@ function matchOf(condition: Condition, family: Family): { readonly order: number
       const option = condition.kind === 'in' ? '-i' : '-o'
       return { order: 1, text: `${condition.negated === true ? '! ' : ''}${option} ${condition.device}` }
     }
-    case 'tcp':
-      return { order: 2, text: '-p tcp' }
     case 'tcp-syn':
       return { order: 2, text: '-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN' }
     case 'tcp-port':

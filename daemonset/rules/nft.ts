@@ -105,8 +105,6 @@ function matchOf(condition: Condition): JsonObject {
       return match(payload(condition.family === 4 ? 'ip' : 'ip6', 'saddr'), block(condition.block))
     case 'destination':
       return match(payload(condition.family === 4 ? 'ip' : 'ip6', 'daddr'), block(condition.block))
-    case 'tcp':
-      return match({ meta: { key: 'l4proto' } }, 'tcp')
     case 'tcp-syn':
       return match({ '&': [payload('tcp', 'flags'), ['fin', 'syn', 'rst', 'ack']] }, 'syn')
     case 'tcp-port':

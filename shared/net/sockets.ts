@@ -254,7 +254,7 @@ const optionNames: Readonly<Record<string, string>> = {
 }
 
 /** sockaddr_in or sockaddr_in6. */
-export function encodeSocketAddress({ ip, port }: SocketAddress): Buffer {
+function encodeSocketAddress({ ip, port }: SocketAddress): Buffer {
   const v6 = ipFamily(ip) === 6
   const bytes = Buffer.alloc(v6 ? 28 : 16)
   bytes.writeUInt16LE(v6 ? AF_INET6 : AF_INET, 0)
