@@ -8,16 +8,14 @@
  * chunk a stream.
  */
 import type { Duplex } from 'node:stream'
-import { TLSSocket } from 'node:tls'
-import { SentChunks } from '../net/sent-chunks.ts'
 import { MeshError } from '../runtime/errors.ts'
+import { FrameReader, type FrameHandler } from './frame-reader.ts'
 import {
   errorCode,
   errorName,
   fault,
   frameFlag,
   frameHeader,
-  FrameReader,
   frameType,
   clientPreface,
   goawayFrame,
@@ -31,13 +29,13 @@ import {
   settingsFrame,
   windowUpdateFrame,
   type Fault,
-  type FrameHandler,
   type SettingPairs
 } from './frames.ts'
 import { findMalformedTrailer } from './header-rules.ts'
 import { encodeHeaders, HpackDecoder, type HeaderList } from './hpack.ts'
 import { Keepalive } from './keepalive.ts'
 import { maxContinuations, PeerBudget } from './limits.ts'
+import { Outbox } from './outbox.ts'
 import type { SessionOptions } from './session-options.ts'
 import { applySettings, defaultWindow, initialPeerSettings, type PeerSettings } from './settings.ts'
 import { Tunnel, type TunnelHost } from './tunnel.ts'
@@ -56,10 +54,6 @@ export interface Role {
 
 /** Full TLS records tell that more follows: then delivery waits for the end of the turn, to gather. */
 const fullRecord = 16_384
-/** Outgoing bytes that leave at once instead of at the end of the turn. */
-const flushAt = 131_072
-/** Bytes that wait for the transport before writers are told to stop. Node gives a server's TLS sockets 64 KiB, which costs 15 % more. */
-const sendBuffer = 524_288
 /** How long a closing connection may take to send what is left and hear the peer's end. */
 const lingerMs = 1000
 
@@ -91,14 +85,7 @@ export class Connection implements TunnelHost, FrameHandler {
 
   // sending
   #sendWindow = defaultWindow
-  #corked = false
-  #flushScheduled = false
-  #writable = true
-  /** Bytes the transport may hold before writers are told to stop. Not below its own mark, or `drain` would not come. */
-  readonly #sendBuffer: number
-  /** The transport is TLS: it keeps no reference to what it has taken, and nobody else has what it hands out. */
-  readonly #copies: boolean
-  readonly #sentChunks = new SentChunks()
+  readonly #outbox: Outbox
   readonly #awaitingWindow = new Set<Tunnel>()
   readonly #awaitingDrain = new Set<Tunnel>()
 
@@ -118,8 +105,7 @@ export class Connection implements TunnelHost, FrameHandler {
     this.#options = options
     this.#peer = initialPeerSettings(role.server ? Infinity : options.maxStreams)
     this.#receiveWindow = options.connectionWindow
-    this.#copies = socket instanceof TLSSocket
-    this.#sendBuffer = Math.max(sendBuffer, socket.writableHighWaterMark)
+    this.#outbox = new Outbox(socket, () => this.#flushAwaiting(this.#awaitingDrain))
     this.#decoder = new HpackDecoder(options.maxHeaderListSize)
     this.#budget = new PeerBudget(options.allowances, options.clock)
     const { maxFrameSize, maxHeaderListSize } = options
@@ -133,7 +119,6 @@ export class Connection implements TunnelHost, FrameHandler {
   start(): void {
     const { socket, options } = { socket: this.#socket, options: this.#options }
     socket.on('data', this.#onChunk)
-    socket.on('drain', this.#onDrain)
     socket.on('end', () => this.#onTransportEnd())
     socket.on('error', error => {
       this.#transportError = error
@@ -374,11 +359,11 @@ export class Connection implements TunnelHost, FrameHandler {
   // ---- what tunnels need
 
   get writable(): boolean {
-    return this.#writable
+    return !this.#outbox.full
   }
 
   get exclusive(): boolean {
-    return this.#copies
+    return this.#outbox.copies
   }
 
   sendData(tunnel: Tunnel, chunk: Buffer, disposable: boolean): number {
@@ -388,21 +373,14 @@ export class Connection implements TunnelHost, FrameHandler {
     let sent = 0
     while (sent < room) {
       const size = Math.min(room - sent, maxFrameSize)
-      this.#gather()
-      this.#socket.write(frameHeader(size, frameType.data, 0, tunnel.id))
-      if (size < chunk.length) this.#socket.write(chunk.subarray(sent, sent + size))
-      else if (disposable && this.#copies && SentChunks.worth(chunk)) {
-        this.#sentChunks.add(chunk)
-        this.#socket.write(chunk, this.#sentChunks.onSent)
-      } else this.#socket.write(chunk)
+      const piece = size === chunk.length ? chunk : chunk.subarray(sent, sent + size)
+      const head = frameHeader(size, frameType.data, 0, tunnel.id)
+      this.#outbox.sendData(head, piece, disposable && piece === chunk)
       sent += size
     }
     if (sent > 0) {
       tunnel.spend(sent)
       this.#sendWindow -= sent
-      const waiting = this.#socket.writableLength
-      if (waiting >= flushAt) this.#uncork()
-      if (waiting >= this.#sendBuffer) this.#writable = false
     }
     return Math.max(0, sent)
   }
@@ -484,11 +462,6 @@ export class Connection implements TunnelHost, FrameHandler {
     for (const tunnel of tunnels) tunnel.deliver()
   }
 
-  readonly #onDrain = (): void => {
-    this.#writable = true
-    this.#flushAwaiting(this.#awaitingDrain)
-  }
-
   #flushAwaiting(waiting: Set<Tunnel>): void {
     for (const tunnel of [...waiting]) {
       if (this.#sendWindow <= 0 && waiting === this.#awaitingWindow) return
@@ -549,29 +522,7 @@ export class Connection implements TunnelHost, FrameHandler {
 
   #send(frame: Buffer): void {
     if (this.#ended) return
-    this.#gather()
-    this.#socket.write(frame)
-  }
-
-  /** Frames of one turn of the event loop leave in one write: fewer TLS records, fewer system calls. */
-  #gather(): void {
-    if (this.#corked) return
-    this.#corked = true
-    this.#socket.cork()
-    if (this.#flushScheduled) return
-    this.#flushScheduled = true
-    setImmediate(this.#onFlush)
-  }
-
-  readonly #onFlush = (): void => {
-    this.#flushScheduled = false
-    this.#uncork()
-  }
-
-  #uncork(): void {
-    if (!this.#corked) return
-    this.#corked = false
-    this.#socket.uncork()
+    this.#outbox.send(frame)
   }
 
   #onDrainPong(): void {
@@ -610,7 +561,7 @@ export class Connection implements TunnelHost, FrameHandler {
     if (this.#ended) return
     if (code !== undefined) this.#send(goawayFrame(this.#lastPeerId, code, debug))
     this.#ended = true
-    this.#uncork()
+    this.#outbox.flush()
     clearTimeout(this.#settingsTimer)
     this.#keepalive?.stop()
     this.#role.ended(error)

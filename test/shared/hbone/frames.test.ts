@@ -1,9 +1,9 @@
 import t from 'tap'
+import { FrameReader } from '../../../shared/hbone/frame-reader.ts'
 import {
   clientPreface,
   errorCode,
   frameHeader,
-  FrameReader,
   frameType,
   goawayFrame,
   headersFrames,

@@ -1,15 +1,14 @@
 /** A peer that writes whatever bytes a test wants and records the frames that come back. */
 import type { Duplex } from 'node:stream'
+import { FrameReader, type FrameHandler } from '../../../shared/hbone/frame-reader.ts'
 import {
   clientPreface,
   errorName,
-  FrameReader,
   frameHeader,
   frameType,
   headersFrames,
   settingsFrame,
   type Fault,
-  type FrameHandler,
   type SettingPairs
 } from '../../../shared/hbone/frames.ts'
 import { encodeHeaders, HpackDecoder, type HeaderList } from '../../../shared/hbone/hpack.ts'
