@@ -126,6 +126,8 @@ export async function serveAdmin(options: AdminServerOptions): Promise<AdminServ
         { maxHeaderSize: HEAD_MAX_BYTES, connectionsCheckingInterval: 1000 },
         (request, response) => void answer(options, closing.signal, request, response)
       )
+      // A client that has said everything may end its side at once; Node would hang up before the answer is ready.
+      Object.assign(server, { httpAllowHalfOpen: true })
       server.headersTimeout = HEAD_TIMEOUT_MS
       server.requestTimeout = 30_000
       server.maxConnections = MAX_CONNECTIONS

@@ -168,3 +168,21 @@ async function started(
       request.end(more.body)
     })
 }
+
+t.test('a client that ends its side at once gets an answer that takes a while', async t => {
+  const late: Route = {
+    method: 'GET',
+    path: '/late',
+    handle: async () => {
+      await new Promise(resolve => setTimeout(resolve, 50))
+      return { body: 'here it is\n' }
+    }
+  }
+  const server = await serveAdmin({ routes: [late], listen: loopback(0).slice(0, 1) })
+  t.teardown(() => server.close(0))
+  const socket = net.connect(server.port, '127.0.0.1')
+  socket.end('GET /late HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n')
+  let answer = ''
+  for await (const chunk of socket.setEncoding('utf8')) answer += String(chunk)
+  t.match(answer, /^HTTP\/1.1 200 OK[\s\S]*here it is/)
+})
