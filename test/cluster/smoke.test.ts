@@ -3,6 +3,7 @@ import t from 'tap'
 import { readFileSync, rmSync } from 'node:fs'
 import path from 'node:path'
 import { gunzipSync } from 'node:zlib'
+import { run } from '../cli/run-cli.ts'
 import { buildImage, clusterMissing, startCluster } from '../support/cluster.ts'
 import { eventually } from '../support/eventually.ts'
 
@@ -97,6 +98,18 @@ t.test('a label brings two running pods into the mesh', { skip: clusterMissing()
     return !/StatusCode=200/.test(outcome)
   })
   t.match(await accessLines(), /policy rejection/, 'and the access log says why')
+
+  const commands = [
+    ['status'],
+    ['pods', '-A'],
+    ['config', 'all'],
+    ['node', 'node1', 'rules', '--pod', 'client.shop'],
+    ['explain', '--from', 'client', '--to', 'svc/server:80', '-n', 'shop', '--expect', 'refused']
+  ]
+  for (const words of commands) {
+    const { code, err } = await run(words, { env: { KUBECONFIG: cluster.kubeconfig }, now: Date.now })
+    t.equal(code, 0, `underpass ${words.join(' ')} ${err}`)
+  }
 
   async function accessLines(): Promise<string> {
     const logs = await kubectl([
