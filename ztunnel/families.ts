@@ -28,7 +28,7 @@ export const workerFamilies = {
   },
   istio_crl_untracked_connections_total: {
     type: 'counter',
-    help: 'Sessions that a later revocation list cannot end, because the peer certificate could not be read.',
+    help: 'Sessions refused because the peer certificate could not be read, so that no revocation list could be asked.',
     labels: ['reporter']
   },
   underpass_spoof_fallback_total: {

@@ -2,9 +2,10 @@
  * Certificates that were taken back (`CRL_PATH`), on one worker: their holders are refused before one byte of
  * HTTP/2, and when the lists change, live sessions with them end with all their connections.
  */
+import type { X509Certificate } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
 import type { WorkloadCertificate } from '../shared/identity/certificate.ts'
-import { checkRevoked, type RevocationList } from '../shared/identity/revocation.ts'
+import { chainOf, checkRevoked, type RevocationList } from '../shared/identity/revocation.ts'
 import { MeshError } from '../shared/runtime/errors.ts'
 import type { Metrics } from '../shared/telemetry/metrics.ts'
 import type { workerFamilies } from './families.ts'
@@ -22,7 +23,8 @@ export interface RevocableSession {
 
 interface Live {
   readonly reporter: Reporter
-  readonly socket: TLSSocket
+  /** The peer's chain. */
+  readonly shown: readonly X509Certificate[]
   /** What we showed the peer; names the issuers that both trust. */
   readonly own: WorkloadCertificate
   readonly session: RevocableSession
@@ -39,8 +41,8 @@ export class Revocations {
   }
 
   /**
-   * Makes the session of a handshake that is done, if no certificate of the peer's chain was taken back. Throws
-   * MeshError PEER_REVOKED otherwise; the socket is gone then.
+   * Makes the session of a handshake that was just done, if no certificate of the peer's chain was taken back.
+   * Throws MeshError PEER_REVOKED otherwise, TLS_FAILED when there is no telling; the socket is gone then.
    */
   admit<S extends RevocableSession>(
     reporter: Reporter,
@@ -49,15 +51,17 @@ export class Revocations {
     make: () => S
   ): S {
     if (this.#list === undefined) return make()
+    const shown = chainOf(socket)
     try {
-      checkRevoked(this.#list, socket, own)
+      this.#requireChain(reporter, shown)
+      checkRevoked(this.#list, shown, own)
     } catch (error) {
       socket.destroy()
       this.#count(reporter, error)
       throw error
     }
     const session = make()
-    this.#watch({ reporter, socket, own, session })
+    this.#watch({ reporter, shown, own, session })
     return session
   }
 
@@ -65,9 +69,9 @@ export class Revocations {
   replace(list: RevocationList): number {
     this.#list = list
     let ended = 0
-    for (const { reporter, socket, own, session } of this.#live) {
+    for (const { reporter, shown, own, session } of this.#live) {
       try {
-        checkRevoked(list, socket, own)
+        checkRevoked(list, shown, own)
       } catch (error) {
         // Whatever kept us from checking, too: who cannot be checked is not let through.
         session.destroy(error instanceof Error ? error : new Error(String(error)))
@@ -81,13 +85,18 @@ export class Revocations {
   #watch(live: Live): void {
     const { closed } = live.session
     if (closed.aborted) return
-    // A socket that broke meanwhile has forgotten who its peer was.
-    if (live.socket.getPeerX509Certificate() === undefined) {
-      this.#metrics.series('istio_crl_untracked_connections_total', live.reporter).add()
-      return
-    }
     this.#live.add(live)
     closed.addEventListener('abort', () => this.#live.delete(live), { once: true })
+  }
+
+  /** A socket that broke meanwhile has forgotten who its peer was. */
+  #requireChain(reporter: Reporter, shown: readonly X509Certificate[]): void {
+    if (shown.length > 0) return
+    this.#metrics.series('istio_crl_untracked_connections_total', reporter).add()
+    throw new MeshError(
+      'TLS_FAILED',
+      'tls error: the peer certificate cannot be looked up in revocation lists'
+    )
   }
 
   #count(reporter: Reporter, error: unknown): void {

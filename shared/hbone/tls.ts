@@ -119,14 +119,15 @@ export async function connectTls(
       'tls error: the peer does not speak HTTP/2 (it chose no ALPN protocol "h2")'
     )
   }
-  const leaf = secure.getPeerX509Certificate()
-  const names = uriNames(leaf?.subjectAltName)
+  // Not getPeerX509Certificate: on a client's socket it takes the leaf away, and nobody could look it up any more.
+  const leaf: tls.PeerCertificate | null = secure.getPeerCertificate() // null once the socket is gone
+  const names = uriNames(leaf?.subjectaltname)
   const peer = expected.find(identity => names.includes(identity))
-  if (leaf === undefined || peer === undefined) {
+  if (leaf === null || peer === undefined) {
     secure.destroy()
     throw new MeshError('TLS_FAILED', 'tls error: the peer showed no expected identity')
   }
-  return { socket: secure, peer, notAfter: Date.parse(leaf.validTo) }
+  return { socket: secure, peer, notAfter: Date.parse(leaf.valid_to) }
 }
 
 /** The server's handshake and every check of the peer. Throws MeshError TLS_FAILED or the signal's reason; the socket is gone then. */

@@ -105,13 +105,18 @@ const known = new WeakMap<WorkloadCertificate, readonly X509Certificate[]>()
 
 /**
  * Throws MeshError PEER_REVOKED when a certificate of the peer's chain was taken back. For every new session, and
- * for every live one when the list changed; `own` is the certificate that we showed on it.
+ * for every live one when the list changed. `shown` is the peer's chain ({@link chainOf}), `own` the certificate that
+ * we showed it.
  */
-export function checkRevoked(list: RevocationList, socket: TLSSocket, own: WorkloadCertificate): void {
+export function checkRevoked(
+  list: RevocationList,
+  shown: readonly X509Certificate[],
+  own: WorkloadCertificate
+): void {
   if (list.size === 0) return
   const issuers = known.get(own) ?? [...own.chainPem, ...own.rootsPem].map(pem => new X509Certificate(pem))
   known.set(own, issuers)
-  const revoked = list.revokedIn(chainOf(socket), issuers)
+  const revoked = list.revokedIn(shown, issuers)
   if (revoked === undefined) return
   const serial = BigInt(`0x${revoked.serialNumber}`).toString()
   throw new MeshError(
@@ -122,7 +127,8 @@ export function checkRevoked(list: RevocationList, socket: TLSSocket, own: Workl
 
 /**
  * The certificates that a peer's handshake brought, leaf first. Of a client, Node tells a server the leaf only: the
- * rest is found among what we know ourselves.
+ * rest is found among what we know ourselves. Keep the answer: a client's socket
+ * forgets its peer once getPeerX509Certificate was called on it. Empty when the socket knows of no peer.
  */
 export function chainOf(socket: TLSSocket): readonly X509Certificate[] {
   const chain: X509Certificate[] = []

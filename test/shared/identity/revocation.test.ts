@@ -1,11 +1,10 @@
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import tls from 'node:tls'
-import { spawnSync } from 'node:child_process'
 import { workloadCertificate } from '../../../shared/identity/certificate.ts'
 import { createCsr } from '../../../shared/identity/csr.ts'
 import {
@@ -13,13 +12,13 @@ import {
   createRoot,
   issueCertificate,
   issuerOf,
-  type Issuer,
-  type SigningPair
+  type Issuer
 } from '../../../shared/identity/issue.ts'
 import { RevocationFile } from '../../../shared/identity/revocation-file.ts'
 import { chainOf, checkRevoked, RevocationList } from '../../../shared/identity/revocation.ts'
 import { parseSpiffeId, type SpiffeId } from '../../../shared/identity/spiffe-id.ts'
 import { LogOutput } from '../../../shared/telemetry/logger.ts'
+import { crlBy } from '../../support/revocation-list.ts'
 
 const identity = parseSpiffeId('spiffe://cluster.local/ns/shop/sa/web') as SpiffeId
 const day = 86_400_000
@@ -37,38 +36,6 @@ function leafOf(issuer: Issuer): Leaf {
   if (issued.kind === 'refused') throw new Error(issued.problem)
   const pem = issued.certChain[0] ?? ''
   return { certificate: new X509Certificate(pem), pem, keyPem }
-}
-
-/** A list by openssl, signed by this CA; `der` for the other form. */
-function crlBy(
-  t: Test,
-  ca: SigningPair,
-  revoked: readonly string[],
-  extra = ''
-): { pem: string; der: Buffer } {
-  const folder = mkdtempSync(path.join(tmpdir(), 'underpass-crl-'))
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
-  const file = (name: string, text: string): void => writeFileSync(path.join(folder, name), text)
-  const run = (...args: string[]): Buffer => {
-    const { status, stdout, stderr } = spawnSync('openssl', args, { cwd: folder })
-    if (status !== 0) throw new Error(String(stderr))
-    return stdout
-  }
-  file('index.txt', '')
-  file('crlnumber', '01')
-  file('ca.pem', ca.certificatePem)
-  file('ca.key', ca.keyPem)
-  file(
-    'ca.cnf',
-    `[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ncrlnumber=crlnumber\ndefault_md=sha256\ndefault_crl_days=1\ncrl_extensions=e\n[e]\nauthorityKeyIdentifier=keyid\n${extra}\n`
-  )
-  for (const pem of revoked) {
-    file('leaf.pem', pem)
-    run('ca', '-config', 'ca.cnf', '-keyfile', 'ca.key', '-cert', 'ca.pem', '-revoke', 'leaf.pem')
-  }
-  const pem = run('ca', '-config', 'ca.cnf', '-keyfile', 'ca.key', '-cert', 'ca.pem', '-gencrl').toString()
-  file('crl.pem', pem)
-  return { pem, der: run('crl', '-in', 'crl.pem', '-outform', 'DER') }
 }
 
 for (const keyType of ['ec', 'rsa'] as const) {
@@ -204,13 +171,13 @@ t.test('what a handshake brought, and what we know ourselves, is enough on both 
       rootsPem: [root.certificatePem],
       keyPem: leaf.keyPem
     })
-    t.throws(() => checkRevoked(byMiddle, seen, own), {
+    t.throws(() => checkRevoked(byMiddle, chain, own), {
       code: 'PEER_REVOKED',
       responseFlag: 'CERT_REVOKED',
       message: /^connection closed: peer certificate revoked by CRL: serial \d+, URI:spiffe:/
     })
-    checkRevoked(RevocationList.read(crlBy(t, middle, []).der), seen, own)
-    checkRevoked(RevocationList.empty, seen, own)
+    checkRevoked(RevocationList.read(crlBy(t, middle, []).der), chain, own)
+    checkRevoked(RevocationList.empty, chain, own)
   }
 })
 
