@@ -65,6 +65,8 @@ async function proxy(): Promise<void> {
     })
     await app.ended
     log.logger('app').info('ended')
+    // The process ends when the last lines are written; a full disk must not keep it for ever.
+    setTimeout(() => process.exit(0), 2000).unref()
   } catch (error) {
     fatal(error)
   }

@@ -5,6 +5,7 @@ import { TunnelPool } from '../shared/hbone/pool.ts'
 import { ip } from '../shared/net/address.ts'
 import { SystemCallError } from '../shared/net/ffi.ts'
 import { closeDescriptor, listenBacklog, openListener, type TcpOptions } from '../shared/net/sockets.ts'
+import { sleep } from '../shared/runtime/clock.ts'
 import type { MeshError } from '../shared/runtime/errors.ts'
 import { Connections } from './connections.ts'
 import { acceptHbone } from './inbound.ts'
@@ -97,10 +98,13 @@ export class PodProxy {
 
   /** Resolves when no connection is left. Call after {@link drain}. */
   async idle(): Promise<void> {
-    if (this.#work === 0 && this.#sessions.size === 0) return
-    await new Promise<void>(resolve => {
-      this.#onIdle = resolve
-    })
+    if (this.#work > 0 || this.#sessions.size > 0) {
+      await new Promise<void>(resolve => {
+        this.#onIdle = resolve
+      })
+    }
+    // The last tunnels have just ended; what they carried may still be on its way to the application.
+    while (this.pod.connections.size > 0) await sleep(5)
   }
 
   /** Ends everything now. */

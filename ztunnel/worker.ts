@@ -159,7 +159,7 @@ class Worker {
     const inTime = await Promise.race([idle.then(() => true), sleep(deadlineMs).then(() => false)])
     const reason = new MeshError('DRAINED', 'connection closed due to connection drain')
     for (const proxy of proxies) proxy.close(reason)
-    // What was cut still has its last lines to write.
+    // What was cut still has its last lines to write; a connection is forgotten after its line.
     await Promise.race([idle, sleep(1000)])
     this.#lines.flush()
     return { inTime }

@@ -11,7 +11,7 @@ import net from 'node:net'
 import path from 'node:path'
 import { ip, ipFamily, type Ip, type SocketAddress } from '../../shared/net/address.ts'
 import { closeNetns, openNetns } from '../../shared/net/netns.ts'
-import { dialerSocket, openDialer, openListener } from '../../shared/net/sockets.ts'
+import { dialerSocket, listenBacklog, openDialer, openListener } from '../../shared/net/sockets.ts'
 
 /** Connections of sockets with this mark are captured, as those of {@link CLIENT_UID} are. */
 export const CLIENT_MARK = 0x99
@@ -297,7 +297,7 @@ export async function serve(
     socket.on('error', () => undefined) // the other side of a test may be cut at any time
     onConnection(socket)
   })
-  server.listen({ fd })
+  server.listen({ fd }, listenBacklog)
   await once(server, 'listening')
   t.teardown(() => server.close())
   return (server.address() as net.AddressInfo).port
