@@ -65,8 +65,12 @@ async function proxy(): Promise<void> {
     })
     await app.ended
     log.logger('app').info('ended')
-    // The process ends when the last lines are written; a full disk must not keep it for ever.
-    setTimeout(() => process.exit(0), 2000).unref()
+    // Time for the last lines. What then still waits cannot be written, and the log's own last attempt, made
+    // when a process exits, would never come back from a full disk.
+    setTimeout(() => {
+      process.removeAllListeners('exit')
+      process.exit(0)
+    }, 300)
   } catch (error) {
     fatal(error)
   }
