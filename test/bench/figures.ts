@@ -62,16 +62,22 @@ export async function latencyFigures(hops: Hops, perSecond: number, seconds: num
   return { 'latency p50': p50, 'latency p99': p99 }
 }
 
-/** Kilobytes that one more open connection costs each hop, from `count` idle captured connections. */
+/**
+ * Kilobytes that one more open connection costs each hop: the growth from `count` to three times as many idle
+ * captured connections, so that what the first ones make a process load does not count.
+ */
 export async function connectionMemory(hops: Hops, count: number): Promise<Sample> {
-  const before = [residentMb(hops.clientPid), residentMb(hops.serverPid)] as const
-  const release = await holdConnections(hops, count)
-  await delay(1000)
-  const after = [residentMb(hops.clientPid), residentMb(hops.serverPid)] as const
-  await release()
+  const resident = (): readonly [number, number] => [residentMb(hops.clientPid), residentMb(hops.serverPid)]
+  const releaseFirst = await holdConnections(hops, count)
+  await delay(500)
+  const before = resident()
+  const releaseRest = await holdConnections(hops, 2 * count)
+  await delay(500)
+  const after = resident()
+  await Promise.all([releaseFirst(), releaseRest()])
   return {
-    'memory per connection, client hop': ((after[0] - before[0]) * 1000) / count,
-    'memory per connection, server hop': ((after[1] - before[1]) * 1000) / count
+    'memory per connection, client hop': ((after[0] - before[0]) * 1000) / (2 * count),
+    'memory per connection, server hop': ((after[1] - before[1]) * 1000) / (2 * count)
   }
 }
 

@@ -62,12 +62,36 @@ try {
   for (const [name, contender] of Object.entries(contenders)) standing.set(name, await stand(name, contender))
   const rows: Row[] = []
   if (only.has('memory'))
-    rows.push(...idleRows(), ...(await compare('KB', hops => connectionMemory(hops, 1000), 1)))
-  if (only.has('bulk')) rows.push(...(await compare('CPU s/GB', hops => bulkFigures(hops, gigabytes))))
-  if (only.has('requests')) rows.push(...(await compare('CPU µs', hops => requestFigures(hops, seconds))))
+    rows.push(
+      ...idleRows(),
+      ...(await compare(
+        () => 'KB',
+        hops => connectionMemory(hops, 1000),
+        1
+      ))
+    )
+  if (only.has('bulk'))
+    rows.push(
+      ...(await compare(
+        figure => (figure.startsWith('time') ? 's/GB' : 'CPU s/GB'),
+        hops => bulkFigures(hops, gigabytes)
+      ))
+    )
+  if (only.has('requests'))
+    rows.push(
+      ...(await compare(
+        figure => (figure.endsWith('per second') ? '1/s' : 'CPU µs'),
+        hops => requestFigures(hops, seconds)
+      ))
+    )
   if (only.has('latency')) {
     const rate = await halfOfSaturation()
-    rows.push(...(await compare(`µs at ${rate}/s`, hops => latencyFigures(hops, rate, seconds))))
+    rows.push(
+      ...(await compare(
+        () => `µs at ${rate}/s`,
+        hops => latencyFigures(hops, rate, seconds)
+      ))
+    )
   }
   if (only.has('memory')) {
     rows.push(...(await memoryRows({ program: ours, folder, certificates, octet: 200 })))
@@ -90,7 +114,7 @@ async function stand(name: string, contender: Contender): Promise<Hops> {
 
 /** Takes the same figures of every contender in turn, `times` times, after one run that does not count. */
 async function compare(
-  unit: string,
+  unit: (figure: string) => string,
   measure: (hops: Hops) => Promise<Sample>,
   times = pairs
 ): Promise<Row[]> {
@@ -108,7 +132,7 @@ async function compare(
     const peers = [...standing.keys()].filter(name => name !== 'underpass')
     return rowOf({
       name: figure,
-      unit,
+      unit: unit(figure),
       ours: spreadOf(series('underpass')),
       peers: Object.fromEntries(
         peers.map(peer => [
