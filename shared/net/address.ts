@@ -81,7 +81,7 @@ export function parseSocketAddress(text: string): SocketAddress | undefined {
   const address = parseIp(v6 ?? v4 ?? '')
   const port = Number(portText)
   if (address === undefined || port > 65535) return undefined
-  if ((v6 === undefined) === text.startsWith('[')) return undefined
+  if (v6 !== undefined && !v6.includes(':')) return undefined // brackets are for IPv6
   return { ip: address, port }
 }
 
