@@ -74,6 +74,11 @@ export class RootTemplate {
     return new RootTemplate(folder, links, folders)
   }
 
+  /** Folders that a container needs and a volume of its covers, as one at /tmp does when the project lies below it. */
+  #hiddenBy(mounts: readonly Mount[]): string[] {
+    return this.#folders.filter(name => mounts.some(({ target }) => `/${name}`.startsWith(`${target}/`)))
+  }
+
   /** Commands for a fresh mount namespace that build the container's root and make it the root. */
   enterScript(root: ContainerRoot): string {
     const at = path.join(root.folder, 'root')
@@ -98,6 +103,9 @@ export class RootTemplate {
       'mkdir -m 1777 var/tmp',
       'ln -s ../run var/run',
       ...root.mounts.map(mount => mountScript(mount)),
+      ...this.#hiddenBy(root.mounts).map(
+        name => `mkdir -p ${quote(name)} && mount --rbind ${template}/${quote(name)} ./${quote(name)}`
+      ),
       'mount -o remount,bind,ro .',
       root.privileges === 'node' ? 'mount --rbind /proc proc' : 'mount -t proc proc proc',
       `hostname ${quote(root.hostname)} 2>/dev/null || true`,
