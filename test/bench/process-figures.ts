@@ -41,9 +41,9 @@ export async function startRows(place: Place): Promise<Row[]> {
 export async function workerRows(place: Place, seconds: number): Promise<Row[]> {
   const rate = async (workers: number): Promise<{ perSecond: number; busy: number }> =>
     withHops(place, { workers, workloads: 0 }, async hops => {
-      const before = cpuByThread(hops.serverPid)
+      const before = cpuByThread(hops.clientPid)
       const sample = await requestFigures(hops, seconds)
-      const after = cpuByThread(hops.serverPid)
+      const after = cpuByThread(hops.clientPid)
       const used = [...after].map(([thread, cpu]) => cpu - (before.get(thread) ?? 0))
       const carrying = used.filter(cpu => cpu > 0.15 * Math.max(...used)).length
       return { perSecond: sample['keep-alive requests per second'] ?? NaN, busy: carrying }
