@@ -2,7 +2,7 @@
 import { parseIp, type Ip } from '../shared/net/address.ts'
 import { EnvReader, type Env } from '../shared/runtime/env.ts'
 import { parseLogFilter, type LogFilter } from '../shared/telemetry/logger.ts'
-import type { MeshSettings } from './settings.ts'
+import type { MeshSettings } from './cluster/settings.ts'
 
 export interface Ports {
   readonly xds: number

@@ -7,7 +7,7 @@ import { messageOf } from '../shared/runtime/errors.ts'
 import { LogOutput } from '../shared/telemetry/logger.ts'
 import { startApp } from './app.ts'
 import { readConfig } from './config.ts'
-import { explainDesired } from './explain.ts'
+import { explainDesired } from './serve/explain.ts'
 
 /** Of sysexits.h: the configuration is wrong, so starting again does not help. */
 const badConfiguration = 78

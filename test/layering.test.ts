@@ -15,7 +15,7 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   pino: ['shared/telemetry/logger.ts'],
   'prom-client': ['shared/telemetry/exposition.ts'],
   protobufjs: ['shared/xds/schema.ts'],
-  '@grpc/grpc-js': ['shared/xds/grpc-client.ts', 'controlplane/grpc-server.ts'],
+  '@grpc/grpc-js': ['shared/xds/grpc-client.ts', 'controlplane/serve/grpc-server.ts'],
   ws: ['shared/kube/websocket.ts', 'lab/api-store/websocket.ts'],
   yaml: ['shared/kube/yaml.ts'],
   commander: ['cli/program.ts']

@@ -7,7 +7,7 @@ import type {
   NodeObject,
   PodObject,
   ServiceObject
-} from '../objects.ts'
+} from '../cluster/objects.ts'
 import type { Fields } from './fields.ts'
 import { readMeta } from './meta.ts'
 import { workloadName } from './owner.ts'

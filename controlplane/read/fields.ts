@@ -1,5 +1,5 @@
 /** Checked reading of objects that others wrote: every problem names the field and what it should hold. */
-import type { Labels } from '../objects.ts'
+import type { Labels } from '../cluster/objects.ts'
 
 /** A field that does not hold what its kind's definition says. */
 export class FieldError extends Error {

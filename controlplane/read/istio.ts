@@ -14,7 +14,7 @@ import type {
   TlsMode,
   WorkloadEntryObject,
   WorkloadSpec
-} from '../objects.ts'
+} from '../cluster/objects.ts'
 import { canaryWeightAnnotation, trafficDistributionAnnotation } from './core.ts'
 import type { Fields } from './fields.ts'
 import { readMeta } from './meta.ts'

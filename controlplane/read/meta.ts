@@ -1,5 +1,5 @@
 /** Metadata of an object, trimmed to what is used. */
-import type { Labels, Meta } from '../objects.ts'
+import type { Labels, Meta } from '../cluster/objects.ts'
 import { conditionText, ownConditionTypes } from '../translate/condition.ts'
 import type { Fields } from './fields.ts'
 

@@ -1,5 +1,5 @@
 /** From what the API server sends to what the control plane keeps, or the field that is wrong. */
-import type { Kind, MeshObject } from '../objects.ts'
+import type { Kind, MeshObject } from '../cluster/objects.ts'
 import { readEndpointSlice, readNamespace, readNode, readPod, readService } from './core.ts'
 import { FieldError, Fields } from './fields.ts'
 import {

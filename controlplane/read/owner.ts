@@ -2,7 +2,7 @@
  * The name of what a pod belongs to, as telemetry shows it: a Deployment rather than its ReplicaSet, a
  * CronJob rather than its Job. Source: Istio's published rules for `workload_name`.
  */
-import type { Labels } from '../objects.ts'
+import type { Labels } from '../cluster/objects.ts'
 import type { Fields } from './fields.ts'
 
 export function workloadName(metadata: Fields, labels: Labels): string {

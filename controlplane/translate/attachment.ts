@@ -1,6 +1,6 @@
 /** The policies that a workload lists by name; those of its namespace and of the mesh ztunnel finds by scope. */
-import type { ClusterView } from '../cluster.ts'
-import { keyOf, type AuthorizationPolicyObject, type GatewayObject, type Labels } from '../objects.ts'
+import type { ClusterView } from '../cluster/cluster.ts'
+import { keyOf, type AuthorizationPolicyObject, type GatewayObject, type Labels } from '../cluster/objects.ts'
 import type { AuthorizationMessage } from './messages.ts'
 import { peerAuthenticationPolicies } from './peer-authentication.ts'
 import { isSent, policySelector } from './policy.ts'

@@ -1,6 +1,6 @@
 /** What the status of an object should say: whether its policy is enforced, whether its waypoint is bound. */
-import type { ClusterView } from '../cluster.ts'
-import type { AuthorizationPolicyObject, Labels, MeshObject } from '../objects.ts'
+import type { ClusterView } from '../cluster/cluster.ts'
+import type { AuthorizationPolicyObject, Labels, MeshObject } from '../cluster/objects.ts'
 import {
   accepted,
   conditionText,

@@ -2,9 +2,9 @@
  * Who may speak for a hostname: in each namespace one Service or ServiceEntry, and over all namespaces one
  * of these is the canonical one, which clients of other namespaces get.
  */
-import type { ClusterView, HostOwner } from '../cluster.ts'
-import { byAge, type ServiceEntryObject } from '../objects.ts'
-import type { Visibility } from '../settings.ts'
+import type { ClusterView, HostOwner } from '../cluster/cluster.ts'
+import { byAge, type ServiceEntryObject } from '../cluster/objects.ts'
+import type { Visibility } from '../cluster/settings.ts'
 import { matches } from './selector.ts'
 
 /** In one namespace: the Service, else the oldest ServiceEntry that is visible at all. */

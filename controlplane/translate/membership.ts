@@ -1,5 +1,5 @@
 /** Which services a workload belongs to, and which of its ports stands for each of theirs. */
-import type { ClusterView, HostOwner } from '../cluster.ts'
+import type { ClusterView, HostOwner } from '../cluster/cluster.ts'
 import type {
   EndpointSliceObject,
   Meta,
@@ -7,7 +7,7 @@ import type {
   ServiceEntryObject,
   ServiceObject,
   WorkloadSpec
-} from '../objects.ts'
+} from '../cluster/objects.ts'
 import { hostOwner } from './hostname.ts'
 import type { PortMessage } from './messages.ts'
 import { selectsSome } from './selector.ts'

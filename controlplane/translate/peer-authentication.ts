@@ -4,8 +4,8 @@
  * equals. DISABLE counts as PERMISSIVE, because the tunnel is never left out.
  * Source: Istio's published PeerAuthentication reference and `architecture/ambient/peer-authentication.md`.
  */
-import type { ClusterView } from '../cluster.ts'
-import { byAge, type Labels, type PeerAuthenticationObject, type TlsMode } from '../objects.ts'
+import type { ClusterView } from '../cluster/cluster.ts'
+import { byAge, type Labels, type PeerAuthenticationObject, type TlsMode } from '../cluster/objects.ts'
 import type { AuthorizationMessage, MatchMessage, RuleMessage } from './messages.ts'
 import { policySelector } from './policy.ts'
 import { selects } from './selector.ts'

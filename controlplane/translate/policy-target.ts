@@ -1,6 +1,6 @@
 /** Whether some waypoint enforces a policy for one of its targets. Source: Istio's published reasons. */
-import type { ClusterView } from '../cluster.ts'
-import type { Meta, TargetReference } from '../objects.ts'
+import type { ClusterView } from '../cluster/cluster.ts'
+import type { Meta, TargetReference } from '../cluster/objects.ts'
 import { serviceWaypoint } from './waypoint.ts'
 
 export type TargetBinding =

@@ -5,8 +5,8 @@
  * Source: Istio's published AuthorizationPolicy reference; `docs/compatibility/control-plane.md` for the choice.
  */
 import { parseCidr } from '../../shared/net/address.ts'
-import type { AuthorizationPolicyObject, PolicyRule } from '../objects.ts'
-import type { MeshSettings } from '../settings.ts'
+import type { AuthorizationPolicyObject, PolicyRule } from '../cluster/objects.ts'
+import type { MeshSettings } from '../cluster/settings.ts'
 import type {
   AuthorizationMessage,
   BlockMessage,

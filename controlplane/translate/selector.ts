@@ -1,5 +1,5 @@
 /** Label selectors. */
-import type { LabelSelector, Labels } from '../objects.ts'
+import type { LabelSelector, Labels } from '../cluster/objects.ts'
 
 /** Whether every label of the selector is on the object; an empty selector matches everything. */
 export function selects(selector: Labels, labels: Labels): boolean {

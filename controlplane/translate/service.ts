@@ -1,7 +1,7 @@
 /** Services and ServiceEntries as services of the Workload API: one message per namespace and hostname. */
 import { ipToBytes } from '../../shared/net/address.ts'
-import type { ClusterView, HostOwner } from '../cluster.ts'
-import type { Meta, ServiceEntryObject, ServiceObject } from '../objects.ts'
+import type { ClusterView, HostOwner } from '../cluster/cluster.ts'
+import type { Meta, ServiceEntryObject, ServiceObject } from '../cluster/objects.ts'
 import { trafficDistributionAnnotation } from '../read/core.ts'
 import { addressOrBlock, networkAddress } from './address.ts'
 import { canonicalOwner, visibility } from './hostname.ts'

@@ -4,8 +4,14 @@
  * Source: Istio's published labels `istio.io/use-waypoint*` and `istio.io/waypoint-for`; Gateway API v1.
  */
 import { ipToBytes, parseIp } from '../../shared/net/address.ts'
-import { gatewayNameLabel, type ClusterView } from '../cluster.ts'
-import { keyOf, type GatewayListener, type GatewayObject, type Labels, type Meta } from '../objects.ts'
+import { gatewayNameLabel, type ClusterView } from '../cluster/cluster.ts'
+import {
+  keyOf,
+  type GatewayListener,
+  type GatewayObject,
+  type Labels,
+  type Meta
+} from '../cluster/objects.ts'
 import { inboundBindingAnnotation } from '../read/istio.ts'
 import { canaryWeightAnnotation } from '../read/core.ts'
 import { networkAddress } from './address.ts'

@@ -1,7 +1,7 @@
 /** Pods, WorkloadEntries, endpoints of ServiceEntries and of EndpointSlices as workloads of the Workload API. */
 import { ipToBytes } from '../../shared/net/address.ts'
 import { SPIFFE_DEFAULT_TRUST_DOMAIN } from '../../shared/mesh/model.ts'
-import type { ClusterView } from '../cluster.ts'
+import type { ClusterView } from '../cluster/cluster.ts'
 import type {
   EndpointSliceObject,
   Labels,
@@ -11,7 +11,7 @@ import type {
   SliceEndpoint,
   WorkloadEntryObject,
   WorkloadSpec
-} from '../objects.ts'
+} from '../cluster/objects.ts'
 import type { WorkloadMessage } from './messages.ts'
 import { attachedPolicies } from './attachment.ts'
 import {

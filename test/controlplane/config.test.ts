@@ -1,6 +1,6 @@
 import t from 'tap'
 import { readConfig } from '../../controlplane/config.ts'
-import { readMeshConfig } from '../../controlplane/mesh-config.ts'
+import { readMeshConfig } from '../../controlplane/cluster/mesh-config.ts'
 import { ConfigError } from '../../shared/runtime/env.ts'
 import { settings } from './world.ts'
 

@@ -1,8 +1,8 @@
 /** A cluster from YAML, for tables: what is not said has the value that an API server gives it. */
-import { Cluster } from '../../controlplane/cluster.ts'
-import type { Kind, MeshObject } from '../../controlplane/objects.ts'
+import { Cluster } from '../../controlplane/cluster/cluster.ts'
+import type { Kind, MeshObject } from '../../controlplane/cluster/objects.ts'
 import { readObject } from '../../controlplane/read/object.ts'
-import type { MeshSettings } from '../../controlplane/settings.ts'
+import type { MeshSettings } from '../../controlplane/cluster/settings.ts'
 import { ipFromBytes } from '../../shared/net/address.ts'
 import { parseAllYaml } from '../../shared/kube/yaml.ts'
 

@@ -3,7 +3,7 @@
  * real gRPC. It runs in the test's process and can be reached from inside the nodes of `two-nodes.ts`.
  */
 import net from 'node:net'
-import { GrpcServer, type MessageStream, type Refusal } from '../../controlplane/grpc-server.ts'
+import { GrpcServer, type MessageStream, type Refusal } from '../../controlplane/serve/grpc-server.ts'
 import {
   createRoot,
   issueCertificate,

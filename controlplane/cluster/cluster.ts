@@ -1,0 +1,198 @@
+/**
+ * Everything that the control plane knows of the cluster, with the indexes that make translating one object
+ * cheap. Translation reads it as a {@link ClusterView}; only `desired.ts` changes it.
+ */
+import {
+  keyOf,
+  type EndpointSliceObject,
+  type Kind,
+  type MeshObject,
+  type ObjectOf,
+  type PodObject,
+  type ServiceEntryObject,
+  type ServiceObject
+} from './objects.ts'
+import type { MeshSettings } from './settings.ts'
+import { matches } from '../translate/selector.ts'
+
+export const gatewayNameLabel = 'gateway.networking.k8s.io/gateway-name'
+
+/** Who declares a hostname: a Service or a ServiceEntry. */
+export type HostOwner = ServiceObject | ServiceEntryObject
+
+export interface ClusterView {
+  readonly settings: MeshSettings
+  /** Network of this cluster: a label of the system namespace; '' is the default one. */
+  readonly network: string
+  /** Whether objects of this namespace are read at all. */
+  discovers(namespace: string): boolean
+  get<K extends Kind>(kind: K, key: string): ObjectOf<K> | undefined
+  all<K extends Kind>(kind: K): Iterable<ObjectOf<K>>
+  inNamespace<K extends Kind>(kind: K, namespace: string): Iterable<ObjectOf<K>>
+  podsOnNode(node: string): Iterable<PodObject>
+  /** Pods that run a Gateway (`namespace/name`). */
+  podsOfGateway(gateway: string): Iterable<PodObject>
+  /** Slices that name this pod (`namespace/name`) as a target. */
+  slicesOfPod(pod: string): Iterable<EndpointSliceObject>
+  slicesOfService(service: string): Iterable<EndpointSliceObject>
+  /** All that declare the hostname, in any namespace. */
+  hostOwners(hostname: string): Iterable<HostOwner>
+}
+
+export class Cluster implements ClusterView {
+  #settings: MeshSettings
+  readonly #objects = new Map<Kind, Map<string, MeshObject>>()
+  /** By kind and namespace. */
+  readonly #byNamespace = new Groups<MeshObject>()
+  readonly #podsByNode = new Groups<PodObject>()
+  readonly #podsByGateway = new Groups<PodObject>()
+  readonly #slicesByPod = new Groups<EndpointSliceObject>()
+  readonly #slicesByService = new Groups<EndpointSliceObject>()
+  readonly #ownersByHost = new Groups<HostOwner>()
+
+  constructor(settings: MeshSettings) {
+    this.#settings = settings
+  }
+
+  get settings(): MeshSettings {
+    return this.#settings
+  }
+
+  configure(settings: MeshSettings): void {
+    this.#settings = settings
+  }
+
+  get network(): string {
+    return (
+      this.get('Namespace', this.#settings.systemNamespace)?.meta.labels['topology.istio.io/network'] ?? ''
+    )
+  }
+
+  discovers(namespace: string): boolean {
+    const { discoverySelectors } = this.#settings
+    if (discoverySelectors.length === 0) return true
+    const labels = this.get('Namespace', namespace)?.meta.labels
+    return labels !== undefined && discoverySelectors.some(selector => matches(selector, labels))
+  }
+
+  get<K extends Kind>(kind: K, key: string): ObjectOf<K> | undefined {
+    return this.#objects.get(kind)?.get(key) as ObjectOf<K> | undefined
+  }
+
+  all<K extends Kind>(kind: K): Iterable<ObjectOf<K>> {
+    return (this.#objects.get(kind)?.values() ?? []) as Iterable<ObjectOf<K>>
+  }
+
+  inNamespace<K extends Kind>(kind: K, namespace: string): Iterable<ObjectOf<K>> {
+    return this.#byNamespace.of(`${kind} ${namespace}`) as Iterable<ObjectOf<K>>
+  }
+
+  count(kind: Kind): number {
+    return this.#objects.get(kind)?.size ?? 0
+  }
+
+  podsOnNode(node: string): Iterable<PodObject> {
+    return this.#podsByNode.of(node)
+  }
+
+  podsOfGateway(gateway: string): Iterable<PodObject> {
+    return this.#podsByGateway.of(gateway)
+  }
+
+  slicesOfPod(pod: string): Iterable<EndpointSliceObject> {
+    return this.#slicesByPod.of(pod)
+  }
+
+  slicesOfService(service: string): Iterable<EndpointSliceObject> {
+    return this.#slicesByService.of(service)
+  }
+
+  hostOwners(hostname: string): Iterable<HostOwner> {
+    return this.#ownersByHost.of(hostname)
+  }
+
+  /** Replaces or adds; returns what was there. */
+  put(object: MeshObject): MeshObject | undefined {
+    const key = keyOf(object.meta)
+    let objects = this.#objects.get(object.kind)
+    if (objects === undefined) this.#objects.set(object.kind, (objects = new Map()))
+    const previous = objects.get(key)
+    if (previous !== undefined) this.#unlink(key, previous)
+    objects.set(key, object)
+    this.#link(key, object)
+    return previous
+  }
+
+  delete(kind: Kind, key: string): MeshObject | undefined {
+    const objects = this.#objects.get(kind)
+    const previous = objects?.get(key)
+    if (previous === undefined) return undefined
+    objects?.delete(key)
+    this.#unlink(key, previous)
+    return previous
+  }
+
+  #link(key: string, object: MeshObject): void {
+    for (const [groups, name] of this.#groupsOf(object)) groups.add(name, key, object)
+  }
+
+  #unlink(key: string, object: MeshObject): void {
+    for (const [groups, name] of this.#groupsOf(object)) groups.remove(name, key, object)
+  }
+
+  *#groupsOf(object: MeshObject): Generator<[Groups<MeshObject>, string]> {
+    const { namespace } = object.meta
+    if (namespace !== '') yield [this.#byNamespace, `${object.kind} ${namespace}`]
+    switch (object.kind) {
+      case 'Pod':
+        if (object.node !== '') yield [this.#podsByNode, object.node]
+        if (object.meta.labels[gatewayNameLabel] !== undefined) {
+          yield [this.#podsByGateway, `${namespace}/${object.meta.labels[gatewayNameLabel]}`]
+        }
+        return
+      case 'EndpointSlice':
+        if (object.service === '') return
+        yield [this.#slicesByService, `${namespace}/${object.service}`]
+        for (const { pod } of object.endpoints) {
+          if (pod !== undefined) yield [this.#slicesByPod, pod.key]
+        }
+        return
+      case 'Service':
+      case 'ServiceEntry':
+        for (const host of hostsOf(object, this.#settings.domain)) {
+          yield [this.#ownersByHost, host]
+        }
+        return
+      default:
+    }
+  }
+}
+
+/** The hostnames that an object declares; an ExternalName Service is an alias only and declares none. */
+export function hostsOf(object: HostOwner, domain: string): readonly string[] {
+  if (object.kind === 'ServiceEntry') return object.hosts
+  return object.external ? [] : [`${object.meta.name}.${object.meta.namespace}.svc.${domain}`]
+}
+
+const nothing: ReadonlyMap<string, never> = new Map<string, never>()
+
+/** Objects by a name that several of them share. */
+class Groups<T extends MeshObject> {
+  readonly #groups = new Map<string, Map<string, T>>()
+
+  of(name: string): Iterable<T> {
+    return (this.#groups.get(name) ?? nothing).values()
+  }
+
+  add(name: string, key: string, object: T): void {
+    let group = this.#groups.get(name)
+    if (group === undefined) this.#groups.set(name, (group = new Map()))
+    group.set(`${object.kind} ${key}`, object)
+  }
+
+  remove(name: string, key: string, object: T): void {
+    const group = this.#groups.get(name)
+    group?.delete(`${object.kind} ${key}`)
+    if (group?.size === 0) this.#groups.delete(name)
+  }
+}

@@ -1,0 +1,35 @@
+/** The mesh configuration: YAML under the key `mesh` of ConfigMap `istio`. Only what concerns layer 4 is read. */
+import { parseYaml } from '../../shared/kube/yaml.ts'
+import { messageOf } from '../../shared/runtime/errors.ts'
+import { FieldError, Fields } from '../read/fields.ts'
+import { readSelector } from '../read/istio.ts'
+import type { MeshSettings, Visibility } from './settings.ts'
+
+export type MeshConfigResult =
+  | { readonly kind: 'settings'; readonly settings: MeshSettings }
+  | { readonly kind: 'problem'; readonly message: string }
+
+const visibilities: readonly Visibility[] = ['PUBLIC', 'NAMESPACE', 'NONE']
+
+/** What the text says, over the defaults; '' says nothing. */
+export function readMeshConfig(text: string, defaults: MeshSettings): MeshConfigResult {
+  try {
+    const mesh = new Fields(text.trim() === '' ? {} : parseYaml(text, 'mesh configuration'), '')
+    return {
+      kind: 'settings',
+      settings: {
+        ...defaults,
+        rootNamespace: mesh.text('rootNamespace') || defaults.rootNamespace,
+        trustDomain: mesh.text('trustDomain') || defaults.trustDomain,
+        discoverySelectors: mesh.list('discoverySelectors').map(readSelector),
+        serviceEntryVisibility: mesh.list('serviceEntryVisibility').map(rule => ({
+          selector: readSelector(rule.at('namespaceSelector')),
+          visibility: rule.oneOf('visibility', visibilities, 'PUBLIC')
+        }))
+      }
+    }
+  } catch (error) {
+    if (error instanceof FieldError) return { kind: 'problem', message: error.message }
+    return { kind: 'problem', message: messageOf(error) }
+  }
+}

@@ -1,0 +1,249 @@
+/**
+ * The Kubernetes objects as the control plane keeps them: only the fields that decide something, so that
+ * tens of thousands fit in memory. `read/` makes them from what the API server sends.
+ */
+import type { Ip } from '../../shared/net/address.ts'
+
+export type Labels = Readonly<Record<string, string>>
+
+export interface Meta {
+  /** `''` for kinds without namespaces. */
+  readonly namespace: string
+  readonly name: string
+  readonly uid: string
+  readonly labels: Labels
+  /** Only the annotations that the kind's translation reads. */
+  readonly annotations: Labels
+  /** Milliseconds since the epoch; 0 when unknown. */
+  readonly createdMs: number
+  readonly generation: number
+  /** Those conditions of its status that are ours to write, by type; see `translate/conditions.ts`. */
+  readonly conditions: Labels
+}
+
+export interface Locality {
+  readonly region: string
+  readonly zone: string
+  readonly subzone: string
+}
+
+export interface NamespaceObject {
+  readonly kind: 'Namespace'
+  readonly meta: Meta
+}
+
+export interface NodeObject {
+  readonly kind: 'Node'
+  readonly meta: Meta
+  readonly locality: Locality | undefined
+}
+
+export interface PodObject {
+  readonly kind: 'Pod'
+  readonly meta: Meta
+  /** The owner's name and kind that telemetry reports. */
+  readonly workloadName: string
+  readonly serviceAccount: string
+  readonly node: string
+  readonly hostNetwork: boolean
+  readonly phase: string
+  readonly ips: readonly Ip[]
+  readonly ready: boolean
+  readonly terminating: boolean
+  /** Named TCP ports of its containers and of its native sidecars. */
+  readonly namedPorts: Readonly<Record<string, number>>
+}
+
+export interface ServicePort {
+  readonly name: string
+  readonly port: number
+  /** A name is looked up in each endpoint. */
+  readonly target: number | string
+  readonly protocol: string
+}
+
+export interface ServiceObject {
+  readonly kind: 'Service'
+  readonly meta: Meta
+  readonly external: boolean
+  readonly vips: readonly Ip[]
+  /** TCP only. */
+  readonly ports: readonly ServicePort[]
+  readonly selector: Labels
+  readonly localOnly: boolean
+  readonly trafficDistribution: string
+  readonly publishNotReady: boolean
+  readonly ipFamilies: readonly string[]
+  /** Seconds of client-address affinity; 0 = none. */
+  readonly affinitySeconds: number
+}
+
+export interface SliceEndpoint {
+  readonly addresses: readonly Ip[]
+  readonly ready: boolean
+  /** `namespace/name` of the pod behind it, with its uid. */
+  readonly pod: { readonly key: string; readonly uid: string } | undefined
+}
+
+export interface EndpointSliceObject {
+  readonly kind: 'EndpointSlice'
+  readonly meta: Meta
+  /** Name of its Service; '' when it belongs to none. */
+  readonly service: string
+  /** TCP only; `name` is that of the service's port. */
+  readonly ports: readonly { readonly name: string; readonly port: number }[]
+  readonly endpoints: readonly SliceEndpoint[]
+}
+
+export interface WorkloadSpec {
+  readonly address: string
+  readonly ip: Ip | undefined
+  readonly ports: Readonly<Record<string, number>>
+  readonly labels: Labels
+  readonly network: string
+  readonly locality: Locality | undefined
+  readonly weight: number
+  readonly serviceAccount: string
+}
+
+export interface WorkloadEntryObject {
+  readonly kind: 'WorkloadEntry'
+  readonly meta: Meta
+  readonly spec: WorkloadSpec
+  readonly healthy: boolean
+}
+
+export type Resolution = 'NONE' | 'STATIC' | 'DNS' | 'DNS_ROUND_ROBIN' | 'DYNAMIC_DNS'
+
+export interface ServiceEntryObject {
+  readonly kind: 'ServiceEntry'
+  readonly meta: Meta
+  readonly hosts: readonly string[]
+  readonly addresses: readonly string[]
+  /** Addresses that a controller allocated, by host. */
+  readonly allocated: readonly { readonly host: string; readonly address: string }[]
+  readonly ports: readonly ServicePort[]
+  readonly resolution: Resolution
+  readonly endpoints: readonly WorkloadSpec[]
+  readonly selector: Labels | undefined
+  readonly subjectAltNames: readonly string[]
+}
+
+export interface GatewayListener {
+  readonly name: string
+  readonly port: number
+  readonly protocol: string
+  readonly from: 'All' | 'Same' | 'Selector' | 'None'
+  readonly selector: LabelSelector | undefined
+}
+
+export interface LabelSelector {
+  readonly matchLabels: Labels
+  readonly expressions: readonly {
+    readonly key: string
+    readonly operator: string
+    readonly values: readonly string[]
+  }[]
+}
+
+export interface GatewayObject {
+  readonly kind: 'Gateway'
+  readonly meta: Meta
+  readonly className: string
+  readonly listeners: readonly GatewayListener[]
+  /** Of its status. */
+  readonly addresses: readonly { readonly type: string; readonly value: string }[]
+}
+
+export interface GatewayClassObject {
+  readonly kind: 'GatewayClass'
+  readonly meta: Meta
+  readonly controller: string
+}
+
+export interface TargetReference {
+  readonly group: string
+  readonly kind: string
+  readonly name: string
+  readonly namespace: string
+}
+
+export interface PolicySource {
+  readonly principals: readonly string[]
+  readonly notPrincipals: readonly string[]
+  readonly namespaces: readonly string[]
+  readonly notNamespaces: readonly string[]
+  readonly serviceAccounts: readonly string[]
+  readonly notServiceAccounts: readonly string[]
+  readonly ipBlocks: readonly string[]
+  readonly notIpBlocks: readonly string[]
+  /** Names of the attributes set that only a waypoint can decide. */
+  readonly layer7: readonly string[]
+}
+
+export interface PolicyOperation {
+  readonly ports: readonly string[]
+  readonly notPorts: readonly string[]
+  readonly layer7: readonly string[]
+}
+
+export interface PolicyCondition {
+  readonly key: string
+  readonly values: readonly string[]
+  readonly notValues: readonly string[]
+}
+
+export interface PolicyRule {
+  readonly from: readonly PolicySource[]
+  readonly to: readonly PolicyOperation[]
+  readonly when: readonly PolicyCondition[]
+}
+
+export interface AuthorizationPolicyObject {
+  readonly kind: 'AuthorizationPolicy'
+  readonly meta: Meta
+  readonly selector: Labels | undefined
+  readonly targets: readonly TargetReference[]
+  readonly action: 'ALLOW' | 'DENY' | 'AUDIT' | 'CUSTOM'
+  readonly rules: readonly PolicyRule[]
+}
+
+export type TlsMode = 'UNSET' | 'DISABLE' | 'PERMISSIVE' | 'STRICT'
+
+export interface PeerAuthenticationObject {
+  readonly kind: 'PeerAuthentication'
+  readonly meta: Meta
+  readonly selector: Labels | undefined
+  readonly mode: TlsMode
+  readonly ports: readonly { readonly port: number; readonly mode: TlsMode }[]
+}
+
+export type MeshObject =
+  | NamespaceObject
+  | NodeObject
+  | PodObject
+  | ServiceObject
+  | EndpointSliceObject
+  | ServiceEntryObject
+  | WorkloadEntryObject
+  | GatewayObject
+  | GatewayClassObject
+  | AuthorizationPolicyObject
+  | PeerAuthenticationObject
+
+export type Kind = MeshObject['kind']
+export type ObjectOf<K extends Kind> = Extract<MeshObject, { readonly kind: K }>
+
+/** `namespace/name`, or the name alone for kinds without namespaces. */
+export function keyOf(meta: Pick<Meta, 'namespace' | 'name'>): string {
+  return meta.namespace === '' ? meta.name : `${meta.namespace}/${meta.name}`
+}
+
+export function kindKey(object: MeshObject): string {
+  return `${object.kind} ${keyOf(object.meta)}`
+}
+
+/** The oldest first; of equals the one whose key sorts first. */
+export function byAge(a: { readonly meta: Meta }, b: { readonly meta: Meta }): number {
+  return a.meta.createdMs - b.meta.createdMs || (keyOf(a.meta) < keyOf(b.meta) ? -1 : 1)
+}

@@ -1,0 +1,283 @@
+/**
+ * What has to be translated again when one object changes. A unit is the smallest thing that is translated
+ * on its own; touching one too many costs microseconds and sends nothing, missing one leaves clients with
+ * what was true before.
+ */
+import { isDeepStrictEqual } from 'node:util'
+import { gatewayNameLabel, hostsOf, type ClusterView, type HostOwner } from '../cluster/cluster.ts'
+import {
+  keyOf,
+  type AuthorizationPolicyObject,
+  type EndpointSliceObject,
+  type Labels,
+  type MeshObject,
+  type NamespaceObject,
+  type PeerAuthenticationObject,
+  type PodObject
+} from '../cluster/objects.ts'
+import { policySelector } from '../translate/policy.ts'
+import { isEmpty, selects } from '../translate/selector.ts'
+import { waypointReference } from '../translate/waypoint.ts'
+
+/** Things that are translated on their own; `key` is `namespace/name`. */
+export type Unit =
+  | {
+      readonly kind:
+        | 'Pod'
+        | 'WorkloadEntry'
+        | 'EndpointSlice'
+        | 'AuthorizationPolicy'
+        | 'PeerAuthentication'
+        /** The endpoints that the entry holds; its hosts are units of their own. */
+        | 'ServiceEntry'
+        /** The policy that lets a waypoint through. */
+        | 'Gateway'
+      readonly key: string
+    }
+  /** One hostname in one namespace, whoever declares it; `key` is `namespace/hostname`. */
+  | { readonly kind: 'Host'; readonly key: string }
+  /** The policy that stands for STRICT. */
+  | { readonly kind: 'StaticStrict'; readonly key: '' }
+
+export type Touch = (unit: Unit) => void
+
+/** One of the two is undefined when the object is new or gone. The view holds what is true now. */
+export function affected(
+  view: ClusterView,
+  previous: MeshObject | undefined,
+  next: MeshObject | undefined,
+  touch: Touch
+): void {
+  if (isDeepStrictEqual(previous, next)) return
+  const either = next ?? previous
+  if (either === undefined) return
+  switch (either.kind) {
+    case 'Pod':
+      return byPod(view, previous as PodObject | undefined, next as PodObject | undefined, touch)
+    case 'EndpointSlice':
+      return bySlice(
+        previous as EndpointSliceObject | undefined,
+        next as EndpointSliceObject | undefined,
+        touch
+      )
+    case 'Namespace':
+      return byNamespace(
+        view,
+        previous as NamespaceObject | undefined,
+        next as NamespaceObject | undefined,
+        touch
+      )
+    case 'Node':
+      for (const pod of view.podsOnNode(either.meta.name)) touch({ kind: 'Pod', key: keyOf(pod.meta) })
+      return
+    case 'WorkloadEntry':
+      touch({ kind: 'WorkloadEntry', key: keyOf(either.meta) })
+      return
+    case 'Service':
+    case 'ServiceEntry':
+      for (const version of [previous, next] as (HostOwner | undefined)[]) {
+        if (version !== undefined) byHostOwner(view, version, touch)
+      }
+      return
+    case 'Gateway':
+      return byGateway(view, keyOf(either.meta), touch)
+    case 'GatewayClass':
+      for (const gateway of view.all('Gateway')) {
+        if (gateway.className === either.meta.name) byGateway(view, keyOf(gateway.meta), touch)
+      }
+      return
+    case 'AuthorizationPolicy':
+      touch({ kind: 'AuthorizationPolicy', key: keyOf(either.meta) })
+      for (const version of [previous, next] as (AuthorizationPolicyObject | undefined)[]) {
+        if (version !== undefined) workloadsOfPolicy(view, version, touch)
+      }
+      return
+    case 'PeerAuthentication':
+      touch({ kind: 'StaticStrict', key: '' })
+      touch({ kind: 'PeerAuthentication', key: keyOf(either.meta) })
+      for (const version of [previous, next] as (PeerAuthenticationObject | undefined)[]) {
+        if (version !== undefined) byPeerAuthentication(view, version, touch)
+      }
+      return
+    default:
+      either satisfies never
+  }
+}
+
+/** Everything there is: after the start, and when the mesh configuration changes. */
+export function everything(view: ClusterView, touch: Touch): void {
+  touch({ kind: 'StaticStrict', key: '' })
+  const kinds = [
+    'Pod',
+    'WorkloadEntry',
+    'EndpointSlice',
+    'ServiceEntry',
+    'AuthorizationPolicy',
+    'PeerAuthentication',
+    'Gateway'
+  ] as const
+  for (const kind of kinds) for (const { meta } of view.all(kind)) touch({ kind, key: keyOf(meta) })
+  for (const kind of ['Service', 'ServiceEntry'] as const) {
+    for (const owner of view.all(kind)) touchHosts(view, owner, touch)
+  }
+}
+
+function byPod(
+  view: ClusterView,
+  previous: PodObject | undefined,
+  next: PodObject | undefined,
+  touch: Touch
+): void {
+  const pod = next ?? previous
+  if (pod !== undefined) touch({ kind: 'Pod', key: keyOf(pod.meta) })
+  const waypoint = (version: PodObject | undefined): string =>
+    version === undefined ? '' : `${version.meta.labels[gatewayNameLabel] ?? ''} ${version.serviceAccount}`
+  if (waypoint(previous) === waypoint(next)) return
+  // The accounts of a waypoint are those of its pods, and the policy that lets it through names them.
+  for (const version of [previous, next]) {
+    const name = version?.meta.labels[gatewayNameLabel]
+    if (version !== undefined && name !== undefined)
+      byGateway(view, `${version.meta.namespace}/${name}`, touch)
+  }
+}
+
+/** Pods join a service by a slice; only those that came or went are touched, not each pod whose readiness changed. */
+function bySlice(
+  previous: EndpointSliceObject | undefined,
+  next: EndpointSliceObject | undefined,
+  touch: Touch
+): void {
+  const slice = next ?? previous
+  if (slice === undefined) return
+  touch({ kind: 'EndpointSlice', key: keyOf(slice.meta) })
+  const podsOf = (version: EndpointSliceObject | undefined): Map<string, string> =>
+    new Map(
+      version?.endpoints.flatMap(({ pod }) => (pod === undefined ? [] : [[`${pod.key} ${pod.uid}`, pod.key]]))
+    )
+  const [before, after] = [podsOf(previous), podsOf(next)]
+  const same = previous?.service === next?.service
+  for (const [id, key] of before) if (!same || !after.has(id)) touch({ kind: 'Pod', key })
+  for (const [id, key] of after) if (!same || !before.has(id)) touch({ kind: 'Pod', key })
+}
+
+function byNamespace(
+  view: ClusterView,
+  previous: NamespaceObject | undefined,
+  next: NamespaceObject | undefined,
+  touch: Touch
+): void {
+  const name = (next ?? previous)?.meta.name ?? ''
+  const network = (version: NamespaceObject | undefined): string =>
+    version?.meta.labels['topology.istio.io/network'] ?? ''
+  if (name === view.settings.systemNamespace && network(previous) !== network(next)) {
+    everything(view, touch)
+    return
+  }
+  for (const kind of [
+    'Pod',
+    'WorkloadEntry',
+    'EndpointSlice',
+    'AuthorizationPolicy',
+    'PeerAuthentication'
+  ] as const) {
+    for (const { meta } of view.inNamespace(kind, name)) touch({ kind, key: keyOf(meta) })
+  }
+  for (const gateway of view.inNamespace('Gateway', name)) {
+    if (view.settings.discoverySelectors.length > 0) byGateway(view, keyOf(gateway.meta), touch)
+  }
+  for (const kind of ['Service', 'ServiceEntry'] as const) {
+    for (const owner of view.inNamespace(kind, name)) byHostOwner(view, owner, touch)
+  }
+}
+
+/** A Service or ServiceEntry, everybody who declares one of its hosts, and the workloads that they select. */
+function byHostOwner(view: ClusterView, owner: HostOwner, touch: Touch): void {
+  touchHosts(view, owner, touch)
+  touchMembers(view, owner, touch)
+  for (const host of hostsOf(owner, view.settings.domain)) {
+    for (const other of view.hostOwners(host)) {
+      touchHosts(view, other, touch)
+      // A Service keeps its host whatever others declare.
+      if (other.kind === 'ServiceEntry') touchMembers(view, other, touch)
+    }
+  }
+}
+
+function touchHosts(view: ClusterView, owner: HostOwner, touch: Touch): void {
+  for (const host of hostsOf(owner, view.settings.domain)) {
+    touch({ kind: 'Host', key: `${owner.meta.namespace}/${host}` })
+  }
+}
+
+function touchMembers(view: ClusterView, owner: HostOwner, touch: Touch): void {
+  const { namespace } = owner.meta
+  if (owner.kind === 'ServiceEntry') touch({ kind: 'ServiceEntry', key: keyOf(owner.meta) })
+  const selector = owner.selector
+  if (selector !== undefined && !isEmpty(selector)) workloads(view, namespace, selector, touch)
+  if (owner.kind === 'ServiceEntry') return
+  for (const slice of view.slicesOfService(keyOf(owner.meta))) {
+    touch({ kind: 'EndpointSlice', key: keyOf(slice.meta) })
+    for (const { pod } of slice.endpoints) if (pod !== undefined) touch({ kind: 'Pod', key: pod.key })
+  }
+}
+
+/** Gateways change seldom, so everything that names this one is looked for. */
+function byGateway(view: ClusterView, gateway: string, touch: Touch): void {
+  touch({ kind: 'Gateway', key: gateway })
+  for (const pod of view.podsOfGateway(gateway)) touch({ kind: 'Pod', key: keyOf(pod.meta) })
+  for (const kind of ['Service', 'ServiceEntry'] as const) {
+    for (const owner of view.all(kind)) if (names(view, owner, gateway)) byHostOwner(view, owner, touch)
+  }
+  for (const kind of ['Pod', 'WorkloadEntry'] as const) {
+    for (const workload of view.all(kind)) {
+      if (names(view, workload, gateway)) touch({ kind, key: keyOf(workload.meta) })
+    }
+  }
+  for (const entry of view.all('ServiceEntry')) touch({ kind: 'ServiceEntry', key: keyOf(entry.meta) })
+}
+
+function names(view: ClusterView, { meta }: MeshObject, gateway: string): boolean {
+  if (waypointReference(view, meta)?.key === gateway) return true
+  const namespace = view.get('Namespace', meta.namespace)?.meta
+  return [meta, namespace].some(level => {
+    const canary = level?.labels['istio.io/use-waypoint-canary']
+    const where = level?.labels['istio.io/use-waypoint-canary-namespace'] ?? meta.namespace
+    return canary !== undefined && `${where}/${canary}` === gateway
+  })
+}
+
+function workloadsOfPolicy(view: ClusterView, policy: AuthorizationPolicyObject, touch: Touch): void {
+  const selector = policySelector(policy)
+  // One without a selector is found by its scope; but an ALLOW makes workloads list their waypoints' policies.
+  if (selector === undefined && policy.action !== 'ALLOW') return
+  workloadsInReach(view, policy.meta.namespace, selector ?? {}, touch)
+}
+
+function byPeerAuthentication(view: ClusterView, policy: PeerAuthenticationObject, touch: Touch): void {
+  const { namespace } = policy.meta
+  const selector = policySelector(policy)
+  workloadsInReach(view, namespace, selector ?? {}, touch)
+  if (selector !== undefined) return
+  // What others inherit changed.
+  const heirs =
+    namespace === view.settings.rootNamespace
+      ? view.all('PeerAuthentication')
+      : view.inNamespace('PeerAuthentication', namespace)
+  for (const { meta } of heirs) touch({ kind: 'PeerAuthentication', key: keyOf(meta) })
+}
+
+/** From the root namespace a policy reaches every namespace. */
+function workloadsInReach(view: ClusterView, namespace: string, selector: Labels, touch: Touch): void {
+  workloads(view, namespace === view.settings.rootNamespace ? undefined : namespace, selector, touch)
+}
+
+function workloads(view: ClusterView, namespace: string | undefined, selector: Labels, touch: Touch): void {
+  for (const kind of ['Pod', 'WorkloadEntry'] as const) {
+    const among = namespace === undefined ? view.all(kind) : view.inNamespace(kind, namespace)
+    for (const { meta } of among) if (selects(selector, meta.labels)) touch({ kind, key: keyOf(meta) })
+  }
+  // Endpoints have labels of their own beside those of their entry.
+  const entries =
+    namespace === undefined ? view.all('ServiceEntry') : view.inNamespace('ServiceEntry', namespace)
+  for (const entry of entries) touch({ kind: 'ServiceEntry', key: keyOf(entry.meta) })
+}

@@ -1,0 +1,164 @@
+/**
+ * From changes of objects to changes of resources: holds the cluster, remembers which units are out of date
+ * and translates just those when asked.
+ */
+import { affected, everything, type Unit } from './affected.ts'
+import { Cluster, type ClusterView } from '../cluster/cluster.ts'
+import type { Kind, MeshObject } from '../cluster/objects.ts'
+import type { MeshSettings } from '../cluster/settings.ts'
+import { Snapshot, type Changes, type Translated } from './snapshot.ts'
+import { allowWaypoint } from '../translate/attachment.ts'
+import { hostOwner } from '../translate/hostname.ts'
+import { staticStrict, translatePeerAuthentication } from '../translate/peer-authentication.ts'
+import { translatePolicy } from '../translate/policy.ts'
+import { translateService } from '../translate/service.ts'
+import {
+  translatePod,
+  translateServiceEntryEndpoints,
+  translateSlice,
+  translateWorkloadEntry
+} from '../translate/workload.ts'
+
+/** Kinds that carry a revision; pods, services, namespaces and gateways are everybody's. */
+const revisioned: ReadonlySet<Kind> = new Set([
+  'AuthorizationPolicy',
+  'PeerAuthentication',
+  'ServiceEntry',
+  'WorkloadEntry'
+])
+
+export class DesiredState {
+  readonly snapshot = new Snapshot()
+  readonly #cluster: Cluster
+  readonly #outdated = new Map<string, Unit>()
+  #allOutdated = false
+
+  constructor(settings: MeshSettings) {
+    this.#cluster = new Cluster(settings)
+  }
+
+  get view(): ClusterView {
+    return this.#cluster
+  }
+
+  count(kind: Kind): number {
+    return this.#cluster.count(kind)
+  }
+
+  /** Whether there is anything to translate. */
+  get outdated(): boolean {
+    return this.#allOutdated || this.#outdated.size > 0
+  }
+
+  put(object: MeshObject): void {
+    const { revision } = this.#cluster.settings
+    const label = object.meta.labels['istio.io/rev']
+    if (label !== undefined && label !== revision && revisioned.has(object.kind)) {
+      const { namespace, name } = object.meta
+      this.delete(object.kind, namespace === '' ? name : `${namespace}/${name}`)
+      return
+    }
+    const previous = this.#cluster.put(object)
+    if (!this.#allOutdated) affected(this.#cluster, previous, object, this.#touch)
+  }
+
+  delete(kind: Kind, key: string): void {
+    const previous = this.#cluster.delete(kind, key)
+    if (!this.#allOutdated) affected(this.#cluster, previous, undefined, this.#touch)
+  }
+
+  configure(settings: MeshSettings): void {
+    this.#cluster.configure(settings)
+    this.outdateAll()
+  }
+
+  /** Everything is translated the next time; until then single changes need no bookkeeping. */
+  outdateAll(): void {
+    this.#allOutdated = true
+  }
+
+  /** Translates what is out of date into the snapshot; `onTranslated` hears of each unit. */
+  refresh(onTranslated?: (unit: Unit) => void): Changes {
+    if (this.#allOutdated) {
+      this.#allOutdated = false
+      everything(this.#cluster, this.#touch)
+      // What was made before and is no longer found must go too.
+      for (const unit of this.#made.values()) this.#touch(unit)
+    }
+    const translated = new Map<string, readonly Translated[]>()
+    for (const [id, unit] of this.#outdated) {
+      const resources = this.#translate(unit)
+      if (resources.length > 0) this.#made.set(id, unit)
+      else this.#made.delete(id)
+      translated.set(id, resources)
+      onTranslated?.(unit)
+    }
+    this.#outdated.clear()
+    return this.snapshot.replace(translated)
+  }
+
+  /** Units that made resources. */
+  readonly #made = new Map<string, Unit>()
+
+  readonly #touch = (unit: Unit): void => {
+    this.#outdated.set(`${unit.kind} ${unit.key}`, unit)
+  }
+
+  #translate(unit: Unit): readonly Translated[] {
+    const view = this.#cluster
+    const namespace = unit.key.slice(0, Math.max(0, unit.key.indexOf('/')))
+    if (namespace !== '' && !view.discovers(namespace)) return []
+    switch (unit.kind) {
+      case 'Pod': {
+        const pod = view.get('Pod', unit.key)
+        return pod === undefined ? [] : workload(translatePod(view, pod))
+      }
+      case 'WorkloadEntry': {
+        const entry = view.get('WorkloadEntry', unit.key)
+        return entry === undefined ? [] : workload(translateWorkloadEntry(view, entry))
+      }
+      case 'ServiceEntry': {
+        const entry = view.get('ServiceEntry', unit.key)
+        return entry === undefined ? [] : translateServiceEntryEndpoints(view, entry).flatMap(workload)
+      }
+      case 'EndpointSlice': {
+        const slice = view.get('EndpointSlice', unit.key)
+        return slice === undefined ? [] : translateSlice(view, slice).flatMap(workload)
+      }
+      case 'Host': {
+        const hostname = unit.key.slice(namespace.length + 1)
+        const owner = hostOwner(view, namespace, hostname)
+        return owner === undefined
+          ? []
+          : [{ kind: 'service', message: translateService(view, owner, hostname) }]
+      }
+      case 'AuthorizationPolicy': {
+        const policy = view.get('AuthorizationPolicy', unit.key)
+        const translation = policy === undefined ? undefined : translatePolicy(policy, view.settings)
+        return translation?.kind === 'sent' ? authorization(translation.message) : []
+      }
+      case 'PeerAuthentication': {
+        const policy = view.get('PeerAuthentication', unit.key)
+        return authorization(policy === undefined ? undefined : translatePeerAuthentication(view, policy))
+      }
+      case 'Gateway': {
+        const gateway = view.get('Gateway', unit.key)
+        return authorization(gateway === undefined ? undefined : allowWaypoint(view, gateway))
+      }
+      case 'StaticStrict':
+        return view.count('PeerAuthentication') === 0
+          ? []
+          : authorization(staticStrict(view.settings.rootNamespace))
+      default:
+        return unit satisfies never
+    }
+  }
+}
+
+function workload(message: ReturnType<typeof translatePod>): readonly Translated[] {
+  return message === undefined ? [] : [{ kind: 'workload', message }]
+}
+
+function authorization(message: ReturnType<typeof allowWaypoint>): readonly Translated[] {
+  return message === undefined ? [] : [{ kind: 'authorization', message }]
+}

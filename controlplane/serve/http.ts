@@ -1,0 +1,213 @@
+/**
+ * The HTTP ports: metrics, version, /debug and the explanation of connections on 15014, readiness on 8080.
+ * Source of the paths: istiod's.
+ */
+import { isLoopback, parseIp, type Ip } from '../../shared/net/address.ts'
+import {
+  HttpProblem,
+  jsonAnswer,
+  serveAdmin,
+  type AdminRequest,
+  type AdminServer,
+  type Handler,
+  type Route
+} from '../../shared/runtime/admin-http.ts'
+import { packageVersion } from '../../shared/runtime/package-version.ts'
+import type { Readiness } from '../../shared/runtime/readiness.ts'
+import { metricsAnswer } from '../../shared/telemetry/exposition.ts'
+import { formatLogFilter, parseLogFilter, type LogOutput } from '../../shared/telemetry/logger.ts'
+import type { Metrics } from '../../shared/telemetry/metrics.ts'
+import { message, type Message } from '../../shared/xds/schema.ts'
+import type { CertificateAuthority } from '../ca/authority.ts'
+import type { Config } from '../config.ts'
+import type { DesiredState } from '../desired/desired-state.ts'
+import type { Explain } from './explain.ts'
+import { metricFamilies } from '../metrics.ts'
+import type { Table } from '../desired/snapshot.ts'
+import type { TokenAuthenticator } from '../access/token.ts'
+import type { Watch } from '../cluster/watch.ts'
+import type { XdsServer } from '../xds/server.ts'
+
+export interface HttpOptions {
+  readonly config: Pick<Config, 'ports' | 'debugAuthentication' | 'mesh'>
+  readonly listen: Ip
+  readonly desired: DesiredState
+  readonly xds: XdsServer
+  readonly metrics: Metrics<typeof metricFamilies>
+  readonly readiness: Readiness
+  readonly tokens: TokenAuthenticator
+  readonly authority: CertificateAuthority
+  readonly watching: Watch
+  readonly logs: LogOutput
+  readonly explain: Explain | undefined
+}
+
+export interface HttpServers {
+  readonly monitoring: AdminServer
+  readonly ready: AdminServer
+}
+
+export async function serveHttp(options: HttpOptions): Promise<HttpServers> {
+  const { config, listen, logs } = options
+  const logger = logs.logger('http')
+  const { ports } = config
+  const readyRoutes: readonly Route[] = [
+    { method: 'GET', path: '/ready', handle: ready(options) },
+    ...debug(options)
+  ]
+  const monitoring = await serveAdmin({
+    listen: [{ ip: listen, port: ports.monitoring }],
+    logger,
+    routes: [
+      {
+        method: 'GET',
+        path: '/metrics',
+        handle: async request => metricsAnswer(request, metricFamilies, options.metrics.snapshot())
+      },
+      {
+        method: 'GET',
+        path: '/version',
+        handle: () => jsonAnswer({ version: packageVersion(), revision: config.mesh.revision })
+      },
+      { method: 'ANY', path: '/logging', handle: guarded(options, logging(logs)) },
+      ...explanation(options),
+      ...readyRoutes
+    ]
+  })
+  try {
+    const readyServer = await serveAdmin({
+      listen: [{ ip: listen, port: ports.ready }],
+      logger,
+      routes: readyRoutes
+    })
+    return { monitoring, ready: readyServer }
+  } catch (error) {
+    await monitoring.close()
+    throw error
+  }
+}
+
+function ready({ readiness, watching }: HttpOptions): Handler {
+  return () => {
+    const pending = readiness.pending()
+    if (pending.length === 0) return { body: 'ready\n' }
+    const reasons = watching.problems().map(problem => `  ${problem}\n`)
+    return { status: 503, body: `waiting for: ${pending.join(', ')}\n${reasons.join('')}` }
+  }
+}
+
+function debug(options: HttpOptions): readonly Route[] {
+  const { desired, xds, watching, authority } = options
+  const get = (path: string, handle: Handler): Route => ({
+    method: 'GET',
+    path,
+    handle: guarded(options, handle)
+  })
+  return [
+    get('/debug/syncz', () => jsonAnswer(xds.clients().map(syncEntry))),
+    get('/debug/connections', () =>
+      jsonAnswer({
+        totalClients: xds.clients().length,
+        clients: xds.clients().map(({ id, remote, connectedAt }) => ({
+          connectionId: id,
+          address: remote,
+          connectedAt: new Date(connectedAt).toISOString()
+        }))
+      })
+    ),
+    get('/debug/adsz', () => jsonAnswer({ clients: xds.clients() })),
+    get('/debug/ambientz', () => jsonAnswer(dump(desired))),
+    get('/debug/config_dump', () => jsonAnswer(dump(desired))),
+    get('/debug/authorizationz', () => jsonAnswer({ policies: dump(desired).policies })),
+    get('/debug/watchz', () => jsonAnswer({ problems: watching.problems() })),
+    get('/debug/caz', () => jsonAnswer({ roots: authority.bundlePem, chain: authority.issuer.chainPem }))
+  ]
+}
+
+function syncEntry(client: ReturnType<XdsServer['clients']>[number]): object {
+  return {
+    proxy: client.id,
+    address: client.remote,
+    types: Object.fromEntries(
+      client.types.map(({ typeUrl, sent, acked, rejected }) => [
+        typeUrl,
+        {
+          status: rejected !== undefined ? 'ERROR' : sent === acked ? 'SYNCED' : 'STALE',
+          sent,
+          acked,
+          error: rejected
+        }
+      ])
+    )
+  }
+}
+
+const messages: Readonly<Record<Table, Message<object>>> = {
+  address: message('istio.workload.Address'),
+  authorization: message('istio.security.Authorization')
+}
+
+function dump(desired: DesiredState): { workloads: unknown[]; services: unknown[]; policies: unknown[] } {
+  const decoded = (table: Table): unknown[] =>
+    [...desired.snapshot.table(table).values()].map(({ name, version, value, kind }) => ({
+      name,
+      version,
+      kind,
+      resource: printable(messages[table].decode(value))
+    }))
+  const addresses = decoded('address') as { kind: string }[]
+  return {
+    workloads: addresses.filter(({ kind }) => kind === 'workload'),
+    services: addresses.filter(({ kind }) => kind === 'service'),
+    policies: decoded('authorization')
+  }
+}
+
+/** Bytes as base64, as JSON forms of protobuf have them. */
+function printable(value: unknown): unknown {
+  if (Buffer.isBuffer(value)) return value.toString('base64')
+  if (Array.isArray(value)) return value.map(printable)
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, printable(each)]))
+}
+
+function explanation({ explain, desired, ...options }: HttpOptions): readonly Route[] {
+  if (explain === undefined) return []
+  const handle: Handler = async request => jsonAnswer(await explain(desired, await request.json()))
+  return [{ method: 'POST', path: '/v1/explain', handle: guarded(options, handle) }]
+}
+
+function logging(logs: LogOutput): Handler {
+  return request => {
+    if (request.method === 'POST') {
+      const text = request.query.get('level') ?? ''
+      const filter = parseLogFilter(text, request.query.has('reset') ? undefined : logs.filter)
+      if (filter === undefined)
+        throw new HttpProblem(400, `level=${text}: expected levels such as info or xds=debug`)
+      logs.setFilter(filter)
+    }
+    return { body: `current log level is ${formatLogFilter(logs.filter)}\n` }
+  }
+}
+
+/** What the mesh holds is for those who may ask: from this machine (a port-forward), or with a token of the system namespace. */
+export function guarded(options: Pick<HttpOptions, 'config' | 'tokens'>, handle: Handler): Handler {
+  return async request => {
+    if (options.config.debugAuthentication && !isLocal(request)) {
+      const answer = await options.tokens.authenticate(request.headers.authorization)
+      if (answer.kind !== 'caller') throw new HttpProblem(401, answer.reason)
+      if (answer.caller.namespace !== options.config.mesh.systemNamespace) {
+        throw new HttpProblem(
+          403,
+          `only accounts of namespace ${options.config.mesh.systemNamespace} may ask`
+        )
+      }
+    }
+    return handle(request)
+  }
+}
+
+function isLocal(request: AdminRequest): boolean {
+  const address = parseIp(request.remoteAddress)
+  return address !== undefined && isLoopback(address)
+}

@@ -1,0 +1,96 @@
+/** What the gRPC port serves: streams and certificates, for callers who say who they are. */
+import type { KubeClient } from '../../shared/kube/client.ts'
+import { tokenReviews } from '../../shared/kube/resources.ts'
+import type { Clock } from '../../shared/runtime/clock.ts'
+import type { LogOutput } from '../../shared/telemetry/logger.ts'
+import type { Metrics } from '../../shared/telemetry/metrics.ts'
+import { authenticate } from '../access/authenticate.ts'
+import type { CertificateAuthority } from '../ca/authority.ts'
+import { caServer } from '../ca/certificate-service.ts'
+import type { Config } from '../config.ts'
+import type { DesiredState } from '../desired/desired-state.ts'
+import type { MessageStream, Refusal, Services, StreamHandler } from './grpc-server.ts'
+import type { metricFamilies } from '../metrics.ts'
+import { NodeAuthorizer } from '../access/node-authorizer.ts'
+import { TokenAuthenticator } from '../access/token.ts'
+import type { XdsServer } from '../xds/server.ts'
+
+export interface ServicesOptions {
+  readonly config: Config
+  readonly desired: DesiredState
+  readonly xds: XdsServer
+  readonly authority: CertificateAuthority
+  readonly tokens: TokenAuthenticator
+  /** Calls wait for it: before, the trust domain, the pods of a node and half the mesh are not known. */
+  readonly ready: Promise<void>
+  readonly metrics: Metrics<typeof metricFamilies>
+  readonly logs: LogOutput
+  readonly clock: Clock
+  readonly signal: AbortSignal
+}
+
+export function tokenAuthenticator(
+  client: Pick<KubeClient, 'create'>,
+  options: Pick<ServicesOptions, 'config' | 'clock' | 'signal'>
+): TokenAuthenticator {
+  const { config, clock, signal } = options
+  return new TokenAuthenticator({
+    audiences: config.audiences,
+    clock,
+    review: async (token, audiences) => {
+      const body = {
+        apiVersion: 'authentication.k8s.io/v1',
+        kind: 'TokenReview',
+        metadata: { name: '' },
+        spec: { token, audiences }
+      }
+      return (await client.create(tokenReviews, body, { signal })).status
+    }
+  })
+}
+
+export function services(
+  options: ServicesOptions
+): Services & { readonly deltaStream: NonNullable<Services['deltaStream']> } {
+  const { config, desired, authority, tokens, ready, metrics, logs, clock, signal } = options
+  const deltaStream = async (stream: MessageStream): Promise<StreamHandler | Refusal> =>
+    openStream(options, stream)
+  if (!config.caEnabled) return { deltaStream }
+  const issue = caServer({
+    authority,
+    tokens,
+    authorizer: new NodeAuthorizer({ view: desired.view, trusted: config.trustedNodeAccounts, clock }),
+    trustDomain: () => desired.view.settings.trustDomain,
+    log: logs.logger('ca'),
+    metrics,
+    signal
+  })
+  return {
+    deltaStream,
+    createCertificate: async (info, request) => {
+      await ready
+      return issue(info, request)
+    }
+  }
+}
+
+async function openStream(options: ServicesOptions, stream: MessageStream): Promise<StreamHandler | Refusal> {
+  const { config, desired, tokens, xds, ready, logs } = options
+  const { info } = stream
+  await ready
+  const authentication = config.authenticate
+    ? await authenticate(info, tokens, desired.view.settings.trustDomain)
+    : ({ kind: 'caller', caller: undefined } as const)
+  if (authentication.kind !== 'caller') {
+    const { reason } = authentication
+    logs.logger('xds').warn('refused an xDS client', { remote: info.remote, reason })
+    const status = authentication.kind === 'unavailable' ? 'UNAVAILABLE' : 'UNAUTHENTICATED'
+    return { kind: 'refused', status, message: reason }
+  }
+  return xds.connect({
+    remote: info.remote,
+    caller: authentication.caller,
+    send: response => stream.send(response),
+    close: (status, reason) => stream.close(status, reason)
+  })
+}

@@ -1,0 +1,239 @@
+/**
+ * Writes what became of an object into its status, so that `kubectl get -o yaml` tells its author. Only the
+ * leading replica writes, only what differs from what is there, and only conditions of our own types.
+ */
+import type { KubeClient } from '../../shared/kube/client.ts'
+import { KubeError, isConflict, isNotFound } from '../../shared/kube/errors.ts'
+import {
+  authorizationPolicies,
+  gateways,
+  namespaces,
+  peerAuthentications,
+  serviceEntries,
+  services,
+  workloadEntries,
+  type Condition,
+  type KubeObject,
+  type ResourceType
+} from '../../shared/kube/resources.ts'
+import type { Clock } from '../../shared/runtime/clock.ts'
+import { messageOf } from '../../shared/runtime/errors.ts'
+import type { Logger } from '../../shared/telemetry/logger.ts'
+import type { Unit } from '../desired/affected.ts'
+import type { DesiredState } from '../desired/desired-state.ts'
+import { keyOf, type Kind, type Labels, type MeshObject } from '../cluster/objects.ts'
+import { hostOwner } from '../translate/hostname.ts'
+import { conditionFrom, conditionText, ownConditionTypes } from '../translate/condition.ts'
+import { brokenConditions, conditionsOf } from '../translate/conditions.ts'
+import { WorkQueue } from './work-queue.ts'
+
+interface WithStatus extends KubeObject {
+  readonly status?: { readonly conditions?: readonly Condition[] }
+}
+
+const kinds: Partial<Record<Kind, ResourceType>> = {
+  Service: services,
+  ServiceEntry: serviceEntries,
+  WorkloadEntry: workloadEntries,
+  Namespace: namespaces,
+  AuthorizationPolicy: authorizationPolicies,
+  PeerAuthentication: peerAuthentications,
+  Gateway: gateways
+}
+
+export interface StatusOptions {
+  readonly client: Pick<KubeClient, 'find' | 'patch'>
+  readonly desired: DesiredState
+  readonly log: Logger
+  readonly clock: Clock
+  readonly signal: AbortSignal
+}
+
+export class StatusWriter {
+  readonly #options: StatusOptions
+  readonly #queue: WorkQueue
+  /** Objects that cannot be read, by `Kind namespace/name`, with the reason. */
+  readonly #broken = new Map<string, string>()
+  /** Kinds whose status may not be written. */
+  readonly #forbidden = new Set<Kind>()
+  #leading = false
+
+  constructor(options: StatusOptions) {
+    this.#options = options
+    this.#queue = new WorkQueue({
+      signal: options.signal,
+      concurrency: 4,
+      work: async id => this.#write(id),
+      onFailure: (id, error) => {
+        options.log.warn('writing a status failed, trying again', { object: id, error: messageOf(error) })
+      }
+    })
+  }
+
+  lead(leading: boolean): void {
+    this.#leading = leading
+    if (!leading) return
+    for (const kind of Object.keys(kinds) as Kind[]) {
+      for (const object of this.#options.desired.view.all(kind)) this.#check(object)
+    }
+    for (const id of this.#broken.keys()) this.#queue.add(id)
+  }
+
+  /** An object that could be read, perhaps again. */
+  readable(object: MeshObject): void {
+    if (this.#broken.delete(idOf(object.kind, keyOf(object.meta)))) this.#check(object)
+  }
+
+  broken(kind: Kind, key: string, message: string): void {
+    if (kinds[kind] === undefined) return
+    this.#broken.set(idOf(kind, key), message)
+    if (this.#leading) this.#queue.add(idOf(kind, key))
+  }
+
+  gone(kind: Kind, key: string): void {
+    this.#broken.delete(idOf(kind, key))
+  }
+
+  /** A unit was translated anew, so the status of its object may be another. */
+  translated(unit: Unit): void {
+    if (!this.#leading) return
+    const { view } = this.#options.desired
+    switch (unit.kind) {
+      case 'Host': {
+        const cut = unit.key.indexOf('/')
+        const owner = hostOwner(view, unit.key.slice(0, cut), unit.key.slice(cut + 1))
+        if (owner !== undefined) this.#check(owner)
+        this.#checkTargeting(unit.key.slice(0, cut))
+        return
+      }
+      case 'Gateway':
+        for (const namespace of view.all('Namespace')) this.#check(namespace)
+        this.#checkTargeting()
+        return
+      case 'AuthorizationPolicy':
+      case 'WorkloadEntry': {
+        const object = view.get(unit.kind, unit.key)
+        if (object !== undefined) this.#check(object)
+        return
+      }
+      default:
+    }
+  }
+
+  /** Namespaces and classes of gateways make no resources of their own. */
+  changed(object: MeshObject): void {
+    if (object.kind === 'Namespace') this.#check(object)
+    if (object.kind === 'GatewayClass' && this.#leading) this.#checkTargeting()
+  }
+
+  /** Policies that name targets, of one namespace or of all: what becomes of them depends on the targets. */
+  #checkTargeting(namespace?: string): void {
+    const { view } = this.#options.desired
+    const among =
+      namespace === undefined
+        ? view.all('AuthorizationPolicy')
+        : view.inNamespace('AuthorizationPolicy', namespace)
+    for (const policy of among) if (policy.targets.length > 0) this.#check(policy)
+  }
+
+  #check(object: MeshObject): void {
+    if (!this.#leading) return
+    const wanted = conditionsOf(this.#options.desired.view, object)
+    if (!sameConditions(wanted, object.meta.conditions))
+      this.#queue.add(idOf(object.kind, keyOf(object.meta)))
+  }
+
+  async #write(id: string): Promise<void> {
+    const wanted = this.#wanted(id)
+    if (wanted === undefined || !this.#leading) return
+    const { client, clock, signal } = this.#options
+    const { type, namespace, name } = wanted
+    const found = await client.find<WithStatus>(type, { namespace, name }, signal)
+    if (found === undefined) return
+    const conditions = merged(found, wanted.conditions, clock.now())
+    if (conditions === undefined) return
+    const { resourceVersion, generation } = found.metadata
+    // With the version: a status that somebody else wrote meanwhile is read again first.
+    const body = { metadata: { resourceVersion }, status: { conditions, observedGeneration: generation } }
+    const patch = wanted.kind === 'Namespace' || wanted.kind === 'Service' ? withoutGeneration(body) : body
+    try {
+      await client.patch(type, { namespace, name }, patch, { kind: 'merge', subresource: 'status', signal })
+    } catch (error) {
+      if (isNotFound(error) || this.#mayNot(wanted.kind, error)) return
+      if (!isConflict(error)) throw error
+      this.#queue.add(id)
+    }
+  }
+
+  /** A permission that is missing is told once a kind; trying again would not help. */
+  #mayNot(kind: Kind, error: unknown): boolean {
+    if (!(error instanceof KubeError) || error.status !== 403) return false
+    if (!this.#forbidden.has(kind)) {
+      const fields = { kind, needs: error.needs, error: error.message }
+      this.#options.log.warn('statuses of a kind are not written: a permission is missing', fields)
+    }
+    this.#forbidden.add(kind)
+    return true
+  }
+
+  #wanted(
+    id: string
+  ): { kind: Kind; type: ResourceType; namespace: string; name: string; conditions: Labels } | undefined {
+    const [kindText = '', key = ''] = id.split(' ', 2)
+    const kind = kindText as Kind
+    const type = kinds[kind]
+    if (type === undefined) return undefined
+    const cut = key.indexOf('/')
+    const place = { kind, type, namespace: cut < 0 ? '' : key.slice(0, cut), name: key.slice(cut + 1) }
+    const problem = this.#broken.get(id)
+    if (problem !== undefined) return { ...place, conditions: brokenConditions(kind, problem) }
+    const object = this.#options.desired.view.get(kind, key)
+    return object === undefined
+      ? undefined
+      : { ...place, conditions: conditionsOf(this.#options.desired.view, object) }
+  }
+}
+
+function idOf(kind: Kind, key: string): string {
+  return `${kind} ${key}`
+}
+
+function sameConditions(a: Labels, b: Labels): boolean {
+  const [one, other] = [Object.keys(a), Object.keys(b)]
+  return one.length === other.length && one.every(type => a[type] === b[type])
+}
+
+function withoutGeneration<T extends { status: { observedGeneration?: unknown } }>(body: T): T {
+  const { observedGeneration: _, ...status } = body.status
+  return { ...body, status }
+}
+
+/** The object's conditions with ours put right; undefined when they are right. */
+function merged(object: WithStatus, wanted: Labels, now: number): readonly Condition[] | undefined {
+  const existing = object.status?.conditions ?? []
+  const others = existing.filter(({ type }) => !ownConditionTypes.has(type))
+  const before = existing.filter(({ type }) => ownConditionTypes.has(type))
+  const generation = object.metadata.generation ?? 0
+  const ours = Object.entries(wanted).map(([type, text]): Condition => {
+    const condition = conditionFrom(text)
+    const former = before.find(each => each.type === type)
+    const kept = former?.status === condition.status ? former.lastTransitionTime : undefined
+    return {
+      type,
+      status: condition.status as Condition['status'],
+      reason: condition.reason,
+      message: condition.message,
+      lastTransitionTime: kept ?? new Date(now).toISOString().replace(/\.\d+Z$/, 'Z'),
+      ...(generation === 0 ? {} : { observedGeneration: generation })
+    }
+  })
+  const texts = (list: readonly Condition[]): string =>
+    list
+      .map(
+        ({ type, status, reason = '', message = '' }) =>
+          `${type}\n${conditionText({ status, reason, message })}`
+      )
+      .toSorted()
+      .join('\n\n')
+  return texts(ours) === texts(before) ? undefined : [...others, ...ours]
+}

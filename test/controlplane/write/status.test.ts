@@ -1,0 +1,220 @@
+import t from 'tap'
+import { DesiredState } from '../../../controlplane/desired/desired-state.ts'
+import { StatusWriter } from '../../../controlplane/write/status.ts'
+import {
+  authorizationPolicies,
+  services,
+  type Condition,
+  type KubeObject
+} from '../../../shared/kube/resources.ts'
+import { Logger } from '../../../shared/telemetry/logger.ts'
+import { KubeError } from '../../../shared/kube/errors.ts'
+import { parseAllYaml } from '../../../shared/kube/yaml.ts'
+import { FakeKube } from '../fake-kube.ts'
+import { object, settings } from '../world.ts'
+
+const policy = (spec: string, more = ''): string =>
+  `apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop, generation: 3}\nspec: ${spec}\n${more}`
+const bound = `apiVersion: v1
+kind: Service
+metadata: {name: s, namespace: shop, labels: {istio.io/use-waypoint: wp}}
+spec: {}
+`
+const gateway = (status: string): string =>
+  `apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: wp, namespace: shop}\nspec: {gatewayClassName: c}\nstatus: {addresses: [${status}]}\n`
+
+const types = { AuthorizationPolicy: authorizationPolicies, Service: services }
+
+class World {
+  readonly kube = new FakeKube()
+  readonly desired = new DesiredState(settings)
+  readonly lines: string[] = []
+  readonly writer: StatusWriter
+  now = Date.parse('2026-01-01T00:00:00Z')
+
+  constructor(t: { teardown(fn: () => void): unknown }) {
+    const ending = new AbortController()
+    t.teardown(() => ending.abort())
+    const clock = { now: (): number => this.now }
+    this.writer = new StatusWriter({
+      client: this.kube,
+      desired: this.desired,
+      log: new Logger('status', 'info', (level, _target, text, fields) => {
+        this.lines.push(`${level} ${text} ${JSON.stringify(fields)}`)
+      }),
+      clock,
+      signal: ending.signal
+    })
+  }
+
+  /** What the watch does with objects; they are in the API server too. */
+  apply(yaml: string): void {
+    for (const { value } of parseAllYaml(yaml)) {
+      const raw = value as KubeObject
+      const type = types[raw.kind as keyof typeof types]
+      if (type !== undefined) this.kube.put(type, raw)
+      this.seen(raw)
+    }
+    this.refresh()
+  }
+
+  seen(raw: KubeObject): void {
+    const read = object(raw)
+    this.desired.put(read)
+    this.writer.readable(read)
+    this.writer.changed(read)
+  }
+
+  refresh(): void {
+    this.desired.refresh(unit => this.writer.translated(unit))
+  }
+
+  /** Conditions of an object, once what waits is written. */
+  async conditions(key: string): Promise<readonly Condition[]> {
+    for (let turn = 0; turn < 20; turn += 1) await new Promise(resolve => setImmediate(resolve))
+    const found = this.kube.objects.get(key) as { status?: { conditions?: readonly Condition[] } } | undefined
+    return found?.status?.conditions ?? []
+  }
+}
+
+t.test('a policy says whether it is enforced as written', async t => {
+  const world = new World(t)
+  world.writer.lead(true)
+  world.apply(policy('{}'))
+  t.strictSame(await world.conditions('AuthorizationPolicy shop/p'), [
+    {
+      type: 'ZtunnelAccepted',
+      status: 'True',
+      reason: 'Accepted',
+      message: 'attached to ztunnel',
+      lastTransitionTime: '2026-01-01T00:00:00Z',
+      observedGeneration: 3
+    }
+  ])
+  world.now += 60_000
+  world.apply(policy('{rules: [{to: [{operation: {methods: [GET]}}]}]}'))
+  t.match(await world.conditions('AuthorizationPolicy shop/p'), [
+    {
+      status: 'False',
+      reason: 'UnsupportedValue',
+      message: /spec\.rules\[0\]\.to\[0\]\.operation\.methods/,
+      lastTransitionTime: '2026-01-01T00:01:00Z'
+    }
+  ])
+})
+
+t.test('a waypoint that comes and goes is told to those who name it', async t => {
+  const world = new World(t)
+  world.writer.lead(true)
+  world.apply(bound)
+  t.match(await world.conditions('Service shop/s'), [
+    { type: 'istio.io/WaypointBound', status: 'False', reason: 'WaypointIsNotReady' }
+  ])
+  world.apply(gateway('{type: Hostname, value: wp.shop.svc.cluster.local}'))
+  t.match(await world.conditions('Service shop/s'), [
+    { status: 'True', reason: 'WaypointAccepted', message: /shop\/wp/ }
+  ])
+  world.apply(bound.replace('istio.io/use-waypoint: wp', 'x: y'))
+  t.strictSame(await world.conditions('Service shop/s'), [], 'who names none has no condition')
+})
+
+t.test('conditions of others stay, and what is right is not written again', async t => {
+  const world = new World(t)
+  world.writer.lead(true)
+  const mine = '{type: ZtunnelAccepted, status: "True", reason: Accepted, message: attached to ztunnel}'
+  const other = '{type: Other, status: "True"}'
+  world.apply(policy('{}', `status: {conditions: [${other}, ${mine}]}\n`))
+  t.equal((await world.conditions('AuthorizationPolicy shop/p')).length, 2)
+  t.strictSame(world.kube.writes, [])
+  world.apply(policy('{action: AUDIT}', `status: {conditions: [${other}, ${mine}]}\n`))
+  t.match(await world.conditions('AuthorizationPolicy shop/p'), [
+    { type: 'Other' },
+    { type: 'ZtunnelAccepted', status: 'False' }
+  ])
+  t.strictSame(world.kube.writes, ['patch AuthorizationPolicy shop/p/status'])
+})
+
+t.test('what cannot be read is told with the field, until it can', async t => {
+  const world = new World(t)
+  world.writer.lead(true)
+  world.kube.put(authorizationPolicies, {
+    apiVersion: 'x',
+    kind: 'AuthorizationPolicy',
+    metadata: { namespace: 'shop', name: 'p' }
+  })
+  world.writer.broken('AuthorizationPolicy', 'shop/p', 'spec.rules: expected a list, found "x"')
+  t.match(await world.conditions('AuthorizationPolicy shop/p'), [
+    { type: 'ZtunnelAccepted', status: 'False', reason: 'Invalid', message: /spec\.rules/ }
+  ])
+  world.apply(policy('{}'))
+  t.match(await world.conditions('AuthorizationPolicy shop/p'), [{ status: 'True' }])
+})
+
+t.test('only the leader writes, and starts with what it finds', async t => {
+  const world = new World(t)
+  world.apply(policy('{}') + '---\n' + bound)
+  t.strictSame(await world.conditions('Service shop/s'), [])
+  world.writer.lead(true)
+  t.match(await world.conditions('Service shop/s'), [{ reason: 'WaypointIsNotReady' }])
+  t.match(await world.conditions('AuthorizationPolicy shop/p'), [{ status: 'True' }])
+  world.writer.lead(false)
+  world.apply(policy('{action: AUDIT}'))
+  t.strictSame(await world.conditions('AuthorizationPolicy shop/p'), [])
+})
+
+t.test('a status that somebody else writes meanwhile is read again', async t => {
+  const world = new World(t)
+  world.writer.lead(true)
+  world.kube.beforeWrite = () => {
+    world.kube.beforeWrite = () => undefined
+    const found = world.kube.objects.get('AuthorizationPolicy shop/p')
+    if (found === undefined) throw new Error('no policy')
+    world.kube.put(authorizationPolicies, {
+      ...found,
+      status: { conditions: [{ type: 'Other', status: 'True' }] }
+    } as KubeObject)
+  }
+  world.apply(policy('{}'))
+  t.match(await world.conditions('AuthorizationPolicy shop/p'), [
+    { type: 'Other' },
+    { type: 'ZtunnelAccepted' }
+  ])
+})
+
+t.test('a policy with targets says which waypoints enforce it', async t => {
+  const world = new World(t)
+  world.writer.lead(true)
+  const targets = (list: string): string => policy(`{targetRefs: [${list}]}`)
+  const condition = async (): Promise<unknown> => (await world.conditions('AuthorizationPolicy shop/p'))[0]
+  world.apply(targets('{kind: Service, name: s}'))
+  t.match(await condition(), { type: 'WaypointAccepted', status: 'False', reason: 'TargetNotFound' })
+  world.apply(bound)
+  t.match(await condition(), { status: 'False', reason: 'AncestorNotBound' })
+  world.apply(gateway('{type: Hostname, value: wp.shop.svc.cluster.local}'))
+  t.match(await condition(), { status: 'True', reason: 'Accepted', message: 'bound to shop/wp' })
+  world.apply(targets('{kind: Gateway, name: wp}, {kind: Gateway, name: missing}'))
+  t.match(await condition(), { status: 'True', reason: 'PartiallyInvalid', message: /shop\/missing/ })
+  world.apply(targets('{kind: GatewayClass, name: c}'))
+  t.match(await condition(), { status: 'False', reason: 'Invalid', message: /root namespace/ })
+  world.apply(targets('{kind: Pod, name: x}'))
+  t.match(await condition(), { status: 'False', reason: 'Invalid', message: /Pod/ })
+  world.apply(policy('{}'))
+  t.match(await world.conditions('AuthorizationPolicy shop/p'), [{ type: 'ZtunnelAccepted', status: 'True' }])
+})
+
+t.test('a permission that is missing is told once', async t => {
+  const world = new World(t)
+  world.writer.lead(true)
+  world.kube.beforeWrite = () => {
+    throw new KubeError(
+      403,
+      { reason: 'Forbidden', message: 'no' },
+      'patch services/status in namespace shop'
+    )
+  }
+  world.apply(bound)
+  world.apply(bound.replace('name: s,', 'name: other,'))
+  t.strictSame(await world.conditions('Service shop/s'), [])
+  t.equal(world.lines.length, 1, world.lines.join('; '))
+  t.match(world.lines[0], /warn .*permission.*patch services\/status/)
+})
