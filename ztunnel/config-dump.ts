@@ -129,7 +129,7 @@ export function policyJson(policy: Policy): Record<string, unknown> {
     scope: policy.scope,
     action: policy.action,
     rules: policy.rules.map(clauses => clauses.map(matches => matches.map(matchJson))),
-    ...(policy.dryRun && { dryRun: true })
+    dryRun: policy.dryRun
   }
 }
 

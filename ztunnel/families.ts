@@ -18,17 +18,17 @@ export const workerFamilies = {
   ...trafficFamilies,
   istio_on_demand_dns_total: {
     type: 'counter',
-    help: 'The total number of requests that used on-demand DNS.',
+    help: 'The total number of requests that used on-demand DNS (unstable).',
     labels: [...sourceLabels, 'hostname']
   },
   istio_crl_policy_rejections_total: {
     type: 'counter',
-    help: 'Sessions refused or ended because a revocation list names a certificate of the peer.',
+    help: 'The total number of connections rejected due to CRL certificate revocation (unstable).',
     labels: ['reporter']
   },
   istio_crl_untracked_connections_total: {
     type: 'counter',
-    help: 'Sessions refused because the peer certificate could not be read, so that no revocation list could be asked.',
+    help: 'The total number of connections not tracked for CRL enforcement (unstable).',
     labels: ['reporter']
   },
   underpass_spoof_fallback_total: {
@@ -47,38 +47,42 @@ export const workerFamilies = {
 export const mainFamilies = {
   workload_manager_active_proxy_count: {
     type: 'gauge',
-    help: 'The total number of active proxies.',
+    help: 'The total number current workloads with active proxies (unstable).',
     labels: []
   },
   workload_manager_pending_proxy_count: {
     type: 'gauge',
-    help: 'The total number of pending proxies.',
+    help: 'The total number current workloads with pending proxies (unstable).',
     labels: []
   },
   workload_manager_proxies_started_total: {
     type: 'counter',
-    help: 'The total number of proxies started.',
+    help: 'The total number of proxies that were started (unstable).',
     labels: []
   },
   workload_manager_proxies_stopped_total: {
     type: 'counter',
-    help: 'The total number of proxies stopped.',
+    help: 'The total number of proxies that were stopped (unstable).',
     labels: []
   },
   istio_xds_connection_terminations_total: {
     type: 'counter',
-    help: 'The total number of completed connections to the XDS server.',
+    help: 'The total number of completed connections to xds server (unstable).',
     labels: ['reason']
   },
-  istio_xds_message_total: { type: 'counter', help: 'Total number of messages received.', labels: ['url'] },
+  istio_xds_message_total: {
+    type: 'counter',
+    help: 'Total number of messages received (unstable).',
+    labels: ['url']
+  },
   istio_xds_message_bytes_total: {
     type: 'counter',
-    help: 'Total number of bytes received.',
+    help: 'Total number of bytes received (unstable).',
     labels: ['url']
   },
   istio_build: { type: 'gauge', help: 'Istio component build info.', labels: ['component', 'tag'] },
-  process_open_fds: { type: 'gauge', help: 'Number of open file descriptors.', labels: [] },
-  process_max_fds: { type: 'gauge', help: 'Maximum number of file descriptors.', labels: [] },
+  process_open_fds: { type: 'gauge', help: 'Number of open file descriptors', labels: [] },
+  process_max_fds: { type: 'gauge', help: 'Maximum number of file descriptors', labels: [] },
   underpass_workers: { type: 'gauge', help: 'Threads that carry traffic.', labels: [] }
 } as const satisfies MetricFamilies
 

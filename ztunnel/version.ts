@@ -1,10 +1,10 @@
 /** What runs, as `version` prints it and config_dump carries it; the keys are those that istioctl expects. */
-import { readFileSync } from 'node:fs'
+import { packageRevision, packageVersion } from '../shared/runtime/package-version.ts'
 
 export function versionOf(istioVersion: string): Record<string, string> {
   return {
     version: packageVersion(),
-    gitRevision: 'unknown',
+    gitRevision: packageRevision(),
     rustVersion: 'none',
     nodeVersion: process.versions.node,
     buildProfile: import.meta.filename.endsWith('.ts') ? 'source' : 'release',
@@ -12,17 +12,4 @@ export function versionOf(istioVersion: string): Record<string, string> {
     istioVersion,
     cryptoProvider: `openssl ${process.versions.openssl}`
   }
-}
-
-/** Of the nearest package.json above: the sources and the compiled form lie at different depths. */
-function packageVersion(): string {
-  for (const up of ['../package.json', '../../package.json']) {
-    try {
-      const parsed = JSON.parse(readFileSync(new URL(up, import.meta.url), 'utf8')) as { version?: string }
-      if (parsed.version !== undefined) return parsed.version
-    } catch {
-      // not at this depth
-    }
-  }
-  return 'unknown'
 }

@@ -2,7 +2,7 @@
 import { formatSocketAddress, type SocketAddress } from '../net/address.ts'
 import type { RelayCounters } from '../net/relay.ts'
 import { workloadIdentity } from '../mesh/model.ts'
-import type { Fields, Logger } from './logger.ts'
+import { Unquoted, type Fields, type Logger } from './logger.ts'
 import type { Party, TrafficFacts } from './traffic-metrics.ts'
 
 export interface LoggedConnection extends TrafficFacts {
@@ -38,7 +38,7 @@ export class AccessLog {
       ...fieldsOf(connection),
       bytes_sent: outbound ? bytes.aToB : bytes.bToA,
       bytes_recv: outbound ? bytes.bToA : bytes.aToB,
-      duration: `${Math.round(durationMs)}ms`
+      duration: `${Math.floor(durationMs)}ms`
     }
     if (error === undefined) this.#logger.info('connection complete', fields)
     else this.#logger.error('connection complete', { ...fields, error })
@@ -47,8 +47,8 @@ export class AccessLog {
   /** What was turned away before it was known whose connection it is. */
   refused({ direction, sourceAddress, destinationAddress }: RefusedConnection, error: string): void {
     this.#logger.warn('connection failed', {
-      'src.addr': formatSocketAddress(sourceAddress),
-      'dst.addr': formatSocketAddress(destinationAddress),
+      'src.addr': addressOf(sourceAddress),
+      'dst.addr': addressOf(destinationAddress),
       direction,
       error
     })
@@ -60,13 +60,13 @@ function fieldsOf(connection: LoggedConnection): Fields {
   const { source, destination, mutualTls } = connection
   const outbound = connection.reporter === 'source'
   return {
-    'src.addr': formatSocketAddress(connection.sourceAddress),
+    'src.addr': addressOf(connection.sourceAddress),
     'src.workload': nameOf(source),
     'src.namespace': source.workload?.namespace ?? text(source.baggage?.namespace),
     'src.identity': source.identity,
     'src.cluster': text(source.workload?.clusterId ?? source.baggage?.cluster),
-    'dst.addr': formatSocketAddress(connection.destinationAddress),
-    'dst.hbone_addr': connection.authority,
+    'dst.addr': addressOf(connection.destinationAddress),
+    'dst.hbone_addr': connection.authority === undefined ? undefined : new Unquoted(connection.authority),
     'dst.service': connection.service?.hostname,
     'dst.workload': nameOf(destination),
     'dst.namespace': destination.workload?.namespace ?? text(destination.baggage?.namespace),
@@ -74,6 +74,10 @@ function fieldsOf(connection: LoggedConnection): Fields {
     'dst.cluster': text(destination.workload?.clusterId ?? destination.baggage?.cluster),
     direction: outbound ? 'outbound' : 'inbound'
   }
+}
+
+function addressOf(address: SocketAddress): Unquoted {
+  return new Unquoted(formatSocketAddress(address))
 }
 
 function nameOf({ workload, baggage }: Party): string | undefined {

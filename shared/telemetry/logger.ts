@@ -9,7 +9,20 @@ import { pino } from 'pino'
 export const levels = ['off', 'error', 'warn', 'info', 'debug', 'trace'] as const
 export type Level = (typeof levels)[number]
 
-export type Fields = Readonly<Record<string, string | number | boolean | undefined>>
+export type Fields = Readonly<Record<string, string | number | boolean | Unquoted | undefined>>
+
+/** A text that the plain form prints without quotes, as Istio's ztunnel prints addresses. JSON knows no difference. */
+export class Unquoted {
+  readonly text: string
+
+  constructor(text: string) {
+    this.text = text
+  }
+
+  toJSON(): string {
+    return this.text
+  }
+}
 
 /** Where lines go; `write` must not block for long. */
 export interface LineSink {
@@ -45,13 +58,16 @@ export function formatLogFilter(filter: LogFilter): string {
   return [...[...filter.targets].map(([target, level]) => `${target}=${level}`), filter.fallback].join(',')
 }
 
-/** Level of a target: the longest configured prefix at a `::` boundary decides. */
+/**
+ * Level of a target: the longest configured prefix at a `::` boundary decides. All targets but `access` are below
+ * `ztunnel`, whose name is left out of theirs.
+ */
 export function levelOf(filter: LogFilter, target: string): Level {
   for (let name = target; name !== ''; name = name.slice(0, Math.max(0, name.lastIndexOf('::')))) {
     const level = filter.targets.get(name)
     if (level !== undefined) return level
   }
-  return filter.fallback
+  return (target === 'access' ? undefined : filter.targets.get('ztunnel')) ?? filter.fallback
 }
 
 export interface LoggerOptions {
@@ -170,10 +186,17 @@ function plainLine(
   for (const key in fields) {
     const value = fields[key]
     if (value === undefined) continue
-    line += `${separator}${key}=${typeof value === 'string' ? JSON.stringify(value) : value}`
+    line += `${separator}${key}=${plainValue(value)}`
     separator = ' '
   }
   return `${line}\n`
+}
+
+/** Quotes come back where a text could be taken for the start of another field or line: peers choose some of them. */
+function plainValue(value: string | number | boolean | Unquoted): string {
+  if (typeof value === 'string') return JSON.stringify(value)
+  if (!(value instanceof Unquoted)) return String(value)
+  return /^[\w.:/[\]%-]+$/.test(value.text) ? value.text : JSON.stringify(value.text)
 }
 
 function jsonLine(

@@ -102,7 +102,6 @@ export class ConnectionReport {
     if (this.#series !== undefined || this.#done) return
     if (changes !== undefined) this.#connection = { ...this.#connection, ...changes }
     this.#count()
-    this.#deps.accessLog.opened(this.#connection)
     if (this.#deps.events.active) this.#emit('opened', '-')
   }
 
@@ -130,6 +129,7 @@ export class ConnectionReport {
     this.#series = this.#reports.seriesOf(this.#connection, '-')
     this.#series.opened.add()
     this.#reports.opened(this)
+    this.#deps.accessLog.opened(this.#connection)
   }
 
   #end(flag: ResponseFlag, error: string | undefined, kind: 'closed' | 'refused'): void {

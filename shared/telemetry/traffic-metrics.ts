@@ -77,11 +77,11 @@ export const trafficFamilies = {
     'The size of total bytes sent during response in case of a TCP connection.'
   ),
   istio_tcp_connections_failed_total: counter(
-    'The total number of TCP connections that failed to establish or ended in an error.'
+    'The total number of TCP connections that failed to establish (unstable).'
   ),
   istio_tcp_sockets_open: {
     type: 'gauge',
-    help: 'The number of TCP sockets that are open.',
+    help: 'The current number of open TCP sockets (unstable).',
     labels: ['reporter']
   }
 } as const satisfies Record<string, MetricFamily>

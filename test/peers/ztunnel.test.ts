@@ -3,7 +3,7 @@ import t from 'tap'
 import { randomBytes } from 'node:crypto'
 import type net from 'node:net'
 import { ip } from '../../shared/net/address.ts'
-import { accessLines, samples, type AccessLine } from '../support/access-lines.ts'
+import { samples } from '../support/access-lines.ts'
 import { eventually } from '../support/eventually.ts'
 import { CLIENT, SERVER, SERVER_PORT, VIP } from '../support/local-mesh.ts'
 import { startControlPlane } from '../support/test-control-plane.ts'
@@ -86,12 +86,31 @@ for (const [client, server] of [
   })
 }
 
-t.test('ours and Istio’s tell the same of the same connections', { skip }, async t => {
-  const told: Record<Kind, Told> = { underpass: await tell(t, 'underpass'), rust: await tell(t, 'rust') }
-  for (const side of ['client', 'server'] as const) {
-    t.strictSame(told.underpass[side].lines, told.rust[side].lines, `access log of the ${side}`)
-    t.strictSame(told.underpass[side].metrics, told.rust[side].metrics, `metrics of the ${side}`)
-  }
+for (const format of ['plain', 'json'] as const) {
+  t.test(
+    `ours and Istio’s tell the same of the same connections, to the letter (${format})`,
+    { skip },
+    async t => {
+      const told = { underpass: await tell(t, 'underpass', format), rust: await tell(t, 'rust', format) }
+      for (const side of ['client', 'server'] as const) {
+        t.strictSame(told.underpass[side].lines, told.rust[side].lines, `access log of the ${side}`)
+        t.strictSame(told.underpass[side].metrics, told.rust[side].metrics, `metrics of the ${side}`)
+        const ours = told.underpass[side].families
+        const theirs = [...told.rust[side].families].filter(([name]) => !name.startsWith('tokio_'))
+        for (const [name, description] of theirs) t.strictSame(ours.get(name), description, name)
+        t.ok(theirs.length > 8, 'there was something to compare')
+      }
+    }
+  )
+}
+
+t.test('ours and Istio’s answer the same to whoever looks', { skip }, async t => {
+  const answers = { underpass: await look(t, 'underpass'), rust: await look(t, 'rust') }
+  t.strictSame(answers.underpass, answers.rust)
+  t.ok(
+    answers.rust.some(({ said }) => said === 'ready\n'),
+    'there was something to compare'
+  )
 })
 
 interface Told {
@@ -100,8 +119,10 @@ interface Told {
 }
 
 interface Side {
-  readonly lines: readonly unknown[]
-  readonly metrics: readonly unknown[]
+  readonly lines: readonly string[]
+  readonly metrics: readonly string[]
+  /** `# HELP` and `# TYPE` by family. */
+  readonly families: ReadonlyMap<string, readonly string[]>
 }
 
 const compared = [
@@ -113,10 +134,10 @@ const compared = [
 ]
 
 /** The same traffic through two proxies of one kind: what each end says of it, without ports and durations. */
-async function tell(t: Teardown, kind: Kind): Promise<Told> {
-  const { a, b, proxies } = await world(t, kind, kind, {
-    'shop/deny': wireDeny('deny', { destinationPorts: [9001] })
-  })
+async function tell(t: Teardown, kind: Kind, format: 'plain' | 'json'): Promise<Told> {
+  const policies = { 'shop/deny': wireDeny('deny', { destinationPorts: [9001] }) }
+  const env = { LOG_FORMAT: format, RUST_LOG: 'info,access=debug' }
+  const { a, b, proxies } = await world(t, kind, kind, policies, env)
   await serve(t, b, echo, { port: SERVER_PORT })
   for (const [to, captured] of [
     [at(b.v4, SERVER_PORT), true],
@@ -126,14 +147,15 @@ async function tell(t: Teardown, kind: Kind): Promise<Told> {
     [at(b.v4, 9001), true],
     [at(b.v4, 9001), false],
     [at(b.v4, 5999), true],
-    [at(ip('10.96.0.99'), 80), true]
+    [at(ip('10.96.0.99'), 80), true],
+    [at(ip('127.0.0.1'), 15008), true]
   ] as const) {
     const socket = await connect(a, to, { captured }).catch(() => undefined)
     if (socket !== undefined) await attempt(socket, Buffer.from('hello'))
   }
   await eventually(
     'all lines are there',
-    () => accessLines(proxies.client.log).length >= 6 && accessLines(proxies.server.log).length >= 7,
+    () => accessLog(proxies.client).length >= 13 && accessLog(proxies.server).length >= 14,
     { everyMs: 50 }
   )
   const [client, server] = await Promise.all([sideOf(proxies.client), sideOf(proxies.server)])
@@ -144,32 +166,86 @@ async function tell(t: Teardown, kind: Kind): Promise<Told> {
 async function sideOf(proxy: Proxy): Promise<Side> {
   const { body } = await proxy.ask(15020, '/metrics')
   const metrics = compared.flatMap(name => samples(body, name).map(sample => ({ name, ...sample })))
+  const descriptions = [...body.matchAll(/^# (?:HELP|TYPE) (\S+) .*$/gm)]
   return {
-    lines: accessLines(proxy.log).map(comparable),
-    metrics: metrics.map(metric => JSON.stringify(metric)).toSorted()
+    lines: accessLog(proxy).map(comparable).toSorted(),
+    metrics: metrics.map(metric => JSON.stringify(metric)).toSorted(),
+    families: new Map(
+      [...Map.groupBy(descriptions, ([, name = '']) => name)].map(([name, lines]) => [
+        name,
+        lines.map(([line]) => line)
+      ])
+    )
   }
 }
 
-function comparable({ level, message, fields }: AccessLine): unknown {
-  const { 'src.addr': source = '', duration: _, error, ...rest } = fields
-  return {
-    level,
-    message,
-    fields: { ...rest, 'src.addr': source.replace(/:\d+$/, '') },
-    // Both have a reason; the words are each proxy's own, the policy is not.
-    error: error === undefined ? undefined : (/explicitly denied by: \S+/.exec(error)?.[0] ?? 'some error')
+function accessLog(proxy: Proxy): readonly string[] {
+  return proxy.log.filter(line => /\taccess\t|"scope":"access"/.test(line))
+}
+
+/** A line without what differs from run to run. Both have a reason for an error: the words are each proxy's own, the policy is not. */
+function comparable(line: string): string {
+  return line
+    .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z/, 'TIME')
+    .replace(/(src\.addr(?:=|":")(?:[\d.]+|\[[\da-f:]+\])):\d+/, '$1:PORT')
+    .replace(/(duration(?:=|":)")\d+ms"/, '$1DURATION"')
+    .replace(/(error(?:=|":)")((?:[^"\\]|\\.)*)"/, (_, key: string, error: string) => {
+      return `${key}${/explicitly denied by: \S+/.exec(error)?.[0] ?? 'ERROR'}"`
+    })
+}
+
+/** Questions whose answers are the interface of dashboards, probes and istioctl. */
+async function look(
+  t: Teardown,
+  kind: Kind
+): Promise<{ asked: string; status: number; said: string | undefined }[]> {
+  const { proxies } = await world(t, kind, kind)
+  const questions = [
+    [15020, 'GET', '/metrics', 'type', { accept: 'application/openmetrics-text; version=1.0.0' }],
+    [15020, 'GET', '/metrics', 'type', { accept: '*/*' }],
+    [15020, 'GET', '/stats/prometheus', 'type'],
+    [15020, 'GET', '/', 'status'],
+    [15021, 'GET', '/healthz/ready', 'body'],
+    [15021, 'POST', '/healthz/ready', 'status'],
+    [15021, 'GET', '/', 'status'],
+    [15000, 'GET', '/config_dump', 'type'],
+    [15000, 'GET', '/nothing', 'status'],
+    [15000, 'GET', '/logging', 'status'],
+    [15000, 'POST', '/logging?level=loud', 'status'],
+    [15000, 'POST', '/logging?level=access=warn', 'body'],
+    [15000, 'POST', '/logging?level=debug', 'body'],
+    [15000, 'POST', '/logging?reset', 'body'],
+    [15000, 'POST', '/logging?reset&level=error', 'body'],
+    [15000, 'GET', '/quitquitquit', 'status'],
+    [15000, 'GET', '/debug/pprof/profile?seconds=301', 'status'],
+    [15000, 'GET', '/debug/pprof/profile?frequency=0', 'status'],
+    [15000, 'POST', '/quitquitquit', 'body']
+  ] as const
+  const answers = []
+  for (const [port, method, path, part, headers = {}] of questions) {
+    const { status, contentType, body } = await proxies.client.ask(port, path, { method, headers })
+    // The DNS library of Istio's ztunnel has a level of its own from the start.
+    const said = {
+      type: contentType,
+      body: body.replace('hickory_server::server=off,', ''),
+      status: undefined
+    }
+    answers.push({ asked: `${port} ${method} ${path}`, status, said: said[part] })
   }
+  await proxies.client.stop('SIGTERM')
+  return answers
 }
 
 async function world(
   t: Teardown,
   client: Kind,
   server: Kind,
-  policies: Readonly<Record<string, object>> = {}
+  policies: Readonly<Record<string, object>> = {},
+  env: Readonly<Record<string, string>> = {}
 ): Promise<TwoNodes & { proxies: { client: Proxy; server: Proxy } }> {
   const nodes = await twoNodes(t)
   const plane = await startControlPlane(t, [nodes.a, nodes.b], { ...wireMesh(nodes), policies })
-  const common = { localConfig: '', env: { ...plane.caEnv, ...plane.xdsEnv } }
+  const common = { localConfig: '', env: { ...plane.caEnv, ...plane.xdsEnv, ...env } }
   const proxies = {
     client: await startProxy(t, nodes.a, { ...common, kind: client, workload: CLIENT }),
     server: await startProxy(t, nodes.b, { ...common, kind: server, workload: SERVER })

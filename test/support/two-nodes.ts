@@ -132,6 +132,12 @@ export interface ProxyOptions {
   readonly command?: readonly string[]
 }
 
+export interface TestAnswer {
+  readonly status: number
+  readonly contentType: string | undefined
+  readonly body: string
+}
+
 /** A running ztunnel. */
 export interface Proxy {
   readonly process: ChildProcess
@@ -144,8 +150,8 @@ export interface Proxy {
   ask(
     port: number,
     path: string,
-    init?: { method?: string; body?: string }
-  ): Promise<{ status: number; body: string }>
+    init?: { method?: string; body?: string; headers?: Record<string, string> }
+  ): Promise<TestAnswer>
   stop(signal?: NodeJS.Signals): Promise<number | null>
 }
 
@@ -249,7 +255,7 @@ export async function request(
     body,
     headers = {}
   }: { method?: string; body?: string; headers?: Record<string, string> } = {}
-): Promise<{ status: number; body: string }> {
+): Promise<TestAnswer> {
   const socket = await connect(from, to, { captured: false })
   return new Promise((resolve, reject) => {
     const sent = http.request({
@@ -262,7 +268,13 @@ export async function request(
     sent.on('response', response => {
       let text = ''
       response.setEncoding('utf8').on('data', (part: string) => (text += part))
-      response.on('end', () => resolve({ status: response.statusCode ?? 0, body: text }))
+      response.on('end', () =>
+        resolve({
+          status: response.statusCode ?? 0,
+          contentType: response.headers['content-type'],
+          body: text
+        })
+      )
       response.on('error', reject)
     })
     sent.end(body)

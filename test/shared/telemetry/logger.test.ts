@@ -4,6 +4,7 @@ import {
   levelOf,
   LogOutput,
   parseLogFilter,
+  Unquoted,
   type LogFilter
 } from '../../../shared/telemetry/logger.ts'
 
@@ -26,6 +27,26 @@ t.test('a plain line has time, level, target, message and fields', async t => {
   t.strictSame(lines, [
     '2023-11-14T22:13:20.123000Z\tinfo\taccess\tconnection complete\tsrc.addr="10.0.0.1:5" bytes_sent=3\n'
   ])
+})
+
+t.test('an address has no quotes, unless it could be taken for another field', async t => {
+  const { output, lines } = capture('info')
+  for (const text of ['[fd00::1]:15008', '10.0.0.1:5', 'cart.shop.svc:80', 'a:80 error="forged"', 'a\nb']) {
+    output.logger('access').info('m', { 'dst.addr': new Unquoted(text) })
+  }
+  t.strictSame(
+    lines.map(line => line.split('\t')[4]),
+    [
+      'dst.addr=[fd00::1]:15008\n',
+      'dst.addr=10.0.0.1:5\n',
+      'dst.addr=cart.shop.svc:80\n',
+      'dst.addr="a:80 error=\\"forged\\""\n',
+      'dst.addr="a\\nb"\n'
+    ]
+  )
+  const json = capture('info', 'json')
+  json.output.logger('access').info('m', { 'dst.addr': new Unquoted('10.0.0.1:5') })
+  t.match(JSON.parse(json.lines[0] ?? ''), { 'dst.addr': '10.0.0.1:5' })
 })
 
 t.test('a JSON line has the fields flattened', async t => {
@@ -59,6 +80,12 @@ t.test('levels are by target, the longest prefix decides, and change at run time
   t.equal(lines.length, 2)
   t.equal(levelOf(output.filter, 'proxy::inbound::connect'), 'debug')
   t.equal(formatLogFilter(output.filter), 'proxy::inbound=debug,debug')
+})
+
+t.test('ztunnel stands for every target but access', async t => {
+  const filter = parseLogFilter('ztunnel=debug,ztunnel::xds=warn,info') as LogFilter
+  const levels = ['proxy', 'xds', 'access'].map(target => levelOf(filter, target))
+  t.strictSame(levels, ['debug', 'warn', 'info'])
 })
 
 t.test('filters are read with = or :, and refused when a part is no level', async t => {
