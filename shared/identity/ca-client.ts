@@ -1,5 +1,5 @@
 /** Certificates from a CA that speaks Istio's IstioCertificateService. */
-import { GrpcClient, readRoots, type ControlPlaneTarget } from '../xds/grpc-client.ts'
+import { GrpcClient, GrpcError, readRoots, type ControlPlaneTarget } from '../xds/grpc-client.ts'
 import { message } from '../xds/schema.ts'
 import { toStruct, type StructMessage } from '../xds/struct.ts'
 import { CertificateError, splitPem, workloadCertificate, type WorkloadCertificate } from './certificate.ts'
@@ -44,7 +44,7 @@ export class CaClient implements CertificateSource {
       validityDuration: ttlSeconds,
       ...(impersonate && { metadata: toStruct({ ImpersonatedIdentity: identity }) })
     })
-    const answer = await this.#client().unary(path, request, deadlineMs, signal)
+    const answer = await this.#ask(request, signal)
     const { certChain } = responseMessage.decode(answer)
     if (certChain.length === 0) throw new CertificateError('the CA answered without a certificate')
     if (certChain.length === 1) throw new CertificateError('the CA answered without a root certificate')
@@ -62,6 +62,19 @@ export class CaClient implements CertificateSource {
   close(): void {
     this.#connection?.client.close()
     this.#connection = undefined
+  }
+
+  async #ask(request: Buffer, signal: AbortSignal): Promise<Buffer> {
+    const client = this.#client()
+    try {
+      return await client.unary(path, request, deadlineMs, signal)
+    } catch (error) {
+      // A channel that cannot connect answers for up to two minutes with its last error, without trying:
+      // when to try again is for whoever asks.
+      const unreachable = error instanceof GrpcError && !error.connected
+      if (unreachable && this.#connection?.client === client) this.close()
+      throw error
+    }
   }
 
   /** Connects anew when the roots changed; calls in flight end on the old connection. */

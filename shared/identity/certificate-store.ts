@@ -5,6 +5,8 @@
  * - A failed fetch is tried again after about 1 s, doubling to 150 s; after 15 min of failures every 150 s.
  * - While a certificate is valid it is served, whatever happens to its renewal. An identity without one answers
  *   with its last error at once, until a retry succeeds.
+ * - Lives are measured by the wall clock, as their certificates are; retries by a clock that nobody sets: a wall
+ *   clock that is set back must not put the next try off by as much.
  */
 import { systemClock, type Clock } from '../runtime/clock.ts'
 import { Backoff } from '../runtime/backoff.ts'
@@ -37,6 +39,8 @@ export type CertificateListener = (identity: SpiffeId, certificate: WorkloadCert
 export interface CertificateStoreOptions {
   readonly source: CertificateSource
   readonly clock?: Clock
+  /** Milliseconds of a clock that only goes forward. */
+  readonly elapsed?: () => number
   /** Calls back once after so many milliseconds; returns what cancels it. */
   readonly timer?: (ms: number, callback: () => void) => () => void
   readonly random?: () => number
@@ -48,6 +52,11 @@ type Priority = (typeof priorities)[number]
 const concurrentFetches = 8
 const retry = { initialMs: 1000, maxMs: 150_000, jitter: 0.2 }
 const steadyAfterMs = 15 * 60_000
+/**
+ * How long a new certificate is left alone. One that is past its half when it comes (a backdated one of short life,
+ * or clocks that differ) would else be asked for again and again, without a pause.
+ */
+const rest = { leastMs: 1000, mostMs: 30_000 }
 /** The clock may jump: never sleep longer than this without looking at it. */
 const longestSleepMs = 30_000
 
@@ -57,9 +66,12 @@ interface Entry {
   readonly waiters: Set<Waiter>
   certificate: WorkloadCertificate | undefined
   error: string | undefined
+  /** This and the next two by the clock that only goes forward. */
   failingSince: number | undefined
-  /** When to fetch next by itself. */
-  dueAt: number | undefined
+  retryAt: number | undefined
+  restUntil: number
+  /** When to renew, and the latest moment to try again, by the wall clock. */
+  renewAt: number | undefined
   queued: Priority | undefined
   fetching: AbortController | undefined
 }
@@ -72,6 +84,7 @@ interface Waiter {
 export class CertificateStore implements Certificates {
   readonly #source: CertificateSource
   readonly #clock: Clock
+  readonly #elapsed: () => number
   readonly #timer: NonNullable<CertificateStoreOptions['timer']>
   readonly #random: () => number
   readonly #entries = new Map<SpiffeId, Entry>()
@@ -83,11 +96,13 @@ export class CertificateStore implements Certificates {
   constructor({
     source,
     clock = systemClock,
+    elapsed = () => performance.now(),
     timer = unrefTimer,
     random = Math.random
   }: CertificateStoreOptions) {
     this.#source = source
     this.#clock = clock
+    this.#elapsed = elapsed
     this.#timer = timer
     this.#random = random
   }
@@ -178,7 +193,9 @@ export class CertificateStore implements Certificates {
       certificate: undefined,
       error: undefined,
       failingSince: undefined,
-      dueAt: undefined,
+      retryAt: undefined,
+      restUntil: 0,
+      renewAt: undefined,
       queued: undefined,
       fetching: undefined
     }
@@ -219,7 +236,8 @@ export class CertificateStore implements Certificates {
   async #fetch(entry: Entry): Promise<void> {
     const cancel = new AbortController()
     entry.queued = undefined
-    entry.dueAt = undefined
+    entry.renewAt = undefined
+    entry.retryAt = undefined
     entry.fetching = cancel
     this.#running += 1
     try {
@@ -246,18 +264,22 @@ export class CertificateStore implements Certificates {
     entry.error = undefined
     entry.failingSince = undefined
     entry.backoff.reset()
-    entry.dueAt = certificate.notBefore + (certificate.notAfter - certificate.notBefore) / 2
+    const { notBefore, notAfter } = certificate
+    entry.renewAt = notBefore + (notAfter - notBefore) / 2
+    const halfOfTheRest = (notAfter - this.#clock.now()) / 2
+    entry.restUntil = this.#elapsed() + Math.max(rest.leastMs, Math.min(rest.mostMs, halfOfTheRest))
     for (const { resolve } of entry.waiters) resolve(certificate)
     this.#tell(entry.identity, certificate)
   }
 
   #failed(entry: Entry, error: string): void {
-    const now = this.#clock.now()
+    const now = this.#elapsed()
     entry.error = error
     entry.failingSince ??= now
     const wait = now - entry.failingSince >= steadyAfterMs ? retry.maxMs : entry.backoff.next()
-    const certificate = this.#valid(entry)
-    entry.dueAt = certificate === undefined ? now + wait : Math.min(now + wait, certificate.notAfter)
+    entry.retryAt = now + wait
+    entry.restUntil = now
+    entry.renewAt = this.#valid(entry)?.notAfter
     for (const { reject } of entry.waiters) reject(unavailable(entry.identity, error))
   }
 
@@ -265,21 +287,34 @@ export class CertificateStore implements Certificates {
     this.#cancelTimer?.()
     this.#cancelTimer = undefined
     if (this.#closed) return
-    let first = Infinity
-    for (const { dueAt } of this.#entries.values()) first = Math.min(first, dueAt ?? Infinity)
-    if (first === Infinity) return
-    const wait = Math.max(0, Math.min(longestSleepMs, first - this.#clock.now()))
-    this.#cancelTimer = this.#timer(wait, () => this.#queueDue())
+    let wait = longestSleepMs
+    let any = false
+    for (const entry of this.#entries.values()) {
+      const due = this.#dueIn(entry)
+      if (due === Infinity) continue
+      any = true
+      wait = Math.min(wait, due)
+    }
+    if (any) this.#cancelTimer = this.#timer(Math.max(0, wait), () => this.#queueDue())
   }
 
   #queueDue(): void {
-    const now = this.#clock.now()
     for (const entry of this.#entries.values()) {
-      if (entry.dueAt === undefined || entry.dueAt > now) continue
-      entry.dueAt = undefined
+      if (this.#dueIn(entry) > 0) continue
+      entry.renewAt = undefined
+      entry.retryAt = undefined
       this.#queue(entry, 'background')
     }
     this.#sleepUntilDue()
+  }
+
+  /** Milliseconds until the next fetch by itself; Infinity when none is planned. */
+  #dueIn({ renewAt = Infinity, retryAt = Infinity, restUntil, certificate }: Entry): number {
+    const now = this.#clock.now()
+    const elapsed = this.#elapsed()
+    // The clock was set back to before the certificate's life: peers with the same time do not take it.
+    const early = retryAt === Infinity && renewAt !== Infinity && (certificate?.notBefore ?? now) > now
+    return Math.max(restUntil - elapsed, Math.min(early ? 0 : renewAt - now, retryAt - elapsed))
   }
 
   #tell(identity: SpiffeId, certificate: WorkloadCertificate | undefined): void {

@@ -9,14 +9,19 @@ interface Timer {
 export class TurnedClock implements Clock {
   readonly #timers = new Set<Timer>()
   #now: number
+  /** By how much the clock was set, forward or back. */
+  #jumped = 0
 
   constructor(now = Date.UTC(2030, 0, 1)) {
     this.#now = now
   }
 
   now(): number {
-    return this.#now
+    return this.#now + this.#jumped
   }
+
+  /** What passed, whatever the clock was set to. */
+  readonly elapsed = (): number => this.#now
 
   readonly timer = (ms: number, callback: () => void): (() => void) => {
     const timer = { at: this.#now + Math.max(0, ms), callback }
@@ -41,9 +46,9 @@ export class TurnedClock implements Clock {
     await settled()
   }
 
-  /** The clock is set to another time; timers notice only when they fire. */
+  /** The clock is set to another time, by so much; timers go on as if nothing had happened. */
   jump(ms: number): void {
-    this.#now += ms
+    this.#jumped += ms
   }
 }
 

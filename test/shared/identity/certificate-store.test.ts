@@ -26,6 +26,7 @@ class ScriptedCa implements CertificateSource {
   readonly calls: Call[] = []
   readonly #clock: TurnedClock
   auto: 'issue' | 'fail' | 'wait' = 'wait'
+  issue = (identity: SpiffeId, now: number): WorkloadCertificate => certificate(identity, now, hour)
 
   constructor(clock: TurnedClock) {
     this.#clock = clock
@@ -35,7 +36,7 @@ class ScriptedCa implements CertificateSource {
     const { promise, resolve, reject } = Promise.withResolvers<WorkloadCertificate>()
     const fail = (message: string): void => reject(new Error(message))
     this.calls.push({ identity, at: this.#clock.now(), signal, answer: resolve, fail })
-    if (this.auto === 'issue') resolve(certificate(identity, this.#clock.now(), hour))
+    if (this.auto === 'issue') resolve(this.issue(identity, this.#clock.now()))
     if (this.auto === 'fail') fail('CA is down')
     return promise
   }
@@ -55,7 +56,13 @@ function certificate(identity: SpiffeId, notBefore: number, lifeMs: number): Wor
 function world(t: Test): { clock: TurnedClock; ca: ScriptedCa; store: CertificateStore } {
   const clock = new TurnedClock()
   const ca = new ScriptedCa(clock)
-  const store = new CertificateStore({ source: ca, clock, timer: clock.timer, random: () => 0.5 })
+  const store = new CertificateStore({
+    source: ca,
+    clock,
+    elapsed: clock.elapsed,
+    timer: clock.timer,
+    random: () => 0.5
+  })
   t.teardown(() => store.close())
   return { clock, ca, store }
 }
@@ -164,7 +171,8 @@ t.test('the first retry varies by a fifth', async t => {
   ] as const) {
     const clock = new TurnedClock()
     const ca = new ScriptedCa(clock)
-    const store = new CertificateStore({ source: ca, clock, timer: clock.timer, random: () => random })
+    const { elapsed, timer } = clock
+    const store = new CertificateStore({ source: ca, clock, elapsed, timer, random: () => random })
     ca.auto = 'fail'
     await t.rejects(store.get(web, forever))
     await clock.pass(1500)
@@ -174,7 +182,7 @@ t.test('the first retry varies by a fifth', async t => {
 })
 
 t.test(
-  'with the CA gone for an hour a valid certificate is served until it expires, then the error is',
+  'with the CA gone for an hour a valid certificate is served until it expires, then the error',
   async t => {
     const { ca, store, clock } = world(t)
     ca.auto = 'issue'
@@ -191,11 +199,25 @@ t.test(
       'also at the moment of expiry'
     )
     await t.rejects(store.get(web, forever), /CA is down/)
-    ca.auto = 'issue'
-    await clock.pass(151_000)
-    t.equal((await store.get(web, forever)).identity, web, 'the CA came back')
+    t.match(store.dump(), [{ state: 'Unavailable: CA is down' }])
   }
 )
+
+t.test('a CA that is back after an hour is found within two and a half minutes by itself', async t => {
+  for (const awayMs of [hour, 3 * hour, 25 * hour]) {
+    const { ca, store, clock } = world(t)
+    ca.auto = 'issue'
+    await store.get(web, forever)
+    ca.auto = 'fail'
+    await clock.pass(awayMs)
+    const asked = ca.calls.length
+    t.ok(asked < 20 + awayMs / 150_000, `asked ${asked} times, no storm`)
+    ca.auto = 'issue'
+    await clock.pass(150_000)
+    t.ok(store.peek(web), 'without a connection that asks')
+    t.equal(ca.calls.length, asked + 1)
+  }
+})
 
 t.test('success resets the back-off', async t => {
   const { ca, store, clock } = world(t)
@@ -291,6 +313,45 @@ t.test('a jump of the clock is noticed within half a minute', async t => {
   clock.jump(40 * minute)
   await clock.pass(30_000)
   t.equal(ca.calls.length, 2)
+})
+
+t.test('a clock that is set back does not put off the next try', async t => {
+  const { ca, store, clock } = world(t)
+  ca.auto = 'fail'
+  await t.rejects(store.get(web, forever))
+  clock.jump(-24 * hour)
+  ca.auto = 'issue'
+  await clock.pass(1000)
+  t.equal((await store.get(web, forever)).identity, web)
+})
+
+t.test('a clock that is set back to before a certificate began renews it, without a storm', async t => {
+  const { ca, store, clock } = world(t)
+  ca.auto = 'issue'
+  const future = await store.get(web, forever)
+  clock.jump(-24 * hour)
+  await clock.pass(minute)
+  t.ok(ca.calls.length <= 3, `${ca.calls.length} calls`)
+  const renewed = await store.get(web, forever)
+  t.ok(renewed.notBefore < future.notBefore)
+  t.ok(renewed.notBefore <= clock.now())
+})
+
+t.test('certificates that come past their half are renewed at a bearable rate', async t => {
+  for (const { name, ageMs, leftMs, atMost } of [
+    { name: 'of six seconds, backdated by two minutes', ageMs: 2 * minute, leftMs: 6000, atMost: 21 },
+    { name: 'of a CA whose clock is an hour behind', ageMs: hour + minute, leftMs: hour, atMost: 3 },
+    { name: 'that begin tomorrow', ageMs: -24 * hour, leftMs: 48 * hour, atMost: 3 }
+  ]) {
+    const { ca, store, clock } = world(t)
+    ca.issue = (identity, now) => certificate(identity, now - ageMs, ageMs + leftMs)
+    ca.auto = 'issue'
+    await store.get(web, forever)
+    await clock.pass(minute)
+    t.ok(ca.calls.length <= atMost, `${name}: ${ca.calls.length} calls in a minute`)
+    t.ok(ca.calls.length > 1, name)
+    t.ok(store.peek(web), 'and there is always one')
+  }
 })
 
 t.test('a closed store fetches nothing more and leaves no timer', async t => {
