@@ -2,6 +2,7 @@
  * Which pods belong to the mesh, and how their traffic is captured: labels and annotations in, a decision out.
  * Source: Istio's published labels and annotations, and the default of the chart value `ambient.enablementSelectors`.
  */
+import { matches } from '../shared/kube/label-selector.ts'
 import type { Labels, LabelSelector, Pod } from '../shared/kube/resources.ts'
 import type { RuleOptions } from './rules/desired.ts'
 
@@ -99,28 +100,6 @@ function booleanOf(text: string | undefined): boolean | undefined {
   if (/^(?:1|t|T|true|TRUE|True)$/.test(text)) return true
   if (/^(?:0|f|F|false|FALSE|False)$/.test(text)) return false
   return undefined
-}
-
-/** Whether a label selector matches; an empty one matches everything. Source: Kubernetes, LabelSelector. */
-export function matches({ matchLabels = {}, matchExpressions = [] }: LabelSelector, labels: Labels): boolean {
-  return (
-    Object.entries(matchLabels).every(([key, value]) => labels[key] === value) &&
-    matchExpressions.every(({ key, operator, values = [] }) => {
-      const value = labels[key]
-      switch (operator) {
-        case 'In':
-          return value !== undefined && values.includes(value)
-        case 'NotIn':
-          return value === undefined || !values.includes(value)
-        case 'Exists':
-          return value !== undefined
-        case 'DoesNotExist':
-          return value === undefined
-        default:
-          return operator satisfies never
-      }
-    })
-  )
 }
 
 /**

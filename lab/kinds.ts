@@ -324,29 +324,6 @@ export function isFinished(pod: LabPod): boolean {
   return pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed'
 }
 
-/** Whether labels fulfil a selector; an absent or empty one selects everything. */
-export function selects(selector: LabelSelector | undefined, labels: Labels = {}): boolean {
-  const { matchLabels = {}, matchExpressions = [] } = selector ?? {}
-  return (
-    Object.entries(matchLabels).every(([key, value]) => labels[key] === value) &&
-    matchExpressions.every(({ key, operator, values = [] }) => {
-      const value = labels[key]
-      switch (operator) {
-        case 'In':
-          return value !== undefined && values.includes(value)
-        case 'NotIn':
-          return value === undefined || !values.includes(value)
-        case 'Exists':
-          return value !== undefined
-        case 'DoesNotExist':
-          return value === undefined
-        default:
-          return operator satisfies never
-      }
-    })
-  )
-}
-
 /** Seconds resolution, as Kubernetes writes times. */
 export function kubeTime(ms: number): string {
   return `${new Date(ms).toISOString().slice(0, 19)}Z`

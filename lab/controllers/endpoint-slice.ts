@@ -1,4 +1,5 @@
 /** EndpointSlices of Services with a selector: one a family, named so that each write replaces the former. */
+import { matches } from '../../shared/kube/label-selector.ts'
 import {
   endpointSlices,
   services,
@@ -8,16 +9,7 @@ import {
 } from '../../shared/kube/resources.ts'
 import { ipFamily, parseIp } from '../../shared/net/address.ts'
 import type { ObjectAccess } from '../api-store/object-access.ts'
-import {
-  isFinished,
-  isReady,
-  labPods,
-  namespaceOf,
-  ownerReference,
-  refOf,
-  selects,
-  type LabPod
-} from '../kinds.ts'
+import { isFinished, isReady, labPods, namespaceOf, ownerReference, refOf, type LabPod } from '../kinds.ts'
 import { itself, keyOf, refOfKey, type Controller } from './reconciler.ts'
 
 const managedBy = 'endpointslice.kubernetes.io/managed-by'
@@ -34,7 +26,7 @@ export const endpointSliceController: Controller = {
           .list(services, { namespace: metadata.namespace })
           .filter(
             ({ spec }) =>
-              spec?.selector !== undefined && selects({ matchLabels: spec.selector }, metadata.labels)
+              spec?.selector !== undefined && matches({ matchLabels: spec.selector }, metadata.labels ?? {})
           )
           .map(keyOf)
     }
@@ -49,7 +41,8 @@ function reconcile(objects: ObjectAccess, key: string): void {
   const pods = objects
     .list(labPods, { namespace: namespaceOf(service) })
     .filter(
-      pod => selects({ matchLabels: service.spec?.selector ?? {} }, pod.metadata.labels) && !isFinished(pod)
+      pod =>
+        matches({ matchLabels: service.spec?.selector ?? {} }, pod.metadata.labels ?? {}) && !isFinished(pod)
     )
   const written = new Set<string>()
   for (const family of service.spec.ipFamilies ?? ['IPv4']) {

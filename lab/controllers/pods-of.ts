@@ -1,4 +1,5 @@
 /** Pods of a controller object: which there are, how a new one is made, which one goes first. */
+import { matches } from '../../shared/kube/label-selector.ts'
 import type { KubeObject, LabelSelector } from '../../shared/kube/resources.ts'
 import type { ObjectAccess } from '../api-store/object-access.ts'
 import {
@@ -8,7 +9,6 @@ import {
   labPods,
   namespaceOf,
   ownerReference,
-  selects,
   type LabPod,
   type LabPodTemplate
 } from '../kinds.ts'
@@ -31,9 +31,9 @@ export function adoptPods(
 ): void {
   if (selector === undefined) return
   for (const pod of objects.list(labPods, { namespace: namespaceOf(owner) })) {
-    const { ownerReferences = [], deletionTimestamp, labels } = pod.metadata
+    const { ownerReferences = [], deletionTimestamp, labels = {} } = pod.metadata
     const owned = ownerReferences.some(({ controller }) => controller === true)
-    if (owned || deletionTimestamp !== undefined || !selects(selector, labels)) continue
+    if (owned || deletionTimestamp !== undefined || !matches(selector, labels)) continue
     objects.edit(labPods, { namespace: namespaceOf(pod), name: pod.metadata.name }, current => ({
       ...current,
       metadata: { ...current.metadata, ownerReferences: [...ownerReferences, ownerReference(owner)] }

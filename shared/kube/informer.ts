@@ -50,8 +50,14 @@ export interface Informer<T> {
 
 /** A watch is asked to end after this time, in seconds; spread so that not all of them return at once. */
 const watchSeconds = { least: 290, spread: 120 }
-/** A watch that says nothing for so long is dead: the API server sends a bookmark a minute. */
-const silenceMs = 150_000
+/**
+ * A watch that the server has not ended so long after the time it was asked to, in seconds, is dead. Silence before
+ * says nothing: kinds that have not changed since the server started get no bookmarks. A peer that is gone is found
+ * within a minute by TCP keepalive.
+ */
+const overdueSeconds = 30
+/** A watch that ends sooner without an event, in milliseconds, ended because something is wrong. */
+const hastyMs = 10_000
 /** Longest line of a watch; etcd takes objects of 1.5 MiB, JSON may be a few times that. */
 const maxLineBytes = 32 << 20
 
@@ -218,19 +224,23 @@ class Follower<T extends KubeObject> implements Informer<T> {
 
   async #watch(): Promise<void> {
     const { namespace, labelSelector, fieldSelector, signal } = this.#options
+    const timeoutSeconds = watchSeconds.least + Math.floor(Math.random() * watchSeconds.spread)
     const body = await this.#client.watch(this.type, {
       namespace,
       labelSelector,
       fieldSelector,
       resourceVersion: this.#resourceVersion,
-      timeoutSeconds: watchSeconds.least + Math.floor(Math.random() * watchSeconds.spread),
+      timeoutSeconds,
       signal
     })
     this.#heard()
-    const silence = setInterval(() => {
-      if (this.ageMs() > silenceMs) body.destroy(new Error(`nothing heard for ${silenceMs / 1000} s`))
-    }, silenceMs / 5)
-    silence.unref()
+    const begun = performance.now()
+    const longest = (timeoutSeconds + overdueSeconds) * 1000
+    const overdue = setTimeout(
+      () => body.destroy(new Error('the server did not end the watch in time')),
+      longest
+    )
+    overdue.unref()
     let events = 0
     try {
       for await (const line of linesOf(body)) {
@@ -238,11 +248,12 @@ class Follower<T extends KubeObject> implements Informer<T> {
         if (++events === 1) this.#backoff.reset()
       }
     } finally {
-      clearInterval(silence)
+      clearTimeout(overdue)
       body.destroy()
     }
     // a server that ends each watch at once must not be asked in a tight loop
-    if (events === 0) await sleep(this.#backoff.next(), signal)
+    if (events === 0 && performance.now() - begun < hastyMs) await sleep(this.#backoff.next(), signal)
+    else this.#backoff.reset()
   }
 
   #event(line: Buffer): void {

@@ -1,11 +1,5 @@
 import t from 'tap'
-import {
-  captureOf,
-  decideEnrolment,
-  defaultSelectors,
-  matches,
-  readSelectors
-} from '../../daemonset/decide.ts'
+import { captureOf, decideEnrolment, defaultSelectors, readSelectors } from '../../daemonset/decide.ts'
 import type { Labels, Pod } from '../../shared/kube/resources.ts'
 
 const settings = {
@@ -153,28 +147,6 @@ const captures: readonly { name: string; annotations: Labels; dns?: boolean; exp
 for (const { name, annotations, dns = false, expect } of captures) {
   t.test(name, async t => t.match(captureOf(annotations, { dnsCapture: dns }), expect))
 }
-
-t.test('operators of selectors', async t => {
-  const labels = { tier: 'web' }
-  const rows: readonly [string, 'In' | 'NotIn' | 'Exists' | 'DoesNotExist', string[], boolean][] = [
-    ['tier', 'In', ['web', 'api'], true],
-    ['tier', 'In', ['api'], false],
-    ['tier', 'NotIn', ['web'], false],
-    ['other', 'NotIn', ['web'], true],
-    ['tier', 'Exists', [], true],
-    ['other', 'Exists', [], false],
-    ['tier', 'DoesNotExist', [], false],
-    ['other', 'DoesNotExist', [], true]
-  ]
-  for (const [key, operator, values, expected] of rows) {
-    t.equal(
-      matches({ matchExpressions: [{ key, operator, values }] }, labels),
-      expected,
-      `${key} ${operator}`
-    )
-  }
-  t.ok(matches({}, {}), 'an empty one matches everything')
-})
 
 t.test('selectors from the chart are read, and refused with the place of the mistake', async t => {
   const value = [{ podSelector: { matchLabels: { a: 'b' } } }]
