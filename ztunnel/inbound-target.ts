@@ -29,7 +29,7 @@ export interface InboundRequest {
 export type InboundTarget =
   | {
       readonly kind: 'target'
-      /** What policies judge: the application's address, before an application tunnel changes the port. */
+      /** What policies judge and the connection goes to; an application tunnel's port has replaced the one asked for. */
       readonly target: SocketAddress
       readonly service: Service | undefined
       /** Set when the application takes PROXY headers: the destination to name in them. */
