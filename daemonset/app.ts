@@ -10,7 +10,7 @@ import { closeNetns, netnsProblem, openNetns } from '../shared/net/netns.ts'
 import { Poller } from '../shared/net/poll.ts'
 import { raiseFileLimit } from '../shared/net/sockets.ts'
 import { loopback, serveAdmin, wildcard, type AdminServer, type Route } from '../shared/runtime/admin-http.ts'
-import { sleep, systemClock } from '../shared/runtime/clock.ts'
+import { sleep, steadyClock, systemClock } from '../shared/runtime/clock.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
 import { Readiness } from '../shared/runtime/readiness.ts'
 import { metricsAnswer } from '../shared/telemetry/exposition.ts'
@@ -108,7 +108,7 @@ export async function startApp({ config, selectors, client, output }: AppOptions
         { log, signal }
       ),
     onRepair: () => metrics.series('underpass_rule_repairs_total', 'pod').add(),
-    clock: systemClock,
+    clock: steadyClock,
     log: output.logger('enrol')
   })
 

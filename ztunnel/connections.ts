@@ -85,6 +85,7 @@ export class Connections {
   readonly #live = new Set<Connection>()
   readonly #now: () => number
 
+  /** `now` by a clock that only goes forward. */
   constructor(now: () => number) {
     this.#now = now
   }
@@ -155,7 +156,7 @@ function summaryOf({ facts, bytes, startedAt }: Connection, now: number): Connec
     src: formatSocketAddress(facts.source),
     bytesFromClient: bytes.aToB,
     bytesToClient: bytes.bToA,
-    ageMs: now - startedAt
+    ageMs: Math.round(now - startedAt)
   }
   if (facts.direction === 'outbound') {
     return {

@@ -33,6 +33,7 @@ export type PodSurroundings = Pick<
 > & {
   /** Listeners take connections that are not addressed to them (TPROXY). */
   readonly transparent: boolean
+  /** A clock that only goes forward. */
   readonly now: () => number
 }
 

@@ -4,7 +4,7 @@ import { RevocationList } from '../shared/identity/revocation.ts'
 import { openSharedMesh } from '../shared/mesh/shared-view.ts'
 import type { Workload } from '../shared/mesh/model.ts'
 import { MeshError, messageOf } from '../shared/runtime/errors.ts'
-import { sleep } from '../shared/runtime/clock.ts'
+import { sleep, steadyClock, systemClock } from '../shared/runtime/clock.ts'
 import { AccessLog } from '../shared/telemetry/access-log.ts'
 import { LogOutput, parseLogFilter, type LogFilter } from '../shared/telemetry/logger.ts'
 import { Metrics } from '../shared/telemetry/metrics.ts'
@@ -49,7 +49,7 @@ class Worker {
     this.#log = new LogOutput({ filter: filterOf(data.logFilter), format: data.logFormat, sink: this.#lines })
     this.#certificates = new CertificateCache(
       (id, identity) => post({ kind: 'certificate-wanted', id, identity }),
-      Date.now
+      systemClock.now
     )
     this.#addresses = new AddressLookup((id, name) => post({ kind: 'address-wanted', id, name }))
     this.#events = new EventOutbox((events, lost) => post({ kind: 'events', events, lost }))
@@ -57,7 +57,8 @@ class Worker {
       metrics: this.#metrics,
       accessLog: new AccessLog(this.#log.logger('access')),
       events: this.#events,
-      now: Date.now
+      now: systemClock.now,
+      elapsed: steadyClock.now
     })
     const spoofer = new Spoofer({
       index,
@@ -79,7 +80,7 @@ class Worker {
       unknownPolicies: new UnknownPolicies(),
       neighbour: destination => this.#neighbour(destination),
       transparent,
-      now: Date.now
+      now: steadyClock.now
     }
     this.#closeIdleNowAndThen(config.idleTimeoutMs)
   }

@@ -36,9 +36,16 @@ const maxCached = 10_000
 /** Longest token taken, in characters. */
 const maxTokenLength = 16_384
 
+interface Remembered {
+  readonly caller: Caller
+  /** Counts between these two only: a clock that is set back must not make a revoked token good for longer. */
+  readonly from: number
+  readonly until: number
+}
+
 export class TokenAuthenticator {
   readonly #options: TokenOptions
-  readonly #known = new Map<string, { readonly caller: Caller; readonly until: number }>()
+  readonly #known = new Map<string, Remembered>()
   /** One question to the API server per token, however many calls wait for it. */
   readonly #asking = new Map<string, Promise<Authentication>>()
 
@@ -54,7 +61,8 @@ export class TokenAuthenticator {
     }
     const key = hash('sha256', token, 'base64')
     const known = this.#known.get(key)
-    if (known !== undefined && known.until > this.#options.clock.now()) {
+    const now = this.#options.clock.now()
+    if (known !== undefined && known.from <= now && known.until > now) {
       return { kind: 'caller', caller: known.caller }
     }
     const asking = this.#asking.get(key) ?? this.#ask(key, token)
@@ -88,7 +96,7 @@ export class TokenAuthenticator {
     const { clock, cacheMs = defaultCacheMs } = this.#options
     const now = clock.now()
     if (this.#known.size >= maxCached) this.#forgetOld(now)
-    this.#known.set(key, { caller, until: Math.min(now + cacheMs, expiryOf(token) ?? Infinity) })
+    this.#known.set(key, { caller, from: now, until: Math.min(now + cacheMs, expiryOf(token) ?? Infinity) })
   }
 
   #forgetOld(now: number): void {

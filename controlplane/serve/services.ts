@@ -1,7 +1,7 @@
 /** What the gRPC port serves: streams and certificates, for callers who say who they are. */
 import type { KubeClient } from '../../shared/kube/client.ts'
 import { tokenReviews } from '../../shared/kube/resources.ts'
-import type { Clock } from '../../shared/runtime/clock.ts'
+import { steadyClock, type Clock } from '../../shared/runtime/clock.ts'
 import type { LogOutput } from '../../shared/telemetry/logger.ts'
 import type { Metrics } from '../../shared/telemetry/metrics.ts'
 import { authenticate } from '../access/authenticate.ts'
@@ -52,14 +52,18 @@ export function tokenAuthenticator(
 export function services(
   options: ServicesOptions
 ): Services & { readonly deltaStream: NonNullable<Services['deltaStream']> } {
-  const { config, desired, authority, tokens, ready, metrics, logs, clock, signal } = options
+  const { config, desired, authority, tokens, ready, metrics, logs, signal } = options
   const deltaStream = async (stream: MessageStream): Promise<StreamHandler | Refusal> =>
     openStream(options, stream)
   if (!config.caEnabled) return { deltaStream }
   const issue = caServer({
     authority,
     tokens,
-    authorizer: new NodeAuthorizer({ view: desired.view, trusted: config.trustedNodeAccounts, clock }),
+    authorizer: new NodeAuthorizer({
+      view: desired.view,
+      trusted: config.trustedNodeAccounts,
+      clock: steadyClock
+    }),
     trustDomain: () => desired.view.settings.trustDomain,
     log: logs.logger('ca'),
     metrics,

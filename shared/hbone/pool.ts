@@ -15,7 +15,7 @@
  */
 import type { SpiffeId } from '../identity/spiffe-id.ts'
 import { formatSocketAddress, type Ip, type SocketAddress } from '../net/address.ts'
-import { systemClock, type Clock } from '../runtime/clock.ts'
+import { steadyClock, type Clock } from '../runtime/clock.ts'
 import { MeshError } from '../runtime/errors.ts'
 import { Unprocessed, type ClientSession, type ConnectHead, type OpenedTunnel } from './session.ts'
 
@@ -39,6 +39,7 @@ export interface PoolOptions<Session extends PoolableSession = ClientSession> {
   readonly maxStreams?: number
   /** Milliseconds since its last checkout after which a session leaves the pool; default 5 min. */
   readonly unusedReleaseMs?: number
+  /** One that only goes forward. */
   readonly clock?: Clock
 }
 
@@ -69,7 +70,7 @@ export class TunnelPool<Session extends PoolableSession = ClientSession> {
     this.#options = options
     this.#maxStreams = options.maxStreams ?? 100
     this.#unusedReleaseMs = options.unusedReleaseMs ?? 300_000
-    this.#clock = options.clock ?? systemClock
+    this.#clock = options.clock ?? steadyClock
   }
 
   /** A new tunnel on a shared or new session. Throws what `dial` and `openTunnel` throw, or the signal's reason. */

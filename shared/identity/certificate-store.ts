@@ -8,7 +8,7 @@
  * - Lives are measured by the wall clock, as their certificates are; retries by a clock that nobody sets: a wall
  *   clock that is set back must not put the next try off by as much.
  */
-import { systemClock, type Clock } from '../runtime/clock.ts'
+import { steadyClock, systemClock, type Clock } from '../runtime/clock.ts'
 import { Backoff } from '../runtime/backoff.ts'
 import { MeshError, messageOf } from '../runtime/errors.ts'
 import { readCertificate, type CertificateFacts, type WorkloadCertificate } from './certificate.ts'
@@ -96,7 +96,7 @@ export class CertificateStore implements Certificates {
   constructor({
     source,
     clock = systemClock,
-    elapsed = () => performance.now(),
+    elapsed = steadyClock.now,
     timer = unrefTimer,
     random = Math.random
   }: CertificateStoreOptions) {

@@ -2,10 +2,13 @@
 
 export interface Clock {
   /** Milliseconds since the epoch. */
-  now(): number
+  readonly now: () => number
 }
 
 export const systemClock: Clock = { now: () => Date.now() }
+
+/** For durations: milliseconds since some moment, by a clock that only goes forward, whatever the time is set to. */
+export const steadyClock: Clock = { now: () => performance.now() }
 
 /** Resolves after `ms`, or at once when the signal aborts (then with false). Never keeps the process alive. */
 export async function sleep(ms: number, signal?: AbortSignal): Promise<boolean> {

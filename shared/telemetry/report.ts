@@ -12,7 +12,10 @@ export interface ReportsDeps {
   readonly metrics: Metrics<typeof trafficFamilies>
   readonly accessLog: AccessLog
   readonly events: EventSink
+  /** Milliseconds since the epoch. */
   readonly now: () => number
+  /** Milliseconds of a clock that only goes forward. */
+  readonly elapsed: () => number
 }
 
 /** The reports of one thread. */
@@ -90,7 +93,7 @@ export class ConnectionReport {
     this.#reports = reports
     this.#deps = deps
     this.#connection = connection
-    this.#startedAt = deps.now()
+    this.#startedAt = deps.elapsed()
   }
 
   get connection(): LoggedConnection {
@@ -141,13 +144,13 @@ export class ConnectionReport {
     series?.closed.add()
     if (flag !== '-') series?.failed.add()
     this.#reports.closed(this)
-    this.#deps.accessLog.closed(this.#connection, this.bytes, this.#deps.now() - this.#startedAt, error)
+    this.#deps.accessLog.closed(this.#connection, this.bytes, this.#deps.elapsed() - this.#startedAt, error)
     if (this.#deps.events.active) this.#emit(kind, flag, error)
   }
 
   #emit(kind: ConnectionEvent['kind'], responseFlags: ResponseFlag, error?: string): void {
     const { reporter, source, destination, service, authority, mutualTls } = this.#connection
-    const { now, events } = this.#deps
+    const { now, elapsed, events } = this.#deps
     events.emit({
       kind,
       time: now(),
@@ -163,7 +166,7 @@ export class ConnectionReport {
         : {
             bytesFromClient: this.bytes.aToB,
             bytesToClient: this.bytes.bToA,
-            durationMs: now() - this.#startedAt
+            durationMs: Math.round(elapsed() - this.#startedAt)
           }),
       ...(error !== undefined && { error })
     })

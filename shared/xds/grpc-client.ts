@@ -6,6 +6,7 @@ import * as grpc from '@grpc/grpc-js'
 import { existsSync, readFileSync } from 'node:fs'
 import net from 'node:net'
 import tls from 'node:tls'
+import { systemClock } from '../runtime/clock.ts'
 import { messageOf } from '../runtime/errors.ts'
 
 /** A server of Istio's control-plane protocols, and how to prove ourselves to it. */
@@ -113,7 +114,7 @@ export class GrpcClient {
   async unary(path: string, request: Buffer, deadlineMs: number, signal: AbortSignal): Promise<Buffer> {
     signal.throwIfAborted()
     const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
-    const deadline = Date.now() + deadlineMs
+    const deadline = systemClock.now() + deadlineMs // grpc-js makes a timer of it at once
     const call = this.#client.makeUnaryRequest<Buffer, Buffer>(
       path,
       raw,

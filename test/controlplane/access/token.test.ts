@@ -104,6 +104,15 @@ t.test('an answer is remembered for a minute at most', async t => {
   t.strictSame(asked, ['a', 'b', 'a'])
 })
 
+t.test('nor for longer when the clock is set back meanwhile', async t => {
+  let status: Status = good
+  const { ask, clock } = authenticator(async () => status)
+  await ask('Bearer a')
+  status = { authenticated: false }
+  clock.time -= 86_400_000
+  t.match(await ask('Bearer a'), { kind: 'refused' })
+})
+
 t.test('but not longer than the token lives', async t => {
   const { ask, asked, clock } = authenticator(async () => good)
   const claims = Buffer.from(JSON.stringify({ exp: clock.time / 1000 + 10 })).toString('base64url')

@@ -38,7 +38,8 @@ t.test('a connection that ends well is counted and logged once', async t => {
   report.bytes.bToA = 22
   t.match(rows(metrics.snapshot(), 'istio_tcp_received_bytes_total'), [{ value: 11 }], 'bytes are live')
   report.bytes.aToB = 100
-  at.now += 1234
+  at.elapsed += 1234
+  at.now -= 86_400_000 // a clock that is set meanwhile changes no duration
   report.finish()
   report.fail(new Error('too late'))
   const snapshot = metrics.snapshot()
@@ -232,9 +233,9 @@ function world(active = false): {
   metrics: Metrics<typeof trafficFamilies>
   lines: string[]
   events: ConnectionEvent[]
-  at: { now: number }
+  at: { now: number; elapsed: number }
 } {
-  const at = { now: Date.UTC(2030, 0, 1) }
+  const at = { now: Date.UTC(2030, 0, 1), elapsed: 5 }
   const lines: string[] = []
   const events: ConnectionEvent[] = []
   const sink = { write: (line: string) => void lines.push(line.trimEnd().split('\t').slice(1).join('\t')) }
@@ -244,7 +245,8 @@ function world(active = false): {
     metrics,
     accessLog: new AccessLog(log.logger('access')),
     events: { active, emit: event => void events.push(event) },
-    now: () => at.now
+    now: () => at.now,
+    elapsed: () => at.elapsed
   })
   return { reports, metrics, lines, events, at }
 }
