@@ -20,6 +20,8 @@ export interface Enrolment {
   /** `namespace label`, `pod label`, or '' when nothing wants it in the mesh. */
   readonly wantedBy: string
   readonly state: EnrolmentState
+  /** Why it is not wanted in the mesh, or cannot be; '' when it is in it, or should be. */
+  readonly reason: string
 }
 
 const modeLabel = 'istio.io/dataplane-mode'
@@ -30,22 +32,35 @@ export function enrolmentOf(
   namespace: Namespace | undefined,
   excluded: ReadonlySet<string>
 ): Enrolment {
-  const wantedBy = wanted(pod, namespace, excluded)
-  if (pod.spec?.hostNetwork === true) return { wantedBy: '', state: 'host network' }
+  const { wantedBy, reason } = wanted(pod, namespace, excluded)
+  if (pod.spec?.hostNetwork === true)
+    return { wantedBy: '', state: 'host network', reason: 'shares the network of its node' }
   if (pod.metadata.annotations?.['sidecar.istio.io/status'] !== undefined)
-    return { wantedBy, state: 'sidecar' }
+    return { wantedBy, state: 'sidecar', reason: 'has a sidecar, which does the same work' }
   const mark = pod.metadata.annotations?.[redirection]
-  if (wantedBy === '') return { wantedBy, state: mark === undefined ? 'outside' : 'leftover' }
-  if (mark === 'enabled' || mark === 'pending') return { wantedBy, state: mark }
-  return { wantedBy, state: 'unprotected' }
+  if (wantedBy === '') return { wantedBy, state: mark === undefined ? 'outside' : 'leftover', reason }
+  if (mark === 'enabled' || mark === 'pending') return { wantedBy, state: mark, reason }
+  return { wantedBy, state: 'unprotected', reason }
 }
 
-function wanted(pod: Pod, namespace: Namespace | undefined, excluded: ReadonlySet<string>): string {
-  if (excluded.has(pod.metadata.namespace ?? '')) return ''
-  if (isProxy(pod)) return ''
+function wanted(
+  pod: Pod,
+  namespace: Namespace | undefined,
+  excluded: ReadonlySet<string>
+): { readonly wantedBy: string; readonly reason: string } {
+  const space = pod.metadata.namespace ?? ''
+  if (excluded.has(space)) return { wantedBy: '', reason: `nothing of namespace ${space} is captured` }
+  if (isProxy(pod)) return { wantedBy: '', reason: 'is the proxy itself' }
   const own = pod.metadata.labels?.[modeLabel]
-  if (own === 'ambient') return 'pod label'
-  return own !== 'none' && namespace?.metadata.labels?.[modeLabel] === 'ambient' ? 'namespace label' : ''
+  if (own === 'ambient') return { wantedBy: 'pod label', reason: '' }
+  if (own === 'none') return { wantedBy: '', reason: `has the label ${modeLabel}=none` }
+  const label = namespace?.metadata.labels?.[modeLabel]
+  if (label === 'ambient') return { wantedBy: 'namespace label', reason: '' }
+  const reason =
+    label === undefined
+      ? `namespace ${space} has no label ${modeLabel}=ambient`
+      : `namespace ${space} has the label ${modeLabel}=${label}, not ambient`
+  return { wantedBy: '', reason }
 }
 
 /** The proxies themselves are never captured. */

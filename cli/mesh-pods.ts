@@ -1,6 +1,4 @@
 /** Pods of the cluster joined with what the agents on their nodes say of them. */
-import { messageOf } from '../shared/runtime/errors.ts'
-import { KubeError } from '../shared/kube/errors.ts'
 import {
   namespaces,
   pods,
@@ -10,7 +8,7 @@ import {
   type KubeObject
 } from '../shared/kube/resources.ts'
 import type { NodePod, NodePods } from './agent-answers.ts'
-import type { ExitCode, Invocation } from './command.ts'
+import { CommandFailure, type ExitCode, type Invocation } from './command.ts'
 import { certificateRows, type CertificateRow } from './config/listings.ts'
 import { readConfigDump, type DumpWorkloadState } from './config/dump.ts'
 import type { AgentDump } from './config/sources.ts'
@@ -64,8 +62,8 @@ async function collect<T>(
   try {
     agents = await findAgents(invocation, kind)
   } catch (error) {
-    if (error instanceof KubeError) throw error
-    invocation.io.err(`warning: ${messageOf(error)}\n`)
+    if (!(error instanceof CommandFailure)) throw error
+    invocation.io.err(`warning: ${error.message}\n`)
     return { found: [], missing: 1 }
   }
   const found: { readonly agent: Agent; readonly value: T }[] = []

@@ -73,7 +73,10 @@ export const verbs: readonly Verb[] = [
     name: 'completion',
     aliases: [],
     summary: 'completion for bash, zsh or fish',
-    load: () => import('./commands/completion.ts')
+    load: async () => {
+      const { completion } = await import('./commands/completion.ts')
+      return { command: completion(verbs) }
+    }
   }
 ]
 

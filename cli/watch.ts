@@ -30,7 +30,7 @@ export async function repeat(
 }
 
 /** Keeps the process alive, unlike `sleep`: the watch is all that it does. */
-function waiting(ms: number, signal: AbortSignal): Promise<void> {
+export function waiting(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise(resolve => {
     const timer = setTimeout(finish, ms)
     signal.addEventListener('abort', finish, { once: true })

@@ -2,11 +2,18 @@
 import type { CommandSpec, ExitCode, LeafCommand, OptionSpec } from '../command.ts'
 import { isGroup, UsageError } from '../command.ts'
 import { colourOption } from '../options.ts'
-import { verbs } from '../verbs.ts'
 
 const shells = ['bash', 'zsh', 'fish']
 
-export const command: LeafCommand = {
+/** A verb, as far as completion looks; the list of all verbs is handed in, as it names this command too. */
+interface KnownVerb {
+  readonly name: string
+  readonly aliases: readonly string[]
+  readonly summary: string
+  readonly load: () => Promise<{ readonly command: CommandSpec }>
+}
+
+export const completion = (verbs: readonly KnownVerb[]): LeafCommand => ({
   name: 'completion',
   summary: 'completion for bash, zsh or fish',
   description: `Prints a script that completes commands, options and their values.`,
@@ -20,11 +27,11 @@ export const command: LeafCommand = {
     const [shell = ''] = args
     if (!shells.includes(shell))
       throw new UsageError(`no completion for ${JSON.stringify(shell)} (there is: ${shells.join(', ')})`)
-    const words = await completionWords()
+    const words = await completionWords(verbs)
     io.out(shell === 'bash' ? bashScript(words) : shell === 'zsh' ? zshScript(words) : fishScript(words))
     return 0
   }
-}
+})
 
 interface Words {
   /** Words so far, joined by blanks, `''` for none. */
@@ -34,7 +41,7 @@ interface Words {
 }
 
 /** Every place in the tree with what may follow there. */
-export async function completionWords(): Promise<Words[]> {
+export async function completionWords(verbs: readonly KnownVerb[]): Promise<Words[]> {
   const top = verbs.map(({ name, summary }) => ({ name, summary }))
   const words: Words[] = [{ path: '', commands: top, options: [] }]
   for (const verb of verbs) {

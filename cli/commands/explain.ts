@@ -80,7 +80,7 @@ async function run(invocation: Invocation): Promise<ExitCode> {
   const held = await askHolders(invocation, question, agents, desired, notes)
   const basis = desired ?? held.find(({ result }) => result.kind === 'explanation')?.result ?? held[0]?.result
   if (basis === undefined) throw new CommandFailure(`nobody could be asked:\n${notes.join('\n')}`)
-  if (basis.kind === 'unknown') throw new CommandFailure(`--${basis.what}: ${basis.message}`)
+  if (basis.kind === 'unknown') throw new CommandFailure(unknownText(basis, to))
   const differing =
     desired === undefined
       ? []
@@ -99,10 +99,20 @@ async function explainDump(invocation: Invocation, file: string, question: Quest
     import('../../shared/mesh/explain.ts')
   ])
   const result = explainPath(meshOfDump(await readFileDump(invocation, file)), question, {})
-  if (result.kind === 'unknown') throw new CommandFailure(`--${result.what}: ${result.message}`)
+  if (result.kind === 'unknown') throw new CommandFailure(unknownText(result, question.to))
   await print(invocation, question, result, undefined, [{ node: file, role: 'source', result }], [])
   const expected = invocation.text('expect')
   return expected !== undefined && expected !== result.outcome ? 2 : 0
+}
+
+/** The mesh decides on addresses: of a host outside of it, only that can be asked. */
+function unknownText(
+  { what, message }: { readonly what: string; readonly message: string },
+  to: string
+): string {
+  const outside = what === 'to' && /^[^/]+\.[^/]+:\d+$/.test(to) && message.startsWith('no ')
+  const hint = outside ? '; for a host outside of the mesh give its IP address, as the mesh goes by that' : ''
+  return `--${what}: ${message}${hint}`
 }
 
 type Question = { readonly from: string; readonly to: string; readonly namespace: string }

@@ -3,7 +3,8 @@ import type { PodRules } from '../agent-answers.ts'
 import { CommandFailure, UsageError, type ExitCode, type Invocation, type LeafCommand } from '../command.ts'
 import { clusterOptions, meshOptions, outputOptions } from '../options.ts'
 import { printOne } from '../output.ts'
-import { askAll, answered, askJson, findAgents, podName } from '../reach.ts'
+import { AgentError, askAll, answered, askJson, findAgents, limit, podName, type Agent } from '../reach.ts'
+import { pods } from '../../shared/kube/resources.ts'
 
 export const command: LeafCommand = {
   name: 'node',
@@ -31,18 +32,67 @@ async function run(invocation: Invocation): Promise<ExitCode> {
   const pod = invocation.text('pod')
   if (pod === undefined) throw new UsageError('node rules needs --pod NAME')
   const client = await invocation.client()
-  const { name, namespace } = podName(pod, invocation.text('namespace') ?? client.access.namespace)
+  const wanted = podName(pod, invocation.text('namespace') ?? client.access.namespace)
   const agents = await findAgents(
     { ...invocation, list: option => (option === 'node' ? [node] : []) },
     'node agent'
   )
-  const path = `/v1/rules?pod=${encodeURIComponent(`${namespace}/${name}`)}`
-  const answers = await askAll(invocation, agents, agent => askJson<PodRules>(invocation, agent, { path }))
-  const [found] = answered(invocation, answers).values
-  if (found === undefined) throw new CommandFailure(`no node agent on ${node}`)
-  const rules = found.value
+  await refuseStranger(invocation, wanted, node)
+  const answers = await askAll(invocation, agents, agent => askRules(invocation, agent, wanted))
+  const rules = answered(invocation, answers).values[0]?.value
+  if (rules === undefined) {
+    throw new CommandFailure(
+      `pod ${wanted.namespace}/${wanted.name} is not in the mesh, so it has no capture rules; "underpass pods -n ${wanted.namespace}" says why`
+    )
+  }
   await printOne(invocation, 'PodRules', { ...rules, node }, () => rulesText(rules, invocation))
   return agrees(rules) ? 0 : 2
+}
+
+interface PodName {
+  readonly namespace: string
+  readonly name: string
+}
+
+/** A pod that the cluster does not have, or has on another node, is the user's slip: the agent is not asked. */
+async function refuseStranger(
+  invocation: Invocation,
+  { namespace, name }: PodName,
+  node: string
+): Promise<void> {
+  const client = await invocation.client()
+  const { items } = await client.list(pods, { namespace, signal: limit(invocation) })
+  const found = items.find(({ metadata }) => metadata.name === name)
+  if (found === undefined) {
+    const here = items.filter(({ spec }) => spec?.nodeName === node).map(({ metadata }) => metadata.name)
+    const close = here.filter(other => other.startsWith(name))
+    const names = (close.length > 0 ? close : here).slice(0, 5).join(', ')
+    throw new CommandFailure(
+      `no pod ${name} in namespace ${namespace}${names === '' ? '' : ` (on ${node} there is: ${names})`}`
+    )
+  }
+  const home = found.spec?.nodeName
+  if (home === node) return
+  throw new CommandFailure(
+    home === undefined
+      ? `pod ${namespace}/${name} is on no node yet`
+      : `pod ${namespace}/${name} runs on ${home}: underpass node ${home} rules --pod ${name}.${namespace}`
+  )
+}
+
+/** Undefined when the node agent has nothing to do with the pod. */
+async function askRules(
+  invocation: Invocation,
+  agent: Agent,
+  { namespace, name }: PodName
+): Promise<PodRules | undefined> {
+  const path = `/v1/rules?pod=${encodeURIComponent(`${namespace}/${name}`)}`
+  try {
+    return await askJson<PodRules>(invocation, agent, { path })
+  } catch (error) {
+    if (error instanceof AgentError && error.status === 404) return undefined
+    throw error
+  }
 }
 
 function agrees({ drift }: PodRules): boolean {

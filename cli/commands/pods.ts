@@ -12,7 +12,7 @@ export const command: LeafCommand = {
 
 STATE is "enabled", "pending" (captured, its proxy has not confirmed), "unprotected" (wanted in the mesh, but its traffic
 is in the clear), "leftover", "sidecar", "host network" or "outside". RULES, PROXY and CERT are "?" where an agent
-could not be asked.`,
+could not be asked. WHY tells why a pod is outside, or what is wrong with one inside.`,
   options: [
     ...namespaceOptions,
     { flags: '--unprotected', help: 'only pods that should be in the mesh and are not' },
@@ -41,7 +41,7 @@ const columns: readonly Column<MeshPod>[] = [
     heading: 'CONNS',
     cell: pod => ifMeshed(pod, pod.connections === undefined ? '-' : String(pod.connections))
   },
-  { heading: 'PROBLEM', cell: ({ problem }) => problem || '-' }
+  { heading: 'WHY', cell: ({ enrolment, problem }) => problem || enrolment.reason || '-' }
 ]
 
 /** Pods outside of the mesh have neither rules nor certificates, so their absence is no news. */

@@ -2,7 +2,7 @@
 import { KubeError } from '../../shared/kube/errors.ts'
 import { gateways, nodes, type Node as KubeNode, type Pod, pods } from '../../shared/kube/resources.ts'
 import type { XdsState } from '../agent-answers.ts'
-import type { ExitCode, Invocation, LeafCommand } from '../command.ts'
+import { CommandFailure, type ExitCode, type Invocation, type LeafCommand } from '../command.ts'
 import { certificateRows } from '../config/listings.ts'
 import { askAgents, readMeshPods, validityText, type AgentAnswers, type MeshPod } from '../mesh-pods.ts'
 import { clusterOptions, meshOptions, outputOptions, watchOption } from '../options.ts'
@@ -14,7 +14,8 @@ export const command: LeafCommand = {
   name: 'status',
   summary: 'the mesh on one screen: programs, nodes, pods, certificates',
   description: `What runs and what does not: control plane, agents by node, pods in and out of the mesh, certificates and
-waypoints, with every problem that was found at the end. Exits with 3 when an agent did not answer.`,
+waypoints, and at the end every problem with what to do about it. Exits with 2 when there are problems, with 3 when an
+agent did not answer.`,
   options: [
     ...outputOptions.map(option => (option.choices === undefined ? { ...option, hidden: true } : option)),
     watchOption,
@@ -90,7 +91,7 @@ async function run(invocation: Invocation): Promise<ExitCode> {
     ]
   }
   await printOne(invocation, 'Status', status, () => statusText(status, invocation))
-  return answers.code
+  return answers.code === 0 && status.problems.length > 0 ? 2 : answers.code
 }
 
 async function readComponents(invocation: Invocation): Promise<Component[]> {
@@ -110,13 +111,16 @@ function componentOf(name: string, found: readonly Pod[]): Component {
   const unready = found.filter(pod => !isReady(pod))
   const problems = unready.map(
     pod =>
-      `${name} ${pod.metadata.name} on ${pod.spec?.nodeName ?? 'no node'} is not ready (${reasonOf(pod)})`
+      `${name} ${pod.metadata.name} on ${pod.spec?.nodeName ?? 'no node'} is not ready (${reasonOf(pod)}); see kubectl logs -n ${pod.metadata.namespace} ${pod.metadata.name}`
   )
   return {
     name,
     ready: found.length - unready.length,
     wanted: found.length,
-    problems: found.length === 0 ? [`no ${name} is installed`] : problems
+    problems:
+      found.length === 0
+        ? [`no ${name} is installed; install it, or name the mesh's namespace with --istio-namespace`]
+        : problems
   }
 }
 
@@ -134,8 +138,8 @@ async function readAgentStates(
   invocation: Invocation
 ): Promise<{ readonly inSync: number; readonly asked: number; readonly problems: readonly string[] }> {
   const agents = await findAgents(invocation, 'ztunnel').catch((error: unknown) => {
-    if (error instanceof KubeError) throw error
-    return []
+    if (error instanceof CommandFailure) return []
+    throw error
   })
   const answers = await askAll(invocation, agents, agent =>
     askJson<XdsState>(invocation, agent, { path: '/v1/xds' })
@@ -149,13 +153,17 @@ async function readAgentStates(
 }
 
 function syncProblem({ connected, lastError, types = [] }: XdsState): string | undefined {
-  if (connected === false) return `is not connected to the control plane (${lastError ?? 'no reason given'})`
+  if (connected === false)
+    return `is not connected to the control plane (${lastError ?? 'no reason given'}); it goes by what it holds until that answers`
   const waiting = types
     .filter(({ synced }) => synced === false)
     .map(({ typeUrl }) => typeUrl.split('.').at(-1))
-  if (waiting.length > 0) return `still waits for ${waiting.join(', ')}`
+  if (waiting.length > 0)
+    return `still waits for ${waiting.join(', ')}; if it stays so, see underpass proxy-status`
   const refused = types.find(({ lastRejection }) => lastRejection !== undefined)
-  return refused === undefined ? undefined : `refused configuration: ${refused.lastRejection}`
+  return refused === undefined
+    ? undefined
+    : `refused configuration: ${refused.lastRejection}; mend that object, all others are in force`
 }
 
 async function readWaypoints(invocation: Invocation): Promise<Status['waypoints']> {
@@ -192,7 +200,8 @@ function certificatesOf(
     failing: failing.length,
     nextExpiry: next === undefined ? '-' : validityText(next),
     problems: failing.map(
-      ({ identity, node, reason }) => `certificate of ${identity} on ${node}: ${reason || 'expired'}`
+      ({ identity, node, reason }) =>
+        `certificate of ${identity} on ${node}: ${reason || 'expired'}; see underpass log --of control-plane --level debug`
     )
   }
 }
@@ -209,11 +218,14 @@ function nodesWithoutAgent(
   return all
     .map(({ metadata }) => metadata.name)
     .filter(node => needed.has(node) && !dumps.some(dump => dump.node === node))
-    .map(node => `node ${node} has pods of the mesh, but its ztunnel does not answer`)
+    .map(
+      node =>
+        `node ${node} has pods of the mesh, but its ztunnel does not answer: they are cut off until it runs again`
+    )
 }
 
 function podProblem({ namespace, name, node, problem }: MeshPod): string {
-  return `pod ${namespace}/${name} on ${node}: ${problem || 'not captured completely'}`
+  return `pod ${namespace}/${name} on ${node}: ${problem || 'not captured completely'}; see the log of the node agent on ${node}`
 }
 
 function statusText(status: Status, { paint }: Invocation): string {

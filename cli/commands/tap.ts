@@ -3,18 +3,19 @@ import { createInterface } from 'node:readline'
 import { parseDuration } from '../../shared/runtime/env.ts'
 import { messageOf } from '../../shared/runtime/errors.ts'
 import type { ConnectionEvent, EventEndpoint } from '../../shared/telemetry/connection-events.ts'
-import { UsageError, type ExitCode, type Invocation, type LeafCommand } from '../command.ts'
+import { CommandFailure, UsageError, type ExitCode, type Invocation, type LeafCommand } from '../command.ts'
 import { isTimeout } from '../failure.ts'
 import { agentOptions, clusterOptions, meshOptions, outputOptions } from '../options.ts'
 import { apiVersion, outputFormat } from '../output.ts'
 import { findAgents, stream, type Agent } from '../reach.ts'
+import { waiting } from '../watch.ts'
 
 export const command: LeafCommand = {
   name: 'tap',
   summary: 'connections as they open, close and are refused',
   description: `Shows the connections of the mesh live, with identities, bytes and the reason of each refusal. Each connection
 between two enrolled pods is seen at both ends, unless --direction chooses one. Nothing is recorded while nobody
-watches; the agents drop events rather than slow traffic, and say how many.`,
+watches; the agents drop events rather than slow traffic, and say how many. An agent that restarts is followed on.`,
   arguments: [
     {
       name: 'workload',
@@ -87,9 +88,13 @@ async function run(invocation: Invocation): Promise<ExitCode> {
     shown += 1
     if (shown === count) done.abort()
   }
+  const format = outputFormat(invocation)
+  if (io.terminal && (format === 'table' || format === 'wide')) {
+    io.err(`tapping ${agents.map(({ node }) => node).join(', ')}; Ctrl-C ends\n`)
+  }
   const ends = await Promise.all(
     agents.map(async agent => {
-      const problem = await follow(invocation, agent, asked, show, signal)
+      const problem = await stayWith(invocation, agent, asked, show, signal)
       if (problem !== undefined) io.err(`warning: ${problem}\n`)
       return problem
     })
@@ -98,6 +103,45 @@ async function run(invocation: Invocation): Promise<ExitCode> {
   if (failed.length === agents.length && agents.length > 0) return 1
   return failed.length > 0 ? 3 : 0
 }
+
+/** Follows the agent of a node; when it is replaced, the one that takes its place. */
+async function stayWith(
+  invocation: Invocation,
+  first: Agent,
+  filter: object,
+  show: (line: TapLine, agent: Agent) => void,
+  signal: AbortSignal
+): Promise<string | undefined> {
+  for (let agent = first; ;) {
+    const problem = await follow(invocation, agent, filter, show, signal)
+    const next = problem === undefined ? undefined : await successor(invocation, agent, signal)
+    if (signal.aborted) return undefined
+    if (next === undefined) return problem
+    invocation.io.err(`warning: ${agent.node}: ${next.pod} takes the place of ${agent.pod}\n`)
+    agent = next
+  }
+}
+
+/** The agent that runs on the node instead; undefined while the old one still stands, or when none comes in time. */
+async function successor(
+  invocation: Invocation,
+  { node, pod }: Agent,
+  signal: AbortSignal
+): Promise<Agent | undefined> {
+  const onNode = { ...invocation, list: (option: string) => (option === 'node' ? [node] : []) }
+  for (let tries = 0; tries < successorTries && !signal.aborted; tries += 1) {
+    const [found] = await findAgents(onNode, 'ztunnel').catch((error: unknown) => {
+      if (error instanceof CommandFailure) return [] // none on this node yet
+      throw error
+    })
+    if (found !== undefined && found.down === undefined) return found.pod === pod ? undefined : found
+    await waiting(successorPauseMs, signal)
+  }
+  return undefined
+}
+
+const successorTries = 120
+const successorPauseMs = 500
 
 /** Resolves when the stream ends: with undefined when that was wanted, else with why it did. */
 async function follow(

@@ -54,7 +54,7 @@ async function run(invocation: Invocation): Promise<ExitCode> {
     const table = formatTable(columns, running, { headings: invocation.flag('headers'), wide: false })
     return `client version: ${client}\n${running.length === 0 ? '' : table}`
   })
-  for (const problem of problems) invocation.io.err(`warning: ${problem}\n`)
+  for (const problem of new Set(problems)) invocation.io.err(`warning: ${problem}\n`)
   return problems.length > 0 ? 3 : 0
 }
 

@@ -63,9 +63,9 @@ export class MeshError extends Error {
   }
 }
 
-/** The text of anything thrown, with its chain of causes. */
+/** The text of anything thrown, with its chain of causes; a cause that the text tells already is not repeated. */
 export function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
-  const cause = error.cause === undefined ? '' : `: ${messageOf(error.cause)}`
-  return error.message.endsWith(cause) ? error.message : `${error.message}${cause}`
+  const cause = error.cause === undefined ? '' : messageOf(error.cause)
+  return error.message.includes(cause) ? error.message : `${error.message}: ${cause}`
 }

@@ -1,5 +1,6 @@
 import t from 'tap'
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { enrolmentOf } from '../../cli/enrolment.ts'
 import type { Namespace } from '../../shared/kube/resources.ts'
 import type { ConnectionEvent } from '../../shared/telemetry/connection-events.ts'
 import {
@@ -121,7 +122,7 @@ t.test('pods joins labels, annotations and what the agents hold', async t => {
     'PROXY',
     'CERT',
     'CONNS',
-    'PROBLEM'
+    'WHY'
   ])
   const byName = Object.fromEntries(rows.slice(1).map(row => [row[1], row.slice(2)]))
   t.strictSame(byName, {
@@ -136,10 +137,19 @@ t.test('pods joins labels, annotations and what the agents hold', async t => {
       '-',
       'wanted in the mesh, but not captured'
     ],
-    injected: ['node-2', 'namespace label', 'sidecar', '-', '-', '-', '-', '-'],
-    out: ['node-2', '-', 'outside', '-', '-', '-', '-', '-'],
+    injected: [
+      'node-2',
+      'namespace label',
+      'sidecar',
+      '-',
+      '-',
+      '-',
+      '-',
+      'has a sidecar, which does the same work'
+    ],
+    out: ['node-2', '-', 'outside', '-', '-', '-', '-', 'has the label istio.io/dataplane-mode=none'],
     slow: ['node-1', 'namespace label', 'pending', 'ok', 'pending', '-', '1', 'ztunnel has not answered'],
-    tool: ['node-1', '-', 'host network', '-', '-', '-', '-', '-'],
+    tool: ['node-1', '-', 'host network', '-', '-', '-', '-', 'shares the network of its node'],
     web: ['node-1', 'namespace label', 'enabled', 'ok', 'ok', '3501d', '1', '-']
   })
   const unprotected = await run(['pods', '-A', '--unprotected', '-o', 'name'], { env })
@@ -171,7 +181,7 @@ t.test('status shows the mesh and its problems on one screen', async t => {
   const env = { KUBECONFIG: (await fakeCluster(t, { pods: mesh, objects })).kubeconfig }
   const { code, out, err } = await run(['status', '--color', 'never'], { env })
   t.equal(err, '')
-  t.equal(code, 0)
+  t.equal(code, 2, 'there are problems')
   for (const line of [
     /^context +fake$/m,
     /^control plane +1\/1 ready$/m,
@@ -181,7 +191,7 @@ t.test('status shows the mesh and its problems on one screen', async t => {
     /^pods +2 enabled, 1 host network, 1 leftover, \d outside, 1 pending, 1 sidecar, 2 unprotected$/m,
     /^certificates +2 valid, 4 failing, next expiry in 3501d$/m,
     /^configuration +8 workloads, 6 services, 4 policies; 0\/0 agents in sync$/m,
-    /pod shop\/forgotten on node-2: wanted in the mesh, but not captured$/m,
+    /pod shop\/forgotten on node-2: wanted in the mesh, but not captured; see the log of the node agent on node-2$/m,
     /certificate of spiffe:\/\/cluster\.local\/ns\/data\/sa\/db on node-1: gRPC connection error/
   ]) {
     t.match(out, line)
@@ -195,7 +205,7 @@ t.test('status shows the mesh and its problems on one screen', async t => {
   const bare = await fakeCluster(t, { pods: [mesh[0] as FakePod], objects })
   const half = await run(['status'], { env: { KUBECONFIG: bare.kubeconfig } })
   t.equal(half.code, 3)
-  t.match(half.out, /no control plane is installed/)
+  t.match(half.out, /no control plane is installed; install it, or name the mesh's namespace/)
 })
 
 t.test('status tells of agents that do not have what the control plane sent', async t => {
@@ -248,10 +258,73 @@ The rules are not as they should be: 1 rule is missing, 1 is not ours
     code: 1,
     err: /no node agent on node "node-9"/
   })
-  t.match(await run(['node', 'node-1', 'rules', '--pod', 'ghost'], { env }), {
-    code: 1,
-    err: /did not answer/
-  })
+})
+
+t.test('a pod without rules is told from an agent that does not answer', async t => {
+  const env = { KUBECONFIG: (await fakeCluster(t, { pods: mesh, objects })).kubeconfig }
+  const rows: readonly (readonly [node: string, pod: string, message: string])[] = [
+    ['node-1', 'we', 'no pod we in namespace shop (on node-1 there is: web)'],
+    [
+      'node-2',
+      'ghost',
+      'no pod ghost in namespace shop (on node-2 there is: cart, forgotten, out, injected)'
+    ],
+    ['node-1', 'web.nowhere', 'no pod web in namespace nowhere'],
+    ['node-2', 'web', 'pod shop/web runs on node-1: underpass node node-1 rules --pod web.shop'],
+    [
+      'node-1',
+      'tool',
+      'pod shop/tool is not in the mesh, so it has no capture rules; "underpass pods -n shop" says why'
+    ]
+  ]
+  for (const [node, pod, message] of rows) {
+    const { code, err } = await run(['node', node, 'rules', '--pod', pod], { env })
+    t.equal(code, 1, pod)
+    t.equal(err, `error: ${message}\n`)
+  }
+})
+
+t.test('pods outside say why', async t => {
+  const labelled = (mode?: string) =>
+    namespace('n', mode === undefined ? {} : { 'istio.io/dataplane-mode': mode })
+  const pod = (labels: Record<string, string>, space = 'n') =>
+    fakePod('p', 'node-1', labels, { namespace: space })
+  const mode = (value: string) => ({ 'istio.io/dataplane-mode': value })
+  const none = new Set<string>()
+  t.equal(
+    enrolmentOf(pod({}), labelled(), none).reason,
+    'namespace n has no label istio.io/dataplane-mode=ambient'
+  )
+  t.equal(
+    enrolmentOf(pod({}), labelled('sidecar'), none).reason,
+    'namespace n has the label istio.io/dataplane-mode=sidecar, not ambient'
+  )
+  t.equal(
+    enrolmentOf(pod(mode('none')), labelled('ambient'), none).reason,
+    'has the label istio.io/dataplane-mode=none'
+  )
+  t.equal(
+    enrolmentOf(pod({}), labelled('ambient'), new Set(['n'])).reason,
+    'nothing of namespace n is captured'
+  )
+  t.equal(enrolmentOf(pod({ app: 'ztunnel' }, 'istio-system'), undefined, none).reason, 'is the proxy itself')
+  t.equal(enrolmentOf(pod(mode('ambient')), labelled(), none).reason, '', 'its own label is enough')
+})
+
+t.test('a cluster that does not answer is told once', async t => {
+  const { kubeconfig } = await fakeCluster(t, { pods: [] })
+  writeFileSync(kubeconfig, readFileSync(kubeconfig, 'utf8').replace(/127\.0\.0\.1:\d+/, '127.0.0.1:1'))
+  for (const verb of ['status', 'pods', 'log', 'tap']) {
+    const { code, err } = await run([verb], { env: { KUBECONFIG: kubeconfig } })
+    t.equal(code, 1, verb)
+    t.match(
+      err,
+      /^error: cannot reach the API server \S+: connect ECONNREFUSED \S+ \(is it running[^)]*\)\n$/,
+      verb
+    )
+  }
+  const version = await run(['version'], { env: { KUBECONFIG: kubeconfig } })
+  t.match(version, { code: 3, out: /^client version: \d/, err: /^warning: cannot reach [^\n]+\n$/ })
 })
 
 t.test('version names every program that runs', async t => {
@@ -428,6 +501,38 @@ t.test('tap opens a stream again that its agent ended after its time', async t =
   t.equal(code, 0)
   t.equal(out.trim().split('\n').length, 3)
   t.equal(asked.length, 3)
+})
+
+t.test('tap goes on with the agent that takes the place of another', async t => {
+  const pods: FakePod[] = []
+  const renamed = (name: string, { pod, ports }: FakePod): FakePod => ({
+    pod: { ...pod, metadata: { ...pod.metadata, name } },
+    ...(ports === undefined ? {} : { ports })
+  })
+  const second = renamed('ztunnel-second', tapped('node-1', [event('closed')]))
+  const first = tapped('node-1', [event('opened')], [], true)
+  const going = { ...first.pod.metadata, deletionTimestamp: '2026-06-01T10:11:13Z' }
+  pods.push(first)
+  const cluster = await fakeCluster(t, { pods })
+  const { code, out, err } = await run(['tap', '--count', '2'], {
+    env: { KUBECONFIG: cluster.kubeconfig },
+    out: text => {
+      if (!text.includes('opened')) return
+      pods.splice(0, 1, { ...first, pod: { ...first.pod, metadata: going } })
+      setTimeout(() => pods.splice(0, 1, second), 50)
+    }
+  })
+  t.equal(code, 0)
+  t.match(out, /opened .*\n.*closed /)
+  t.match(err, /warning: node-1: ztunnel-second takes the place of ztunnel-node-1/)
+})
+
+t.test('tap tells a terminal whom it listens to, and a pipe nothing', async t => {
+  const cluster = await fakeCluster(t, { pods: [tapped('node-1', [event('opened')])] })
+  const io = { env: { KUBECONFIG: cluster.kubeconfig } }
+  const words = ['tap', '--count', '1']
+  t.equal((await run(words, { ...io, terminal: true })).err, 'tapping node-1; Ctrl-C ends\n')
+  t.equal((await run(words, io)).err, '')
 })
 
 t.test('tap stops with the user, and tells of streams that end by themselves', async t => {

@@ -169,6 +169,10 @@ t.test('a dump can be asked without a cluster', async t => {
   )
   t.equal((await ask('--from', 'legacy-0', '--to', 'svc/web:80', '--expect', 'allowed')).code, 2)
   t.match(await ask('--from', 'nobody', '--to', 'svc/web:80'), { code: 1, err: /^error: --from: no pod/ })
+  t.match(await ask('--from', 'web', '--to', 'example.org:443'), {
+    code: 1,
+    err: /^error: --to: .*; for a host outside of the mesh give its IP address/
+  })
   const folder = t.testdir({
     bad: '{"workloads": [{"uid": "x", "namespace": "shop", "workloadIps": ["300.1.1.1"]}]}'
   })

@@ -23,5 +23,9 @@ t.test('every code of the table is raised somewhere', async t => {
 t.test('the text of a fault has its causes', async t => {
   t.equal(messageOf(new Error('a', { cause: new Error('b') })), 'a: b')
   t.equal(messageOf(new Error('a: b', { cause: new Error('b') })), 'a: b')
+  t.equal(
+    messageOf(new Error('cannot reach a: refused (is it running?)', { cause: new Error('refused') })),
+    'cannot reach a: refused (is it running?)'
+  )
   t.equal(messageOf('plain'), 'plain')
 })
