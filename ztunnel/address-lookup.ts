@@ -1,4 +1,4 @@
-/** On-demand discovery from a worker: what is known of an address is asked of the main thread before it is used. */
+/** On-demand discovery from a worker: what has a name is asked of the main thread before it is used. */
 
 /** The answer comes from the control plane; a connection does not wait longer for it. */
 const PATIENCE_MS = 5000
@@ -14,7 +14,10 @@ export class AddressLookup {
     this.#ask = ask
   }
 
-  /** Resolves when the mesh holds what there is of `network/ip`, or when waiting has lasted long enough. */
+  /**
+   * Resolves when the mesh holds what there is under the name, or when waiting has lasted long enough.
+   * Names are `network/ip`, `namespace/hostname` or the uid of a workload.
+   */
   async find(name: string): Promise<void> {
     const known = this.#asked.get(name)
     if (known !== undefined) return known.answered

@@ -9,6 +9,7 @@ import type { LoggedConnection } from '../shared/telemetry/access-log.ts'
 import { nobody, type Party } from '../shared/telemetry/traffic-metrics.ts'
 import { capturedFlow, type Flow } from './capture.ts'
 import { openDirect } from './direct.ts'
+import { discover } from './discover.ts'
 import type { Connection } from './connections.ts'
 import { isIllegalPort, ownIdentity, ownWorkload, type Pod } from './pod.ts'
 import { resolveHostname } from './resolve.ts'
@@ -76,24 +77,13 @@ async function findRoute(
     load: (uid: WorkloadUid): number => pod.load.of(uid),
     ...(exclude !== undefined && { exclude })
   }
-  if (pod.config.onDemand) await discover(pod, source, flow)
+  if (pod.config.onDemand) await discover(pod, source, flow.destination.ip)
   let route: Route = pod.mesh.read(view => decideRoute(view, context, flow.destination))
   if (route.kind === 'resolve') route = route.withAddress(await resolveHostname(pod, source, route))
   if (route.kind === 'refused') throw new MeshError('CONNECT_FAILED', route.message)
   if (route.kind === 'resolve')
     throw new MeshError('CONNECT_FAILED', `${route.hostname} leads to another host name`)
   return route
-}
-
-/** On-demand discovery: what nobody has asked for yet is not in the mesh. */
-async function discover(pod: Pod, source: Workload, { destination }: Flow): Promise<void> {
-  const { network } = pod.config
-  const known = pod.mesh.read(
-    view =>
-      view.workloadByAddress(network, destination.ip) !== undefined ||
-      view.serviceByAddress(network, destination.ip, source.namespace) !== undefined
-  )
-  if (!known) await pod.addresses.find(`${network}/${destination.ip}`)
 }
 
 interface Dialled extends Upstream {
@@ -116,8 +106,9 @@ async function dialUntilOneAnswers(
   for (;;) {
     try {
       const upstream =
-        (await openDirect(pod, source, flow, route, connection)) ??
-        (await openUpstream(pod, source, flow, route, connection.signal))
+        (pod.config.sameNode === 'direct'
+          ? await openDirect(pod, source, flow, route, connection)
+          : undefined) ?? (await openUpstream(pod, source, flow, route, connection.signal))
       const changes = route === first ? {} : describe(pod, source, flow, route)
       const { destination } = upstream
       const load = route.kind === 'passthrough' ? undefined : pod.load.hold(route.destination.uid)

@@ -10,6 +10,7 @@ import type { Logger } from '../shared/telemetry/logger.ts'
 import type { Reports } from '../shared/telemetry/report.ts'
 import type { Metrics } from '../shared/telemetry/metrics.ts'
 import type { AddressLookup } from './address-lookup.ts'
+import type { BaggageReader } from './baggage.ts'
 import type { Connections } from './connections.ts'
 import type { DataConfig, PodInfo } from './config.ts'
 import type { workerFamilies } from './families.ts'
@@ -38,6 +39,7 @@ export interface Pod {
   readonly mesh: MeshReader
   readonly certificates: Certificates
   readonly addresses: AddressLookup
+  readonly baggage: BaggageReader
   readonly reports: Reports
   readonly connections: Connections
   readonly pool: TunnelPool
@@ -63,6 +65,8 @@ export async function ownWorkload(pod: Pod): Promise<Workload> {
   const { namespace, name, serviceAccount } = pod.description.info
   const known = pod.mesh.read(view => view.workloadByName(namespace, name, serviceAccount))
   if (known !== undefined) return known
+  // A control plane sends the workloads of a node unasked; one that does not knows the pod by this name.
+  if (pod.config.onDemand) void pod.addresses.find(`${pod.config.clusterId}//Pod/${namespace}/${name}`)
   const patience = AbortSignal.any([pod.gone, AbortSignal.timeout(WORKLOAD_TIMEOUT_MS)])
   const found = await pod.mesh.until(view => view.workloadByName(namespace, name, serviceAccount), patience)
   if (found !== undefined) return found

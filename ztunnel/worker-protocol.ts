@@ -75,7 +75,7 @@ export type FromWorker =
   | { readonly kind: 'answer'; readonly id: number; readonly value: unknown }
   | { readonly kind: 'answer-failed'; readonly id: number; readonly error: string }
   | { readonly kind: 'certificate-wanted'; readonly id: number; readonly identity: SpiffeId }
-  /** On-demand discovery: `network/ip`. */
+  /** On-demand discovery: `network/ip`, `namespace/hostname` or the uid of a workload. */
   | { readonly kind: 'address-wanted'; readonly id: number; readonly name: string }
   /** Log lines, as text. */
   | { readonly kind: 'log'; readonly lines: string }

@@ -22,7 +22,7 @@ export interface XdsDeps {
 export interface Xds {
   /** Resolves when every type was received once; at once where there is no control plane. */
   readonly synced: Promise<void>
-  /** On-demand mode: asks for what is known of an address, `network/ip`. Resolves when the answer is in the mesh. */
+  /** On-demand mode: asks for `network/ip`, `namespace/hostname` or a uid. Resolves when the answer is in the mesh. */
   ask(name: string): Promise<void>
   state(): unknown
 }

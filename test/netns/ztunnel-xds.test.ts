@@ -2,15 +2,16 @@
 import t from 'tap'
 import { randomBytes } from 'node:crypto'
 import type net from 'node:net'
-import { stringifyYaml } from '../../shared/kube/yaml.ts'
-import { ip } from '../../shared/net/address.ts'
+import { ip, ipToBytes } from '../../shared/net/address.ts'
 import { accessLines, samples } from '../support/access-lines.ts'
 import { eventually } from '../support/eventually.ts'
-import { CLIENT, SERVER, SERVER_PORT, VIP, workload } from '../support/local-mesh.ts'
+import { hbonePeer } from '../support/hbone-peer.ts'
+import { CLIENT, SERVER, SERVER_HOST, SERVER_PORT, VIP } from '../support/local-mesh.ts'
 import {
   AUTHORIZATION_TYPE,
   startControlPlane,
-  type TestControlPlane
+  type TestControlPlane,
+  type TestResources
 } from '../support/test-control-plane.ts'
 import {
   at,
@@ -23,13 +24,16 @@ import {
   twoNodes,
   type Proxy,
   type Teardown,
-  type TestNode,
   type TwoNodes
 } from '../support/two-nodes.ts'
-import { wireDeny, wireMesh } from '../support/wire-mesh.ts'
+import { wireDeny, wireMesh, wireWorkload } from '../support/wire-mesh.ts'
 
 t.setTimeout(240_000)
 const skip = needsRoot()
+const WAYPOINT_IP = ip('10.77.0.20')
+/** The server's ztunnel has 15008 of all its addresses. */
+const WAYPOINT_PORT = 15_808
+const LOST_VIP = ip('10.96.0.21')
 
 t.test(
   'a policy that comes while a connection lives closes it, and new ones are refused',
@@ -172,27 +176,8 @@ t.test('without a certificate nothing is sent in the clear, and the reason is to
   )
 })
 
-t.test('on demand, only what connections go to is asked for, once', { skip }, async t => {
-  const nodes = await twoNodes(t)
-  const plane = await startControlPlane(t, [nodes.a, nodes.b], wireMesh(nodes))
-  // Its own record a proxy has to have before anything else; here it comes from a file.
-  const own = (name: string, namespace: string, node: TestNode): string =>
-    stringifyYaml({ workloads: [{ ...workload(name, namespace, node), services: {} }] })
-  const env = { ...plane.caEnv, ...plane.xdsEnv, XDS_ON_DEMAND: 'true' }
-  const [client] = await Promise.all([
-    startProxy(t, nodes.a, {
-      kind: 'underpass',
-      workload: CLIENT,
-      localConfig: own('client', 'default', nodes.a),
-      env
-    }),
-    startProxy(t, nodes.b, {
-      kind: 'underpass',
-      workload: SERVER,
-      localConfig: own('server', 'shop', nodes.b),
-      env
-    })
-  ])
+t.test('on demand, only what connections need is asked for, once', { skip }, async t => {
+  const { nodes, plane, client } = await onDemand(t, ({ addresses }) => ({ ...addresses }))
   await serve(t, nodes.b, echo, { port: SERVER_PORT })
   t.strictSame(plane.asked, [])
   const answers = await Promise.all(
@@ -204,10 +189,58 @@ t.test('on demand, only what connections go to is asked for, once', { skip }, as
     answers,
     Array.from({ length: 5 }, () => 'found')
   )
-  t.strictSame(plane.asked, [`/${nodes.b.v4}`])
+  // Each end its own record, the client what it connects to and what that is part of, the server its service.
+  t.strictSame(plane.asked.toSorted(), [
+    `/${nodes.b.v4}`,
+    'Kubernetes//Pod/default/client',
+    'Kubernetes//Pod/shop/server',
+    `shop/${SERVER_HOST}`
+  ])
   await client.logged(/dst.workload="server"/)
   t.equal(await attempt(await connect(nodes.a, at(nodes.b.v4, SERVER_PORT)), Buffer.from('again')), 'again')
-  t.equal(plane.asked.length, 1, 'what is known is not asked for')
+  t.equal(plane.asked.length, 4, 'what is known is not asked for')
+})
+
+t.test('on demand, a service is found with its waypoint, and nothing goes around it', { skip }, async t => {
+  const { nodes, plane, client } = await onDemand(t, ({ addresses }, { a }) => {
+    const { service } = addresses[`shop/${SERVER_HOST}`] as { service: object }
+    const waypoint = { address: { address: ipToBytes(WAYPOINT_IP) }, hboneMtlsPort: WAYPOINT_PORT }
+    return {
+      ...addresses,
+      [`shop/${SERVER_HOST}`]: { service: { ...service, waypoint } },
+      'shop/lost.shop.svc': {
+        service: {
+          ...service,
+          name: 'lost',
+          hostname: 'lost.shop.svc',
+          addresses: [{ address: ipToBytes(LOST_VIP) }],
+          waypoint: { hostname: { namespace: 'shop', hostname: 'gone.shop.svc' }, hboneMtlsPort: 15_008 }
+        }
+      },
+      'Kubernetes//Pod/shop/waypoint': {
+        workload: {
+          ...wireWorkload('waypoint', 'shop', a),
+          addresses: [ipToBytes(WAYPOINT_IP)],
+          nativeTunnel: true
+        }
+      }
+    }
+  })
+  await serve(t, nodes.b, () => t.fail('the waypoint was passed by'), { port: SERVER_PORT })
+  const waypoint = await hbonePeer(t, nodes, {
+    identity: 'spiffe://cluster.local/ns/shop/sa/waypoint',
+    ip: WAYPOINT_IP,
+    port: WAYPOINT_PORT,
+    forward: async () => Promise.reject(new Error('it only listens'))
+  })
+  await attempt(await connect(nodes.a, at(ip(VIP), 80)), Buffer.from('x'))
+  t.match(waypoint.asked, [{ authority: `${VIP}:80` }])
+  t.ok(plane.asked.includes(`/${WAYPOINT_IP}`))
+  await client.logged(/dst.workload="waypoint"/)
+
+  t.equal(await attempt(await connect(nodes.a, at(LOST_VIP, 80)), Buffer.from('x')), '')
+  t.ok(plane.asked.includes('shop/gone.shop.svc'))
+  await client.logged(/unknown waypoint: shop\/gone.shop.svc:15008/)
 })
 
 t.test(
@@ -245,6 +278,28 @@ t.test(
     long.destroy()
   }
 )
+
+/** Two ztunnels that ask for what they need, and know nothing else; certificates come from the fake CA. */
+async function onDemand(
+  t: Teardown,
+  addresses: (mesh: Required<Pick<TestResources, 'addresses'>>, nodes: TwoNodes) => Record<string, object>
+): Promise<{ nodes: TwoNodes; plane: TestControlPlane; client: Proxy }> {
+  const nodes = await twoNodes(t)
+  const { addresses: known = {} } = wireMesh(nodes)
+  const plane = await startControlPlane(t, [nodes.a, nodes.b], {
+    addresses: addresses({ addresses: known }, nodes)
+  })
+  const common = {
+    kind: 'underpass',
+    localConfig: '',
+    env: { ...plane.xdsEnv, XDS_ON_DEMAND: 'true' }
+  } as const
+  const [client] = await Promise.all([
+    startProxy(t, nodes.a, { ...common, workload: CLIENT }),
+    startProxy(t, nodes.b, { ...common, workload: SERVER })
+  ])
+  return { nodes, plane, client }
+}
 
 interface Wishes {
   readonly refuse?: string

@@ -78,6 +78,8 @@ interface HeldResource {
   readonly version: string
   /** `network/ip` of each of its addresses, by which clients ask on demand. */
   readonly aliases: readonly string[]
+  /** Of a workload: the services that it is part of. */
+  readonly services: readonly string[]
 }
 
 const PORT = 15_012
@@ -149,9 +151,12 @@ export async function startControlPlane(
     values: Readonly<Record<string, object>> = {}
   ): void => {
     for (const [name, value] of Object.entries(values))
-      held
-        .get(type)
-        ?.set(name, { bytes: encode(value), version: String(++version), aliases: addressesOf(value) })
+      held.get(type)?.set(name, {
+        bytes: encode(value),
+        version: String(++version),
+        aliases: addressesOf(value),
+        services: Object.keys((value as { workload?: { services?: object } }).workload?.services ?? {})
+      })
     for (const client of clients)
       if (client.types.has(type) && Object.keys(values).length > 0) send(client, type, Object.keys(values))
   }
@@ -233,15 +238,14 @@ export async function startControlPlane(
             if (resourceNamesSubscribe.length > 0) {
               for (const name of resourceNamesSubscribe) {
                 asked.push(name)
-                const found = [...(held.get(typeUrl) ?? [])].filter(([, { aliases }]) =>
-                  aliases.includes(name)
-                )
-                send(
-                  client,
-                  typeUrl,
-                  found.map(([key]) => key),
-                  found.length === 0 ? [name] : []
-                )
+                const all = [...(held.get(typeUrl) ?? [])]
+                const found = all
+                  .filter(([key, { aliases }]) => key === name || aliases.includes(name))
+                  .map(([key]) => key)
+                // A service is of no use without its workloads: control planes send both.
+                const behind = all.filter(([, { services }]) => services.some(key => found.includes(key)))
+                const names = new Set([...found, ...behind.map(([key]) => key)])
+                send(client, typeUrl, [...names], names.size === 0 ? [name] : [])
               }
               return
             }
