@@ -13,6 +13,7 @@ import { CertificateAuthority } from './ca/authority.ts'
 import { followIssuer, loadIssuer } from './ca/source.ts'
 import type { Config } from './config.ts'
 import { DesiredState } from './desired/desired-state.ts'
+import { debugPages } from './serve/debug.ts'
 import type { Explain } from './serve/explain.ts'
 import { GrpcServer } from './serve/grpc-server.ts'
 import { serveHttp } from './serve/http.ts'
@@ -108,10 +109,24 @@ export async function startApp(options: AppOptions): Promise<App> {
 
   // 4. Serve. Calls wait until the cluster is known, so that a restart never takes anything away.
   const tokens = tokenAuthenticator(client, { config, clock, signal })
-  const offered = services({ config, desired, xds, authority, tokens, ready, metrics, logs, clock, signal })
+  const debug = debugPages({ desired, xds, watching, authority })
+  const offered = services({
+    config,
+    desired,
+    xds,
+    debug,
+    authority,
+    tokens,
+    ready,
+    metrics,
+    logs,
+    clock,
+    signal
+  })
   const { maxConnectionAgeMs } = config
+  const { createCertificate: _, ...streams } = offered
   const secure = new GrpcServer({ services: offered, maxConnectionAgeMs })
-  const plain = new GrpcServer({ services: { deltaStream: offered.deltaStream }, maxConnectionAgeMs })
+  const plain = new GrpcServer({ services: streams, maxConnectionAgeMs })
   started.defer(async () => {
     await Promise.all([secure.close(config.shutdownMs), plain.close(config.shutdownMs)])
   })
@@ -128,11 +143,10 @@ export async function startApp(options: AppOptions): Promise<App> {
     config,
     listen: ip,
     desired,
-    xds,
+    debug,
     metrics,
     readiness,
     tokens,
-    authority,
     watching,
     logs,
     explain

@@ -50,6 +50,8 @@ export interface StreamHandler {
 export interface Services {
   /** `AggregatedDiscoveryService/DeltaAggregatedResources`; nothing is read before it resolves. */
   readonly deltaStream?: (stream: MessageStream) => Promise<StreamHandler | Refusal>
+  /** `AggregatedDiscoveryService/StreamAggregatedResources`; likewise. */
+  readonly wholeStream?: (stream: MessageStream) => Promise<StreamHandler | Refusal>
   /** `IstioCertificateService/CreateCertificate`. */
   readonly createCertificate?: (
     info: CallInfo,
@@ -94,6 +96,11 @@ const deltaMethod: grpc.MethodDefinition<Buffer, Buffer> = {
   responseDeserialize: raw
 }
 
+const wholeMethod: grpc.MethodDefinition<Buffer, Buffer> = {
+  ...deltaMethod,
+  path: '/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources'
+}
+
 const certificateMethod: grpc.MethodDefinition<Buffer, Buffer> = {
   ...deltaMethod,
   path: '/istio.v1.auth.IstioCertificateService/CreateCertificate',
@@ -116,13 +123,22 @@ export class GrpcServer {
       'grpc.max_connection_age_grace_ms': 10_000,
       'grpc.enable_channelz': 0
     })
-    const { deltaStream, createCertificate } = services
+    const { deltaStream, wholeStream, createCertificate } = services
     if (deltaStream !== undefined) {
       this.#server.addService(
         { DeltaAggregatedResources: deltaMethod },
         {
           DeltaAggregatedResources: (call: grpc.ServerDuplexStream<Buffer, Buffer>) =>
             void serve(call, deltaStream)
+        }
+      )
+    }
+    if (wholeStream !== undefined) {
+      this.#server.addService(
+        { StreamAggregatedResources: wholeMethod },
+        {
+          StreamAggregatedResources: (call: grpc.ServerDuplexStream<Buffer, Buffer>) =>
+            void serve(call, wholeStream)
         }
       )
     }

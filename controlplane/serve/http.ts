@@ -17,26 +17,24 @@ import type { Readiness } from '../../shared/runtime/readiness.ts'
 import { metricsAnswer } from '../../shared/telemetry/exposition.ts'
 import { formatLogFilter, parseLogFilter, type LogOutput } from '../../shared/telemetry/logger.ts'
 import type { Metrics } from '../../shared/telemetry/metrics.ts'
-import { message, type Message } from '../../shared/xds/schema.ts'
-import type { CertificateAuthority } from '../ca/authority.ts'
 import type { Config } from '../config.ts'
 import type { DesiredState } from '../desired/desired-state.ts'
 import type { Explain } from './explain.ts'
 import { metricFamilies } from '../metrics.ts'
-import type { Table } from '../desired/snapshot.ts'
 import type { TokenAuthenticator } from '../access/token.ts'
 import type { Watch } from '../cluster/watch.ts'
-import type { XdsServer } from '../xds/server.ts'
+import { buildInfo } from '../xds/debug-stream.ts'
+import type { DebugPage } from './debug.ts'
 
 export interface HttpOptions {
   readonly config: Pick<Config, 'ports' | 'debugAuthentication' | 'mesh'>
   readonly listen: Ip
   readonly desired: DesiredState
-  readonly xds: XdsServer
+  /** By the name that follows `/debug/`. */
+  readonly debug: ReadonlyMap<string, DebugPage>
   readonly metrics: Metrics<typeof metricFamilies>
   readonly readiness: Readiness
   readonly tokens: TokenAuthenticator
-  readonly authority: CertificateAuthority
   readonly watching: Watch
   readonly logs: LogOutput
   readonly explain: Explain | undefined
@@ -67,7 +65,7 @@ export async function serveHttp(options: HttpOptions): Promise<HttpServers> {
       {
         method: 'GET',
         path: '/version',
-        handle: () => jsonAnswer({ version: packageVersion(), revision: config.mesh.revision })
+        handle: () => jsonAnswer(versionAnswer(config.mesh.revision))
       },
       { method: 'ANY', path: '/logging', handle: guarded(options, logging(logs)) },
       ...explanation(options),
@@ -87,6 +85,12 @@ export async function serveHttp(options: HttpOptions): Promise<HttpServers> {
   }
 }
 
+/** `clientVersion` is where istioctl looks for the version. */
+function versionAnswer(revision: string): object {
+  const version = packageVersion()
+  return { version, revision, clientVersion: buildInfo(version) }
+}
+
 function ready({ readiness, watching }: HttpOptions): Handler {
   return () => {
     const pending = readiness.pending()
@@ -97,78 +101,11 @@ function ready({ readiness, watching }: HttpOptions): Handler {
 }
 
 function debug(options: HttpOptions): readonly Route[] {
-  const { desired, xds, watching, authority } = options
-  const get = (path: string, handle: Handler): Route => ({
+  return [...options.debug].map(([name, page]) => ({
     method: 'GET',
-    path,
-    handle: guarded(options, handle)
-  })
-  return [
-    get('/debug/syncz', () => jsonAnswer(xds.clients().map(syncEntry))),
-    get('/debug/connections', () =>
-      jsonAnswer({
-        totalClients: xds.clients().length,
-        clients: xds.clients().map(({ id, remote, connectedAt }) => ({
-          connectionId: id,
-          address: remote,
-          connectedAt: new Date(connectedAt).toISOString()
-        }))
-      })
-    ),
-    get('/debug/adsz', () => jsonAnswer({ clients: xds.clients() })),
-    get('/debug/ambientz', () => jsonAnswer(dump(desired))),
-    get('/debug/config_dump', () => jsonAnswer(dump(desired))),
-    get('/debug/authorizationz', () => jsonAnswer({ policies: dump(desired).policies })),
-    get('/debug/watchz', () => jsonAnswer({ problems: watching.problems() })),
-    get('/debug/caz', () => jsonAnswer({ roots: authority.bundlePem, chain: authority.issuer.chainPem }))
-  ]
-}
-
-function syncEntry(client: ReturnType<XdsServer['clients']>[number]): object {
-  return {
-    proxy: client.id,
-    address: client.remote,
-    types: Object.fromEntries(
-      client.types.map(({ typeUrl, sent, acked, rejected }) => [
-        typeUrl,
-        {
-          status: rejected !== undefined ? 'ERROR' : sent === acked ? 'SYNCED' : 'STALE',
-          sent,
-          acked,
-          error: rejected
-        }
-      ])
-    )
-  }
-}
-
-const messages: Readonly<Record<Table, Message<object>>> = {
-  address: message('istio.workload.Address'),
-  authorization: message('istio.security.Authorization')
-}
-
-function dump(desired: DesiredState): { workloads: unknown[]; services: unknown[]; policies: unknown[] } {
-  const decoded = (table: Table): unknown[] =>
-    [...desired.snapshot.table(table).values()].map(({ name, version, value, kind }) => ({
-      name,
-      version,
-      kind,
-      resource: printable(messages[table].decode(value))
-    }))
-  const addresses = decoded('address') as { kind: string }[]
-  return {
-    workloads: addresses.filter(({ kind }) => kind === 'workload'),
-    services: addresses.filter(({ kind }) => kind === 'service'),
-    policies: decoded('authorization')
-  }
-}
-
-/** Bytes as base64, as JSON forms of protobuf have them. */
-function printable(value: unknown): unknown {
-  if (Buffer.isBuffer(value)) return value.toString('base64')
-  if (Array.isArray(value)) return value.map(printable)
-  if (typeof value !== 'object' || value === null) return value
-  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, printable(each)]))
+    path: `/debug/${name}`,
+    handle: guarded(options, request => jsonAnswer(page(request.query)))
+  }))
 }
 
 function explanation({ explain, desired, ...options }: HttpOptions): readonly Route[] {

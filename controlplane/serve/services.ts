@@ -2,6 +2,7 @@
 import type { KubeClient } from '../../shared/kube/client.ts'
 import { tokenReviews } from '../../shared/kube/resources.ts'
 import { steadyClock, type Clock } from '../../shared/runtime/clock.ts'
+import { packageVersion } from '../../shared/runtime/package-version.ts'
 import type { LogOutput } from '../../shared/telemetry/logger.ts'
 import type { Metrics } from '../../shared/telemetry/metrics.ts'
 import { authenticate } from '../access/authenticate.ts'
@@ -13,12 +14,15 @@ import type { MessageStream, Refusal, Services, StreamHandler } from './grpc-ser
 import type { metricFamilies } from '../metrics.ts'
 import { NodeAuthorizer } from '../access/node-authorizer.ts'
 import { TokenAuthenticator } from '../access/token.ts'
-import type { XdsServer } from '../xds/server.ts'
+import { debugStream, type DebugStreamOptions } from '../xds/debug-stream.ts'
+import type { ClientStream, XdsServer } from '../xds/server.ts'
+import { pageText, type DebugPage } from './debug.ts'
 
 export interface ServicesOptions {
   readonly config: Config
   readonly desired: DesiredState
   readonly xds: XdsServer
+  readonly debug: ReadonlyMap<string, DebugPage>
   readonly authority: CertificateAuthority
   readonly tokens: TokenAuthenticator
   /** Calls wait for it: before, the trust domain, the pods of a node and half the mesh are not known. */
@@ -51,11 +55,14 @@ export function tokenAuthenticator(
 
 export function services(
   options: ServicesOptions
-): Services & { readonly deltaStream: NonNullable<Services['deltaStream']> } {
-  const { config, desired, authority, tokens, ready, metrics, logs, signal } = options
-  const deltaStream = async (stream: MessageStream): Promise<StreamHandler | Refusal> =>
-    openStream(options, stream)
-  if (!config.caEnabled) return { deltaStream }
+): Services & Required<Pick<Services, 'deltaStream' | 'wholeStream'>> {
+  const { config, desired, xds, authority, tokens, ready, metrics, logs, signal } = options
+  const streams = {
+    deltaStream: async (stream: MessageStream) => openStream(options, stream, client => xds.connect(client)),
+    wholeStream: async (stream: MessageStream) =>
+      openStream(options, stream, client => debugStream(debugOptions(options), client))
+  }
+  if (!config.caEnabled) return streams
   const issue = caServer({
     authority,
     tokens,
@@ -70,7 +77,7 @@ export function services(
     signal
   })
   return {
-    deltaStream,
+    ...streams,
     createCertificate: async (info, request) => {
       await ready
       return issue(info, request)
@@ -78,8 +85,12 @@ export function services(
   }
 }
 
-async function openStream(options: ServicesOptions, stream: MessageStream): Promise<StreamHandler | Refusal> {
-  const { config, desired, tokens, xds, ready, logs } = options
+async function openStream(
+  options: ServicesOptions,
+  stream: MessageStream,
+  connect: (client: ClientStream) => StreamHandler
+): Promise<StreamHandler | Refusal> {
+  const { config, desired, tokens, ready, logs } = options
   const { info } = stream
   await ready
   const authentication = config.authenticate
@@ -91,10 +102,21 @@ async function openStream(options: ServicesOptions, stream: MessageStream): Prom
     const status = authentication.kind === 'unavailable' ? 'UNAVAILABLE' : 'UNAUTHENTICATED'
     return { kind: 'refused', status, message: reason }
   }
-  return xds.connect({
+  return connect({
     remote: info.remote,
     caller: authentication.caller,
     send: response => stream.send(response),
     close: (status, reason) => stream.close(status, reason)
   })
+}
+
+function debugOptions({ config, debug, xds }: ServicesOptions): DebugStreamOptions {
+  return {
+    clients: () => xds.clients(),
+    page: name => pageText(debug, name),
+    systemNamespace: config.mesh.systemNamespace,
+    authenticate: config.debugAuthentication,
+    podName: config.podName,
+    version: packageVersion()
+  }
 }

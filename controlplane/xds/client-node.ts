@@ -12,6 +12,8 @@ export interface ClientNode {
   readonly nodeName: string
   /** '' when it does not say. */
   readonly clusterId: string
+  /** Version of the client; '' when it does not say. */
+  readonly version: string
 }
 
 interface Value {
@@ -40,8 +42,14 @@ export function readNode(
     namespace,
     serviceAccount: text('SERVICE_ACCOUNT'),
     nodeName: text('NODE_NAME'),
-    clusterId: text('CLUSTER_ID')
+    clusterId: text('CLUSTER_ID'),
+    version: text('ISTIO_VERSION')
   }
+}
+
+/** `pod.namespace`, as tables show it. */
+export function displayName({ pod, namespace }: ClientNode): string {
+  return `${pod}.${namespace}`
 }
 
 /** Why the node cannot be the one who authenticated; undefined when it can. */

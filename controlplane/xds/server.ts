@@ -29,7 +29,10 @@ export interface ClientStream {
   readonly caller: Caller | undefined
   send(response: Buffer): void
   /** Ends the stream with a gRPC status. */
-  close(status: 'INVALID_ARGUMENT' | 'PERMISSION_DENIED' | 'UNAVAILABLE', reason: string): void
+  close(
+    status: 'INVALID_ARGUMENT' | 'UNAUTHENTICATED' | 'PERMISSION_DENIED' | 'UNAVAILABLE',
+    reason: string
+  ): void
 }
 
 export interface XdsServerOptions {
@@ -51,13 +54,23 @@ export interface TypeStatus {
   readonly sent: string
   readonly acked: string
   readonly rejected: string | undefined
+  /** When a response went out last; milliseconds, 0 = never. */
+  readonly sentAt: number
 }
 
 export interface ClientStatus {
-  readonly id: string
+  /** Undefined until the first request. */
+  readonly node: ClientNode | undefined
   readonly remote: string
   readonly connectedAt: number
   readonly types: readonly TypeStatus[]
+}
+
+/** How far a client is with a type, by Envoy's names of `ConfigStatus`. */
+export function syncStatus(type: TypeStatus): 'SYNCED' | 'NOT_SENT' | 'STALE' | 'ERROR' {
+  if (type.rejected !== undefined) return 'ERROR'
+  if (type.sent === '') return 'NOT_SENT'
+  return type.sent === type.acked ? 'SYNCED' : 'STALE'
 }
 
 const discoveryRequest: Message<DeltaRequest> = message('envoy.service.discovery.v3.DeltaDiscoveryRequest')
@@ -183,7 +196,7 @@ class Connection {
 
   status(): ClientStatus {
     return {
-      id: this.#node?.id ?? '',
+      node: this.#node,
       remote: this.#stream.remote,
       connectedAt: this.#connectedAt,
       types: [...this.#subscriptions].map(([typeUrl, subscription]) => ({
@@ -191,7 +204,8 @@ class Connection {
         wildcard: subscription.wildcard,
         sent: subscription.lastSent,
         acked: subscription.lastAcked,
-        rejected: subscription.rejected
+        rejected: subscription.rejected,
+        sentAt: subscription.sentAt
       }))
     }
   }
@@ -297,6 +311,7 @@ class Connection {
     const id = this.#deps.nonce()
     subscription.outstanding = id
     subscription.lastSent = id
+    subscription.sentAt = Date.now()
     const response = this.#deps.responses.encode(typeUrl, id, batch)
     metrics.series('pilot_xds_pushes', typeUrl).add()
     metrics.series('underpass_xds_push_bytes_total', typeUrl).add(response.length)

@@ -56,6 +56,8 @@ export class Subscription {
   outstanding: string | undefined
   lastAcked = ''
   lastSent = ''
+  /** Milliseconds; 0 = nothing was sent. */
+  sentAt = 0
   rejected: string | undefined
 
   constructor({ snapshot, table, workloadsOnly, node, scope }: SubscriptionOptions, first: DeltaRequest) {
