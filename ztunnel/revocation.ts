@@ -40,6 +40,10 @@ export class Revocations {
     this.#metrics = metrics
   }
 
+  get configured(): boolean {
+    return this.#list !== undefined
+  }
+
   /**
    * Makes the session of a handshake that was just done, if no certificate of the peer's chain was taken back.
    * Throws MeshError PEER_REVOKED otherwise, TLS_FAILED when there is no telling; the socket is gone then.

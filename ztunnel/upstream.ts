@@ -163,9 +163,9 @@ async function certificateOf(
   }
 }
 
-export function handshakeOptions({ config }: Pod): HandshakeOptions {
+export function handshakeOptions({ config, revocations }: Pod): HandshakeOptions {
   const { tls12, compliance, connectTimeoutMs } = config
-  return { tls12, compliance, timeoutMs: connectTimeoutMs }
+  return { tls12, compliance, timeoutMs: connectTimeoutMs, wholeChain: revocations.configured }
 }
 
 function clientOptions(pod: Pod, own: WorkloadCertificate, peer: SecurePeer): SessionOptions {

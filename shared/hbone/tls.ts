@@ -11,6 +11,7 @@ import net from 'node:net'
 import type { Duplex } from 'node:stream'
 import tls from 'node:tls'
 import { uriNames, type WorkloadCertificate } from '../identity/certificate.ts'
+import { keepChain } from '../identity/revocation.ts'
 import { parseSpiffeId, spiffeParts, type SpiffeId } from '../identity/spiffe-id.ts'
 import { messageOf, MeshError } from '../runtime/errors.ts'
 
@@ -32,6 +33,8 @@ export interface TlsParameters {
   readonly tls12?: boolean
   /** `pqc`: only the key exchange X25519MLKEM768, which resists quantum computers; default `none`. */
   readonly compliance?: 'none' | 'pqc'
+  /** A server keeps each client's whole chain for revocation lists; default false: the leaf only. */
+  readonly wholeChain?: boolean
 }
 
 export interface HandshakeOptions extends TlsParameters {
@@ -190,6 +193,7 @@ const arrivals = new AsyncLocalStorage<Arrival>()
 function serverOf(certificate: WorkloadCertificate, parameters: TlsParameters): tls.Server {
   return remembered(servers, certificate, parameters, () => {
     const server = tls.createServer(serverTls(certificate, parameters))
+    if (parameters.wholeChain === true) server.on('keylog', keepChainInTime())
     server.on('secureConnection', socket => arrivals.getStore()?.done(socket))
     server.on('tlsClientError', error => {
       arrivals
@@ -198,6 +202,16 @@ function serverOf(certificate: WorkloadCertificate, parameters: TlsParameters): 
     })
     return server
   })
+}
+
+/** No other event tells of a server's socket before Node authorizes it. The keys are not looked at. */
+function keepChainInTime(): (keys: Buffer, socket: tls.TLSSocket) => void {
+  const seen = new WeakSet<tls.TLSSocket>()
+  return (_keys, socket) => {
+    if (seen.has(socket)) return
+    seen.add(socket)
+    socket.prependOnceListener('secure', () => keepChain(socket))
+  }
 }
 
 function contextOf(certificate: WorkloadCertificate, parameters: TlsParameters): tls.SecureContext {
@@ -209,11 +223,11 @@ function contextOf(certificate: WorkloadCertificate, parameters: TlsParameters):
 function remembered<T>(
   memory: WeakMap<WorkloadCertificate, Map<string, T>>,
   certificate: WorkloadCertificate,
-  { tls12 = false, compliance = 'none' }: TlsParameters,
+  { tls12 = false, compliance = 'none', wholeChain = false }: TlsParameters,
   make: () => T
 ): T {
   const known = memory.get(certificate) ?? new Map<string, T>()
-  const name = `${tls12} ${compliance}`
+  const name = `${tls12} ${compliance} ${wholeChain}`
   let value = known.get(name)
   if (value === undefined) {
     try {

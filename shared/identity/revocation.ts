@@ -125,12 +125,27 @@ export function checkRevoked(
   )
 }
 
+/** Chains that Node tells only once; each goes with its socket. */
+const kept = new WeakMap<TLSSocket, readonly X509Certificate[]>()
+
 /**
- * The certificates that a peer's handshake brought, leaf first. Of a client, Node tells a server the leaf only: the
- * rest is found among what we know ourselves. Keep the answer: a client's socket
+ * Reads a client's chain for {@link chainOf}. Call in a server socket's first listener for `secure`: to authorize the
+ * client, Node takes the intermediates out of what it would tell later (nodejs/node#65579).
+ */
+export function keepChain(socket: TLSSocket): void {
+  kept.set(socket, readChain(socket))
+}
+
+/**
+ * The certificates that a peer's handshake brought, leaf first. Of a client only the leaf, unless {@link keepChain}
+ * was in time; the rest is then looked for among what we know ourselves. Keep the answer: a client's socket
  * forgets its peer once getPeerX509Certificate was called on it. Empty when the socket knows of no peer.
  */
 export function chainOf(socket: TLSSocket): readonly X509Certificate[] {
+  return kept.get(socket) ?? readChain(socket)
+}
+
+function readChain(socket: TLSSocket): readonly X509Certificate[] {
   const chain: X509Certificate[] = []
   let next: DetailedPeerCertificate | undefined = socket.getPeerCertificate(true)
   // A root is its own issuer; the limit is for whatever else may go round.

@@ -1,8 +1,16 @@
 import t, { type Test } from 'tap'
 import type { TLSSocket } from 'node:tls'
 import { acceptTls, connectTls } from '../../shared/hbone/tls.ts'
-import type { WorkloadCertificate } from '../../shared/identity/certificate.ts'
+import { splitPem, workloadCertificate, type WorkloadCertificate } from '../../shared/identity/certificate.ts'
+import { createCsr } from '../../shared/identity/csr.ts'
 import { FakeCa } from '../../shared/identity/fake-ca.ts'
+import {
+  createIntermediate,
+  createRoot,
+  issueCertificate,
+  issuerOf,
+  type Issuer
+} from '../../shared/identity/issue.ts'
 import { RevocationList } from '../../shared/identity/revocation.ts'
 import { spiffeId } from '../../shared/identity/spiffe-id.ts'
 import type { Workload } from '../../shared/mesh/model.ts'
@@ -13,7 +21,7 @@ import { workerFamilies } from '../../ztunnel/families.ts'
 import { Revocations, type RevocableSession } from '../../ztunnel/revocation.ts'
 import { UnknownPolicies } from '../../ztunnel/unknown-policies.ts'
 import { tcpPair } from '../shared/hbone/support.ts'
-import { fakeCaCrl } from '../support/revocation-list.ts'
+import { crlBy, fakeCaCrl } from '../support/revocation-list.ts'
 
 const never = new AbortController().signal
 
@@ -55,6 +63,43 @@ t.test('whose certificates cannot be read is refused while there are lists, and 
   t.throws(() => revocations.admit('source', near, client, () => new FakeSession()), { code: 'TLS_FAILED' })
   t.equal(metrics.series('istio_crl_untracked_connections_total', 'source').value, 1)
 })
+
+t.test(
+  'a client under an authority that was taken back is refused, and cut off, though we know only its root',
+  async t => {
+    const valid = { notBefore: Date.now() - 60_000, notAfter: Date.now() + 3_600_000 }
+    const root = createRoot({ organization: 'root', ...valid })
+    const above = issuerOf({ ...root, rootsPem: root.certificatePem })
+    const cluster = createIntermediate({ organization: 'another cluster', ...valid, issuer: above })
+    const client = credentialsOf('client', issuerOf({ ...cluster, rootsPem: root.certificatePem }))
+    const server = credentialsOf('server', above)
+    const revocations = new Revocations(new Metrics(workerFamilies))
+    revocations.replace(RevocationList.empty)
+    const accept = async (): Promise<TLSSocket> => {
+      const [near, far] = await tcpPair(t)
+      const [connected, accepted] = await Promise.all([
+        connectTls(near, client, [server.identity], never),
+        acceptTls(far, server, never, { wholeChain: revocations.configured })
+      ])
+      t.teardown(() => {
+        connected.socket.destroy()
+        accepted.socket.destroy()
+      })
+      return accepted.socket
+    }
+    const live = new FakeSession()
+    revocations.admit('destination', await accept(), server, () => live)
+    t.equal(
+      revocations.replace(RevocationList.read(Buffer.from(crlBy(t, root, [cluster.certificatePem]).pem))),
+      1
+    )
+    t.match(live.reason, { code: 'PEER_REVOKED', message: /O=another cluster/ })
+    const next = await accept()
+    t.throws(() => revocations.admit('destination', next, server, () => new FakeSession()), {
+      code: 'PEER_REVOKED'
+    })
+  }
+)
 
 t.test('a policy that nobody knows is told of once, and never more than a bounded number', async t => {
   const lines: string[] = []
@@ -121,6 +166,15 @@ async function ends(t: Test, revoked?: 'server'): Promise<Ends> {
   const revocations = new Revocations(metrics)
   if (revoked !== undefined) revocations.replace(list(t, server))
   return { client, server, near: connected.socket, far: accepted.socket, metrics, revocations }
+}
+
+function credentialsOf(serviceAccount: string, issuer: Issuer): WorkloadCertificate {
+  const identity = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount })
+  const { csrPem, keyPem } = createCsr(identity)
+  const issued = issueCertificate({ csrPem, identity, ttlSeconds: 3600, issuer, now: Date.now() })
+  if (issued.kind === 'refused') throw new Error(issued.problem)
+  const rootsPem = splitPem(issued.certChain.at(-1) ?? '')
+  return workloadCertificate({ chainPem: issued.certChain.slice(0, -1), rootsPem, keyPem })
 }
 
 function list(t: Test, ...revoked: readonly WorkloadCertificate[]): RevocationList {
