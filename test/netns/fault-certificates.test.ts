@@ -125,9 +125,9 @@ t.test(
     })
     const over = once(bulk, 'end')
     const poured = pour(bulk, sent)
-    let pouring = true
-    void poured.then(() => (pouring = false))
-    while (pouring) {
+    const pouring = new AbortController()
+    void poured.then(() => pouring.abort())
+    while (!pouring.signal.aborted) {
       seen.asked += 1
       const answer = await attempt(await connect(a, at(b.v4, SERVER_PORT)), Buffer.from('meanwhile'))
       if (answer === 'meanwhile') seen.answered += 1
