@@ -4,8 +4,9 @@ import path from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Hops } from './hops.ts'
+import { interrupted } from './interrupt.ts'
 import { bulk, latencyAt, requests } from './load.ts'
-import { cpuSeconds, residentMb } from './process-cost.ts'
+import { cpuSeconds, residentMb, workerSeconds } from './process-cost.ts'
 
 export type Sample = Readonly<Record<string, number>>
 
@@ -68,17 +69,39 @@ export async function latencyFigures(hops: Hops, perSecond: number, seconds: num
  */
 export async function connectionMemory(hops: Hops, count: number): Promise<Sample> {
   const resident = (): readonly [number, number] => [residentMb(hops.clientPid), residentMb(hops.serverPid)]
-  const releaseFirst = await holdConnections(hops, count)
+  await using held = new AsyncDisposableStack()
+  held.defer(await holdConnections(hops, count))
   await delay(500)
   const before = resident()
-  const releaseRest = await holdConnections(hops, 2 * count)
+  held.defer(await holdConnections(hops, 2 * count))
   await delay(500)
   const after = resident()
-  await Promise.all([releaseFirst(), releaseRest()])
   return {
     'memory per connection, client hop': ((after[0] - before[0]) * 1000) / (2 * count),
     'memory per connection, server hop': ((after[1] - before[1]) * 1000) / (2 * count)
   }
+}
+
+/**
+ * The share of the work that the less busy of two workers does while `count` connections are opened, in per cent:
+ * 50 is an even split. The kernel spreads connections, at the server hop sessions of up to 100 connections each.
+ */
+export async function workerShares(hops: Hops, count: number): Promise<Sample> {
+  const share = (pid: number): (() => number) => {
+    const before = workerSeconds(pid)
+    return () => {
+      const used = workerSeconds(pid).map((seconds, index) => seconds - (before[index] ?? 0))
+      return (Math.min(...used) / used.reduce((sum, seconds) => sum + seconds, 0)) * 100
+    }
+  }
+  const [client, server] = [share(hops.clientPid), share(hops.serverPid)]
+  const release = await holdConnections(hops, count)
+  const sample = {
+    'two workers: share of the less busy, client hop': client(),
+    'two workers: share of the less busy, server hop': server()
+  }
+  await release()
+  return sample
 }
 
 /** Opens captured connections and keeps them until the returned function is called. */
@@ -105,18 +128,14 @@ export async function startTime(hops: Hops, start: () => Promise<unknown>): Prom
 }
 
 function spawnCaptured(hops: Hops, ...args: string[]): ChildProcessByStdio<Writable, Readable, null> {
-  return spawn(
-    'ip',
-    [
-      'netns',
-      'exec',
-      hops.clientNamespace,
-      process.execPath,
-      path.join(import.meta.dirname, 'captured-client.ts'),
-      ...args
-    ],
-    { stdio: ['pipe', 'pipe', 'inherit'] }
-  )
+  const client = [process.execPath, path.join(import.meta.dirname, 'captured-client.ts'), ...args]
+  const child = spawn('ip', ['netns', 'exec', hops.clientNamespace, ...client], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    detached: true,
+    signal: interrupted
+  })
+  child.on('error', () => undefined) // interrupted; `close` follows
+  return child
 }
 
 async function firstLine(child: ChildProcessByStdio<Writable, Readable, null>): Promise<string> {

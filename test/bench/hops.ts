@@ -1,20 +1,26 @@
 /**
- * Two namespaces, a proxy in each, servers behind: client → REDIRECT → proxy → (TLS) → proxy → server.
+ * Two namespaces, a proxy in each, servers behind: client → capture → proxy → (TLS) → proxy → server.
  * One of these per contender; all stand at the same time and take their loads in turn.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { mkdirSync, openSync, writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
+import { applyCapture } from '../../daemonset/rules/capture.ts'
+import { proxyMark } from '../../daemonset/rules/desired.ts'
+import { ip } from '../../shared/net/address.ts'
+import { closeNetns, openNetns } from '../../shared/net/netns.ts'
 import { run, type RunClient } from './load.ts'
 import { startHttpServer, startNginxHop } from './nginx-hop.ts'
+import { end, startZtunnel, workloadLine } from './ztunnel-hop.ts'
 
 export type Contender =
   | {
       readonly kind: 'underpass'
       readonly program: readonly string[]
       readonly workers: number
-      readonly workloads?: number
+      /** `redirect` as the peers; `tproxy`: the node agent's own rules, and the client's address kept as in a pod. */
+      readonly capture: 'redirect' | 'tproxy'
+      readonly env?: Readonly<Record<string, string>>
     }
   | { readonly kind: 'rust'; readonly program: readonly string[] }
   | { readonly kind: 'nginx' }
@@ -47,35 +53,30 @@ export interface HopsOptions {
 const CAPTURED_UID = 65534
 const HTTP_PORT = 8080
 const IPERF_PORT = 5201
-const READY_PORT = 15021
 
 export async function startHops(contender: Contender, options: HopsOptions): Promise<Hops> {
   const { name, octet, folder } = options
   const [a, b] = [`${name}a`, `${name}b`]
   const [clientIp, serverIp] = [`10.97.${octet}.1`, `10.97.${octet}.2`]
-  const stops: (() => Promise<void> | void)[] = []
-  const stop = async (): Promise<void> => {
-    for (const end of stops.toReversed()) await end()
-  }
+  const made = new AsyncDisposableStack()
   mkdirSync(folder, { recursive: true })
   try {
-    makeNamespaces(a, b, clientIp, serverIp)
-    stops.push(() => {
-      for (const netns of [a, b]) execFileSync('ip', ['netns', 'del', netns])
-    })
+    for (const netns of [a, b]) {
+      execFileSync('ip', ['netns', 'add', netns])
+      made.defer(() => void execFileSync('ip', ['netns', 'del', netns]))
+    }
+    joinNamespaces([a, clientIp], [b, serverIp])
     const server = await startHttpServer(b, path.join(folder, 'http'), `${serverIp}:${HTTP_PORT}`)
-    stops.push(() => server.stop())
+    made.defer(() => server.stop())
     const iperf = spawn(
       'ip',
       ['netns', 'exec', b, 'iperf3', '-s', '-B', serverIp, '-p', String(IPERF_PORT)],
-      {
-        stdio: 'ignore'
-      }
+      { stdio: 'ignore', detached: true }
     )
-    stops.push(() => end(iperf))
+    made.defer(() => end(iperf))
     const proxies = await startProxies(contender, options, { a, b, clientIp, serverIp })
-    stops.push(() => proxies.stop())
-    capture(a, contender)
+    made.defer(() => proxies.stop())
+    await capture({ a, b }, contender)
     const asUser = ['netns', 'exec', a, 'setpriv', `--reuid=${CAPTURED_UID}`, '--clear-groups']
     return {
       client: async (command, ...args) => run('ip', [...asUser, command, ...args]),
@@ -88,10 +89,10 @@ export async function startHops(contender: Contender, options: HopsOptions): Pro
       serverPid: proxies.serverPid,
       stopClient: () => proxies.stopClient(),
       startClient: () => proxies.startClient(),
-      stop
+      stop: () => made.disposeAsync()
     }
   } catch (error) {
-    await stop()
+    await made.disposeAsync()
     throw error
   }
 }
@@ -147,16 +148,27 @@ async function startZtunnelPair(
   { a, b, clientIp, serverIp }: Places
 ): Promise<Proxies> {
   const config = path.join(folder, 'mesh.yaml')
-  const extra = contender.kind === 'underpass' ? (contender.workloads ?? 0) : 0
-  writeFileSync(config, meshConfig(clientIp, serverIp, extra))
-  const far = await startZtunnel(contender, b, 'server', config, folder)
-  let near = await startZtunnel(contender, a, 'client', config, folder)
+  writeFileSync(
+    config,
+    ['workloads:', workloadLine('client', clientIp), workloadLine('server', serverIp)].join('\n')
+  )
+  const env = { LOCAL_XDS_PATH: config, ...(contender.kind === 'underpass' ? ownSettings(contender) : {}) }
+  const start = async (netns: string, role: string): Promise<ChildProcess> =>
+    startZtunnel({ program: contender.program, netns, role, folder, env })
+  const far = await start(b, 'server')
+  let near: ChildProcess
+  try {
+    near = await start(a, 'client')
+  } catch (error) {
+    await end(far)
+    throw error
+  }
   return {
     clientPid: () => near.pid ?? 0,
     serverPid: far.pid ?? 0,
     stopClient: () => end(near),
     startClient: async () => {
-      near = await startZtunnel(contender, a, 'client', config, folder)
+      near = await start(a, 'client')
     },
     stop: async () => {
       await end(near)
@@ -165,77 +177,25 @@ async function startZtunnelPair(
   }
 }
 
-/** Starts one ztunnel in dedicated mode and waits until it is ready. Logs at warn: the access log is off, as the peer's. */
-async function startZtunnel(
-  contender: Extract<Contender, { kind: 'underpass' | 'rust' }>,
-  netns: string,
-  role: 'client' | 'server',
-  config: string,
-  folder: string
-): Promise<ChildProcess> {
-  const workers = contender.kind === 'underpass' ? contender.workers : 1
-  const log = openSync(path.join(folder, `${role}.log`), 'w')
-  const child = spawn('nsenter', [`--net=/run/netns/${netns}`, ...contender.program, 'proxy', 'ztunnel'], {
-    stdio: ['ignore', log, log],
-    cwd: folder,
-    env: {
-      PATH: process.env['PATH'],
-      PROXY_MODE: 'dedicated',
-      PROXY_WORKLOAD_INFO: `bench/${role}/${role}`,
-      NODE_NAME: role,
-      LOCAL_XDS_PATH: config,
-      XDS_ADDRESS: '',
-      CA_ADDRESS: '',
-      FAKE_CA: 'true',
-      ENABLE_ORIG_SRC: 'false',
-      ZTUNNEL_WORKER_THREADS: String(workers),
-      RUST_LOG: 'warn',
-      ISTIO_META_DNS_CAPTURE: 'false'
-    }
-  })
-  const ready = [
-    'netns',
-    'exec',
-    netns,
-    'curl',
-    '-sf',
-    '-o',
-    '/dev/null',
-    `http://127.0.0.1:${READY_PORT}/healthz/ready`
-  ]
-  for (let attempt = 0; attempt < 400; attempt += 1) {
-    if (child.exitCode !== null)
-      throw new Error(`${contender.kind} ended with ${child.exitCode}; see ${folder}/${role}.log`)
-    if (await succeeds('ip', ready)) return child
-    await delay(25)
+function ownSettings({
+  workers,
+  capture,
+  env
+}: Extract<Contender, { kind: 'underpass' }>): Record<string, string> {
+  return {
+    ZTUNNEL_WORKER_THREADS: String(workers),
+    ...(capture === 'tproxy' ? { PACKET_MARK: String(proxyMark), ENABLE_ORIG_SRC: 'true' } : {}),
+    ...env
   }
-  throw new Error(`${contender.kind} was not ready within 10 s; see ${folder}/${role}.log`)
 }
 
-/** The client's and the server's workload, and `extra` others that nobody calls. */
-function meshConfig(clientIp: string, serverIp: string, extra: number): string {
-  const lines = ['workloads:', workload('client', clientIp), workload('server', serverIp)]
-  for (let index = 0; index < extra; index += 1) {
-    lines.push(workload(`other-${index}`, `10.${100 + (index >> 16)}.${(index >> 8) & 255}.${index & 255}`))
-  }
-  return lines.join('\n')
-}
-
-function workload(name: string, ip: string): string {
-  return `- {uid: c//Pod/bench/${name}, name: ${name}, namespace: bench, serviceAccount: ${name}, trustDomain: cluster.local, workloadIps: [${ip}], protocol: HBONE, node: ${name}, services: {}}`
-}
-
-function makeNamespaces(a: string, b: string, clientIp: string, serverIp: string): void {
+function joinNamespaces(...ends: readonly [readonly [string, string], readonly [string, string]]): void {
   const ip = (...args: string[]): void => {
     execFileSync('ip', args, { stdio: ['ignore', 'ignore', 'inherit'] })
   }
-  ip('netns', 'add', a)
-  ip('netns', 'add', b)
+  const [[a], [b]] = ends
   ip('-n', a, 'link', 'add', 'veth0', 'type', 'veth', 'peer', 'name', 'veth0', 'netns', b)
-  for (const [netns, address] of [
-    [a, clientIp],
-    [b, serverIp]
-  ] as const) {
+  for (const [netns, address] of ends) {
     ip('-n', netns, 'address', 'add', `${address}/24`, 'dev', 'veth0')
     ip('-n', netns, 'link', 'set', 'veth0', 'up')
     ip('-n', netns, 'link', 'set', 'lo', 'up')
@@ -248,11 +208,15 @@ function makeNamespaces(a: string, b: string, clientIp: string, serverIp: string
   }
 }
 
-function capture(netns: string, contender: Contender): void {
+async function capture({ a, b }: Pick<Places, 'a' | 'b'>, contender: Contender): Promise<void> {
+  if (contender.kind === 'underpass' && contender.capture === 'tproxy') {
+    for (const netns of [a, b]) await captureAsPod(netns)
+    return
+  }
   const redirect = (port: number, to: number): void => {
     const match = ['-p', 'tcp', '-m', 'owner', '--uid-owner', String(CAPTURED_UID), '--dport', String(port)]
     execFileSync('ip', [
-      ...['netns', 'exec', netns, 'iptables', '-t', 'nat', '-A', 'OUTPUT', ...match],
+      ...['netns', 'exec', a, 'iptables', '-t', 'nat', '-A', 'OUTPUT', ...match],
       ...['-j', 'REDIRECT', '--to-ports', String(to)]
     ])
   }
@@ -260,16 +224,23 @@ function capture(netns: string, contender: Contender): void {
   redirect(IPERF_PORT, contender.kind === 'nginx' ? 15002 : 15001)
 }
 
-async function succeeds(command: string, args: readonly string[]): Promise<boolean> {
-  return run(command, args, 2000).then(
-    () => true,
-    () => false
-  )
-}
-
-async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return
-  const ended = new Promise(resolve => child.on('close', resolve))
-  child.kill('SIGKILL')
-  await ended
+/** The rules that the node agent writes into a pod. */
+async function captureAsPod(netns: string): Promise<void> {
+  const fd = openNetns(`/run/netns/${netns}`)
+  try {
+    await applyCapture(
+      fd,
+      { backend: 'nft', mode: 'tproxy' },
+      {
+        mode: 'tproxy',
+        inbound: true,
+        dns: false,
+        virtualInterfaces: [],
+        probeAddresses: [ip('169.254.7.127')],
+        leakGuard: true
+      }
+    )
+  } finally {
+    closeNetns(fd)
+  }
 }

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process'
 import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import { interrupted } from './interrupt.ts'
 import { percentile } from './statistics.ts'
 
 /** Runs a command in the client's namespace as the captured user; resolves to its standard output. */
@@ -10,12 +11,20 @@ export type RunClient = (command: string, ...args: string[]) => Promise<string>
 
 /** Runs a command to its end and returns what it printed; throws with its errors when it fails. */
 export async function run(command: string, args: readonly string[], timeoutMs = 120_000): Promise<string> {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: timeoutMs })
+  interrupted.throwIfAborted()
+  const child = spawn(command, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: timeoutMs,
+    signal: interrupted,
+    killSignal: 'SIGKILL'
+  })
+  child.on('error', () => undefined) // interrupted; `close` follows
   let out = ''
   let err = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text))
   child.stderr.setEncoding('utf8').on('data', (text: string) => (err += text))
   const status = await new Promise(resolve => child.on('close', (code, signal) => resolve(signal ?? code)))
+  interrupted.throwIfAborted()
   if (status !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${String(status)}: ${err}${out}`)
   return out
 }

@@ -49,7 +49,10 @@ export async function startNginxHop(
      stream { tcp_nodelay on; proxy_connect_timeout 10s; proxy_timeout 1h; proxy_buffer_size 64k;
        ${servers.join('\n       ')} }`
   )
-  const master = spawn('ip', ['netns', 'exec', netns, 'nginx', '-c', file], { stdio: 'ignore' })
+  const master = spawn('ip', ['netns', 'exec', netns, 'nginx', '-c', file], {
+    stdio: 'ignore',
+    detached: true
+  })
   const worker = await workerOf(master)
   return { pid: worker, stop: () => stop(master) }
 }
@@ -66,7 +69,10 @@ export async function startHttpServer(netns: string, folder: string, listen: str
      http { access_log off; keepalive_requests 1000000000; keepalive_timeout 1h; tcp_nodelay on;
        server { listen ${listen} backlog=4096; location / { return 200 "twenty-two bytes here\\n"; } } }`
   )
-  const master = spawn('ip', ['netns', 'exec', netns, 'nginx', '-c', file], { stdio: 'ignore' })
+  const master = spawn('ip', ['netns', 'exec', netns, 'nginx', '-c', file], {
+    stdio: 'ignore',
+    detached: true
+  })
   const worker = await workerOf(master)
   return { pid: worker, stop: () => stop(master) }
 }

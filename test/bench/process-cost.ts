@@ -20,15 +20,11 @@ export function residentMb(pid: number): number {
   return (Number(kilobytes) * 1024) / 1e6
 }
 
-/** CPU seconds of each thread by name, to see which one works. */
-export function cpuByThread(pid: number): ReadonlyMap<string, number> {
-  const found = new Map<string, number>()
-  for (const thread of readdirSync(`/proc/${pid}/task`)) {
-    const name = readFileSync(`/proc/${pid}/task/${thread}/comm`, 'utf8').trim()
-    const used = Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]) / 1e9
-    found.set(`${name}/${thread}`, used)
-  }
-  return found
+/** CPU seconds of each of our ztunnel's worker threads, which are named after what they are. */
+export function workerSeconds(pid: number): readonly number[] {
+  return readdirSync(`/proc/${pid}/task`)
+    .filter(thread => readFileSync(`/proc/${pid}/task/${thread}/comm`, 'utf8').startsWith('ztunnel-'))
+    .map(thread => Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]) / 1e9)
 }
 
 function ticks(pid: number): number {

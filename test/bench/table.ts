@@ -30,18 +30,30 @@ export const targets: Readonly<Record<string, Readonly<Record<string, number>>>>
   'bulk reverse, receiving hop': { ztunnel: 1.5, nginx: 1.15 },
   'latency p50': { ztunnel: 1.4 },
   'latency p99': { ztunnel: 1.2 },
-  'memory idle, one worker': { ours: 110 },
-  'memory idle, one worker, 10,000 workloads': { ours: 110 },
-  'memory of a further worker': { ours: 30 },
-  'memory of a further worker, 10,000 workloads': { ours: 30 },
+  'memory idle, no workloads from a file': { ours: 110 },
+  'memory idle, 10,000 workloads from a file': { ours: 110 },
+  'memory idle, no workloads over xDS': { ours: 110 },
+  'memory idle, 10,000 workloads over xDS': { ours: 110 },
+  'memory of a further worker, no workloads from a file': { ours: 30 },
+  'memory of a further worker, 10,000 workloads from a file': { ours: 30 },
+  'memory of a further worker, no workloads over xDS': { ours: 30 },
+  'memory of a further worker, 10,000 workloads over xDS': { ours: 30 },
   'memory per connection, client hop': { ours: 10 },
   'memory per connection, server hop': { ours: 10 },
   'start to first served connection': { ours: 1000 },
-  'two workers against one': { ours: 1.6 }
+  'two workers against one': { ours: 1.6 },
+  'two workers: share of the less busy, client hop': { ours: 20 },
+  'two workers: share of the less busy, server hop': { ours: 20 },
+  'control plane: resources sent for one changed pod': { ours: 1 }
 }
 
 /** Figures of which more is better. */
-const moreIsBetter = new Set(['two workers against one'])
+const moreIsBetter = (name: string): boolean => name.startsWith('two workers')
+
+/** A figure that has no peer. */
+export function ownRow(name: string, unit: string, ours: Spread): Row {
+  return rowOf({ name, unit, ours, peers: {}, targets: targets[name] ?? {} })
+}
 
 export function rowOf(figure: {
   readonly name: string
@@ -54,7 +66,7 @@ export function rowOf(figure: {
   const verdicts = Object.entries(figure.targets).map(([peer, bound]) => {
     const value = peer === 'ours' ? ours.median : peers[peer]?.ratio.median
     if (value === undefined || Number.isNaN(value)) return null
-    return moreIsBetter.has(name) ? value >= bound : value <= bound
+    return moreIsBetter(name) ? value >= bound : value <= bound
   })
   return {
     name,
@@ -76,7 +88,7 @@ export function rowOf(figure: {
   }
 }
 
-export function printTable(rows: readonly Row[]): void {
+export function tableOf(rows: readonly Row[]): string {
   const lines = rows.map(row => [
     row.name,
     row.unit,
@@ -93,14 +105,13 @@ export function printTable(rows: readonly Row[]): void {
   ])
   const all = [['figure', 'unit', 'ours', 'Rust ztunnel', 'nginx', 'target', ''], ...lines]
   const widths = all[0]?.map((_, column) => Math.max(...all.map(line => line[column]?.length ?? 0))) ?? []
-  for (const line of all) {
-    process.stdout.write(
-      `${line
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-        .join('  ')
-        .trimEnd()}\n`
-    )
-  }
+  const formatted = all.map(line =>
+    line
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join('  ')
+      .trimEnd()
+  )
+  return formatted.join('\n')
 }
 
 function show(value: number): string {
