@@ -218,7 +218,8 @@ function findRoute(routes: readonly Route[], request: http.IncomingMessage): Rou
 
 function splitTarget(target = '/'): { path: string; query: URLSearchParams } {
   const cut = target.indexOf('?')
-  const path = cut < 0 ? target : target.slice(0, cut)
+  // istioctl asks for `//version`; Go's servers take that for `/version`.
+  const path = (cut < 0 ? target : target.slice(0, cut)).replace(/^\/+/, '/')
   return { path, query: new URLSearchParams(cut < 0 ? '' : target.slice(cut + 1)) }
 }
 

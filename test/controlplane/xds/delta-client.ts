@@ -57,7 +57,8 @@ export class DeltaClient {
     const fields: Record<string, { stringValue: string }> = {
       NAMESPACE: { stringValue: namespace },
       NODE_NAME: { stringValue: nodeName },
-      CLUSTER_ID: { stringValue: 'Kubernetes' }
+      CLUSTER_ID: { stringValue: 'Kubernetes' },
+      ISTIO_VERSION: { stringValue: '1.2.3' }
     }
     if (serviceAccount !== undefined) fields['SERVICE_ACCOUNT'] = { stringValue: serviceAccount }
     this.node = {
