@@ -10,11 +10,12 @@ import {
   type Route
 } from '../shared/runtime/admin-http.ts'
 import type { Readiness } from '../shared/runtime/readiness.ts'
-import { printableConfig, type Config } from './config.ts'
+import type { Config } from './config.ts'
 import { certificateJson, configDump, type DumpSources } from './config-dump.ts'
 import { answerLogging, type LogLevels } from './log-levels.ts'
 import type { Pods } from './pods.ts'
 import { pprofOf, type V8Profile } from './pprof.ts'
+import { printedConfig } from './printed-config.ts'
 import { cpuProfile, heapProfile } from './profile.ts'
 import type { Watchers } from './watchers.ts'
 import type { Workers } from './workers.ts'
@@ -102,7 +103,7 @@ async function dump(deps: AdminDeps): Promise<Record<string, unknown>> {
     certificates: certificates.dump(),
     pods: pods.states(),
     connections: await liveConnections(workers),
-    config: printableConfig(config),
+    config: printedConfig(config),
     staticConfig: await staticConfig(),
     version
   })

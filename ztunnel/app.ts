@@ -17,12 +17,13 @@ import { Metrics, sumSnapshots } from '../shared/telemetry/metrics.ts'
 import { adminRoutes } from './admin.ts'
 import { CertificateDesk } from './certificate-desk.ts'
 import { certificateSource } from './certificate-source.ts'
-import { printableConfig, type Config } from './config.ts'
+import type { Config } from './config.ts'
 import { families, mainFamilies } from './families.ts'
 import { LocalIdentities } from './local-identities.ts'
 import { loadLocalState } from './local-state.ts'
 import type { PodDescription } from './pod.ts'
 import { Pods } from './pods.ts'
+import { printedConfig } from './printed-config.ts'
 import { countProcess } from './process-metrics.ts'
 import { readinessRoute, statsRoutes } from './public-routes.ts'
 import { Watchers } from './watchers.ts'
@@ -61,7 +62,7 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
   const transparent = requireCapabilities(config)
   log.info(`version: ${JSON.stringify(deps.version)}`)
   log.info(`set file descriptor limits from ${limits.soft} to ${limits.hard}`)
-  log.info(`running with config: ${JSON.stringify(printableConfig(config))}`)
+  log.info(`running with config: ${JSON.stringify(printedConfig(config))}`)
 
   // 2. Certificates, and the mesh as far as it is known here. Those of this node's workloads are fetched ahead.
   const certificates = new CertificateStore({ source: await certificateSource(config) })

@@ -105,13 +105,34 @@ for (const format of ['plain', 'json'] as const) {
 }
 
 t.test('ours and Istio’s answer the same to whoever looks', { skip }, async t => {
-  const answers = { underpass: await look(t, 'underpass'), rust: await look(t, 'rust') }
-  t.strictSame(answers.underpass, answers.rust)
+  const ours = await look(t, 'underpass')
+  const theirs = await look(t, 'rust')
+  t.strictSame(ours.answers, theirs.answers)
   t.ok(
-    answers.rust.some(({ said }) => said === 'ready\n'),
+    theirs.answers.some(({ said }) => said === 'ready\n'),
     'there was something to compare'
   )
+  const { config: settings, version, certificates: _, ...mesh } = theirs.dump
+  for (const [part, value] of Object.entries(mesh)) t.strictSame(ours.dump[part], value, `dump of ${part}`)
+  for (const [name, value] of Object.entries(settings as Dump)) {
+    if (!onlyTheirs.has(name))
+      t.strictSame((ours.dump['config'] as Dump)[name], value, `dump of config, ${name}`)
+  }
+  for (const name of Object.keys(version as Dump)) t.ok((ours.dump['version'] as Dump)[name], name)
 })
+
+type Dump = Readonly<Record<string, unknown>>
+
+/** Settings of their DNS proxy and of test builds, and one whose order changes from run to run. */
+const onlyTheirs = new Set([
+  'dnsProxyAddr',
+  'dnsResolverCfg',
+  'dnsResolverOpts',
+  'fakeSelfInbound',
+  'illegalPorts',
+  'preferedServiceNamespace',
+  'proxyArgs'
+])
 
 interface Told {
   readonly client: Side
@@ -198,8 +219,13 @@ function comparable(line: string): string {
 async function look(
   t: Teardown,
   kind: Kind
-): Promise<{ asked: string; status: number; said: string | undefined }[]> {
-  const { proxies } = await world(t, kind, kind)
+): Promise<{ answers: { asked: string; status: number; said: string | undefined }[]; dump: Dump }> {
+  const { proxies } = await world(t, kind, kind, {
+    'shop/deny': wireDeny('deny', {
+      destinationPorts: [9001],
+      principals: [{ prefix: 'a' }, { presence: {} }]
+    })
+  })
   const questions = [
     [15020, 'GET', '/metrics', 'type', { accept: 'application/openmetrics-text; version=1.0.0' }],
     [15020, 'GET', '/metrics', 'type', { accept: '*/*' }],
@@ -222,6 +248,7 @@ async function look(
     [15000, 'POST', '/quitquitquit', 'body']
   ] as const
   const answers = []
+  const dump = JSON.parse((await proxies.server.ask(15000, '/config_dump')).body) as Dump
   for (const [port, method, path, part, headers = {}] of questions) {
     const { status, contentType, body } = await proxies.client.ask(port, path, { method, headers })
     // The DNS library of Istio's ztunnel has a level of its own from the start.
@@ -233,7 +260,7 @@ async function look(
     answers.push({ asked: `${port} ${method} ${path}`, status, said: said[part] })
   }
   await proxies.client.stop('SIGTERM')
-  return answers
+  return { answers, dump }
 }
 
 async function world(

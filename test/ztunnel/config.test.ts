@@ -1,5 +1,6 @@
 import t from 'tap'
-import { printableConfig, readConfig, type Config, type ConfigSources } from '../../ztunnel/config.ts'
+import { readConfig, type Config, type ConfigSources } from '../../ztunnel/config.ts'
+import { printedConfig } from '../../ztunnel/printed-config.ts'
 import { ConfigError } from '../../shared/runtime/env.ts'
 
 type Env = Record<string, string>
@@ -280,7 +281,7 @@ t.test('all problems are reported together', async t => {
 
 t.test('what is printed holds no secret', async t => {
   const text = JSON.stringify(
-    printableConfig(
+    printedConfig(
       await read({ AUTH_TOKEN: 'secret-1', XDS_HEADER_key: 'secret-2', CA_HEADER_key: 'secret-3' })
     )
   )
