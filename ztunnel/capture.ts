@@ -1,7 +1,7 @@
 /** How the original destination of a captured connection is learned; the only file that knows the ways of capture. */
 import type net from 'node:net'
-import { parseIp, type SocketAddress } from '../shared/net/address.ts'
-import { originalDestination, socketFd } from '../shared/net/sockets.ts'
+import type { SocketAddress } from '../shared/net/address.ts'
+import { boundAddress, originalDestination, peerAddress, socketFd } from '../shared/net/sockets.ts'
 
 /** Who connects, and where to. */
 export interface Flow {
@@ -15,24 +15,22 @@ export interface Flow {
  * and remembers it in the connection tracking table.
  */
 export function capturedFlow(socket: net.Socket, listenPort: number): Flow | undefined {
-  const flow = directFlow(socket)
-  if (flow === undefined || flow.destination.port !== listenPort) return flow
   const fd = socketFd(socket)
-  const destination = fd === undefined ? undefined : originalDestination(fd)
+  const flow = fd === undefined ? undefined : endsOf(fd)
+  if (fd === undefined || flow?.destination.port !== listenPort) return flow
+  const destination = originalDestination(fd)
   return destination === undefined ? flow : { source: flow.source, destination }
 }
 
 /** Both ends of a connection that nobody redirected. */
 export function directFlow(socket: net.Socket): Flow | undefined {
-  const source = address(socket.remoteAddress, socket.remotePort)
-  const destination = address(socket.localAddress, socket.localPort)
-  return source === undefined || destination === undefined ? undefined : { source, destination }
+  const fd = socketFd(socket)
+  return fd === undefined ? undefined : endsOf(fd)
 }
 
-function address(text: string | undefined, port: number | undefined): SocketAddress | undefined {
-  if (text === undefined || port === undefined) return undefined
-  // A dual-stack listener sees IPv4 clients as v4-mapped; the general parser would cost microseconds.
-  const mapped = text.startsWith('::ffff:') ? parseIp(text.slice(7)) : undefined
-  const ip = mapped ?? parseIp(text)
-  return ip === undefined ? undefined : { ip, port }
+/** Asks the kernel, not Node: its texts would have to be read as addresses again. */
+function endsOf(fd: number): Flow | undefined {
+  const source = peerAddress(fd)
+  const destination = boundAddress(fd)
+  return source === undefined || destination === undefined ? undefined : { source, destination }
 }

@@ -4,7 +4,6 @@ import {
   fromOtherNetwork,
   networkHeader,
   parseAuthority,
-  parseBaggage,
   parseForwardedHost
 } from '../shared/hbone/connect.ts'
 import type { HeaderList } from '../shared/hbone/hpack.ts'
@@ -152,7 +151,7 @@ function readRequest(
     source: throughGateway ? undefined : view.workloadByAddress(network, flow.source.ip)
   }))
   if (target.kind === 'refused') throw new MeshError(target.code, target.message)
-  const baggage = parseBaggage(request.header('baggage'))
+  const baggage = pod.baggage.read(request.header('baggage'))
   return {
     workload,
     target,

@@ -7,6 +7,7 @@ import { SystemCallError } from '../shared/net/ffi.ts'
 import { closeDescriptor, listenBacklog, openListener, type TcpOptions } from '../shared/net/sockets.ts'
 import { sleep } from '../shared/runtime/clock.ts'
 import type { MeshError } from '../shared/runtime/errors.ts'
+import { BaggageReader } from './baggage.ts'
 import { Connections } from './connections.ts'
 import { acceptHbone } from './inbound.ts'
 import { proxyOutbound } from './outbound.ts'
@@ -68,6 +69,7 @@ export class PodProxy {
         ...(config.packetMark !== undefined && { mark: config.packetMark })
       },
       dialOptions: application,
+      baggage: new BaggageReader(),
       connections: new Connections(now),
       load: new OutboundLoad(),
       gone: this.#gone.signal

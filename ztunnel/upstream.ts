@@ -1,6 +1,7 @@
 /** Opens what a route names: a TCP connection, a tunnel, or a tunnel in a tunnel. */
 import type net from 'node:net'
-import { connectHeaders, networkHeader, newTraceParent, parseBaggage } from '../shared/hbone/connect.ts'
+import { connectHeaders, networkHeader, newTraceParent } from '../shared/hbone/connect.ts'
+import { headerValues } from '../shared/hbone/header-rules.ts'
 import type { HeaderList } from '../shared/hbone/hpack.ts'
 import type { PoolKey } from '../shared/hbone/pool.ts'
 import { ClientSession } from '../shared/hbone/session.ts'
@@ -73,7 +74,7 @@ async function openTunnel(
   const key: PoolKey = { source: ownIdentity(pod, source), expected, address, sourceIp: flow.source.ip }
   const head = { authority: route.authority, headers: requestHeaders(source, flow, route) }
   const { tunnel, headers } = await pod.pool.tunnel(key, head, signal)
-  const baggage = pod.config.responseBaggage ? parseBaggage(valuesOf(headers, 'baggage')) : undefined
+  const baggage = pod.config.responseBaggage ? pod.baggage.read(headerValues(headers, 'baggage')) : undefined
   return { stream: tunnel, destination: { workload: route.destination, identity: undefined, baggage } }
 }
 
@@ -109,7 +110,9 @@ async function openDoubleTunnel(
     const network: HeaderList = [...headers, [networkHeader, pod.config.network]]
     const inner = await session.openTunnel({ authority: route.authority, headers: network }, signal)
     session.close() // ends with its only tunnel
-    const baggage = pod.config.responseBaggage ? parseBaggage(valuesOf(inner.headers, 'baggage')) : undefined
+    const baggage = pod.config.responseBaggage
+      ? pod.baggage.read(headerValues(inner.headers, 'baggage'))
+      : undefined
     const destination: Party = { workload: route.destination, identity: secured.peer, baggage }
     return { stream: inner.tunnel, destination }
   } catch (error) {
@@ -190,8 +193,4 @@ function requestHeaders(
     serviceHostname: route.service?.hostname,
     trace: newTraceParent()
   })
-}
-
-function valuesOf(headers: HeaderList, name: string): string[] {
-  return headers.filter(([field]) => field === name).map(([, value]) => value)
 }

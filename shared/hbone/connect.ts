@@ -91,7 +91,7 @@ export function formatForwarded(source: SocketAddress, serviceHostname: string |
 /** The `host` of a `forwarded` header. Its `for` is never read: nobody vouches for it. */
 export function parseForwardedHost(values: readonly string[]): string | undefined {
   for (const value of values) {
-    if (/[^ -~\t]/.test(value)) continue
+    if (!value.includes('host=') || /[^ -~\t]/.test(value)) continue
     for (const part of value.split(';')) {
       const [, host = ''] = /^host="?([^"]*)"?$/.exec(part.trim()) ?? []
       if (host !== '') return host
@@ -110,8 +110,18 @@ export interface TraceParent {
 
 /** Unlike others by chance; nothing secret depends on it, so the cheap generator will do. */
 export function newTraceParent(random: () => number = Math.random): TraceParent {
-  const word = (): string => ((random() * 0x1_0000_0000) >>> 0).toString(16).padStart(8, '0')
+  const word = (): string => {
+    const bits = random() * 0x1_0000_0000
+    return hexOf(bits >>> 24) + hexOf(bits >>> 16) + hexOf(bits >>> 8) + hexOf(bits)
+  }
   return { traceId: word() + word() + word() + word(), spanId: word() + word() }
+}
+
+/** Numbers beyond 2^31 take a slow way to hexadecimal text; bytes can be looked up. */
+const hexBytes = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
+
+function hexOf(bits: number): string {
+  return hexBytes[bits & 0xff] ?? ''
 }
 
 export function formatTraceParent({ traceId, spanId }: TraceParent): string {

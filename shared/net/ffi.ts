@@ -16,6 +16,7 @@ interface LibC {
   setsockopt(fd: number, level: number, name: number, value: Buffer, length: number): number
   getsockopt(fd: number, level: number, name: number, value: Buffer, length: Buffer): number
   getsockname(fd: number, address: Buffer, length: Buffer): number
+  getpeername(fd: number, address: Buffer, length: Buffer): number
   setns(fd: number, kind: number): number
   unshare(kinds: number): number
   if_nametoindex(name: string): number
@@ -42,6 +43,7 @@ export const libc: LibC = {
   setsockopt: library.func('int setsockopt(int, int, int, const void *, uint32)'),
   getsockopt: library.func('int getsockopt(int, int, int, void *, void *)'),
   getsockname: library.func('int getsockname(int, void *, void *)'),
+  getpeername: library.func('int getpeername(int, void *, void *)'),
   setns: library.func('int setns(int, int)'),
   unshare: library.func('int unshare(int)'),
   if_nametoindex: library.func('uint32 if_nametoindex(const char *)'),

@@ -4,7 +4,7 @@
  */
 import { Socket } from 'node:net'
 import { type Family, type Ip, ipFamily, ipFromBytes, ipToBytes, type SocketAddress } from './address.ts'
-import { check, libc, SystemCallError } from './ffi.ts'
+import { check, lastErrno, libc, SystemCallError } from './ffi.ts'
 import { inNetns } from './netns.ts'
 
 const AF_INET = 2
@@ -144,23 +144,30 @@ export function socketFd(socket: Socket): number | undefined {
 
 /** Where a connection went before REDIRECT changed it; undefined when it was not redirected. */
 export function originalDestination(fd: number): SocketAddress | undefined {
-  const name = Buffer.alloc(28)
-  const length = Buffer.alloc(4)
-  for (const level of [SOL_IP, SOL_IPV6]) {
-    length.writeUInt32LE(name.length)
-    if (libc.getsockopt(fd, level, SO_ORIGINAL_DST, name, length) === 0) return decodeSocketAddress(name)
-  }
-  return undefined
+  const ask = (level: number) => (name: Buffer, length: Buffer) =>
+    libc.getsockopt(fd, level, SO_ORIGINAL_DST, name, length)
+  return askAddress(ask(SOL_IP)) ?? askAddress(ask(SOL_IPV6))
 }
 
-/** The address that a socket is bound to. */
+/** The address that a socket is bound to; undefined when the descriptor is no socket of ours any more. */
 export function boundAddress(fd: number): SocketAddress | undefined {
-  const name = Buffer.alloc(28)
-  const length = Buffer.alloc(4)
-  length.writeUInt32LE(name.length)
-  check('getsockname', libc.getsockname(fd, name, length))
-  return decodeSocketAddress(name)
+  return askAddress((name, length) => libc.getsockname(fd, name, length))
 }
+
+/** The other end of a connection; undefined when it is gone. */
+export function peerAddress(fd: number): SocketAddress | undefined {
+  return askAddress((name, length) => libc.getpeername(fd, name, length))
+}
+
+/** A socket address as the kernel writes it: the room for it, then the length of that room. */
+function askAddress(ask: (name: Buffer, length: Buffer) => number): SocketAddress | undefined {
+  const bytes = Buffer.allocUnsafe(addressRoom + 4)
+  bytes.writeUInt32LE(addressRoom, addressRoom)
+  return ask(bytes, bytes.subarray(addressRoom)) === 0 ? decodeSocketAddress(bytes) : undefined
+}
+
+/** Size of a sockaddr_in6, the larger one. */
+const addressRoom = 28
 
 /** Closes a descriptor that no net.Socket or net.Server has taken over. */
 export function closeDescriptor(fd: number): void {
@@ -243,7 +250,8 @@ function bind(fd: number, address: SocketAddress): void {
 function setOption(fd: number, level: number, name: number, value: number): void {
   const bytes = Buffer.allocUnsafe(4)
   bytes.writeInt32LE(value)
-  check('setsockopt', libc.setsockopt(fd, level, name, bytes, 4), optionNames[`${level}/${name}`])
+  if (libc.setsockopt(fd, level, name, bytes, 4) === 0) return
+  throw new SystemCallError('setsockopt', lastErrno(), optionNames[`${level}/${name}`])
 }
 
 const optionNames: Readonly<Record<string, string>> = {
@@ -267,6 +275,11 @@ function decodeSocketAddress(bytes: Buffer): SocketAddress | undefined {
   const family = bytes.readUInt16LE(0)
   let address: Ip | undefined
   if (family === AF_INET) address = ipFromBytes(bytes.subarray(4, 8))
-  else if (family === AF_INET6) address = ipFromBytes(bytes.subarray(8, 24))
+  else if (family === AF_INET6) address = ipFromBytes(bytes.subarray(isMapped(bytes) ? 20 : 8, 24))
   return address === undefined ? undefined : { ip: address, port: bytes.readUInt16BE(2) }
+}
+
+/** Whether a sockaddr_in6 holds an IPv4 address, as a dual-stack listener sees it; the general reader would cost microseconds. */
+function isMapped(bytes: Buffer): boolean {
+  return bytes.readUInt32LE(8) === 0 && bytes.readUInt32LE(12) === 0 && bytes.readUInt32BE(16) === 0xffff
 }
