@@ -17,7 +17,10 @@ export async function resolveHostname(
   pod.metrics.series('istio_on_demand_dns_total', ...sourceLabelValues(source), hostname).add()
   let answers: readonly { address: string }[]
   try {
-    answers = await dns.lookup(hostname, { all: true, family: pod.config.ipv6 ? 0 : 4 })
+    answers = await inTime(
+      dns.lookup(hostname, { all: true, family: pod.config.ipv6 ? 0 : 4 }),
+      pod.config.connectTimeoutMs
+    )
   } catch (cause) {
     throw new MeshError(
       'CONNECT_FAILED',
@@ -32,4 +35,20 @@ export async function resolveHostname(
   if (chosen === undefined)
     throw new MeshError('CONNECT_FAILED', `dns response had no valid IP addresses for ${hostname}`)
   return chosen
+}
+
+/** A lookup cannot be cancelled, but nobody has to wait longer for it than for the connection that it is for. */
+async function inTime<T>(lookup: Promise<T>, timeoutMs: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(
+      () => reject(new Error(`the resolver did not answer within ${timeoutMs} ms`)),
+      timeoutMs
+    )
+  })
+  try {
+    return await Promise.race([lookup, late])
+  } finally {
+    clearTimeout(timer)
+  }
 }

@@ -2,6 +2,9 @@
  * The compact text form in which resources lie in shared memory: JSON arrays with one position a field, which
  * JSON.parse reads three times faster than protobufjs reads protobuf. Internal to one
  * process: written and read by the same version of this file.
+ *
+ * Every field is written out, though a table of fields would say each once: what a loop over such a table decodes
+ * takes three times as long and 2.3 KB instead of 0.9.
  */
 import { formatCidr, parseCidr, type Cidr, type Ip } from '../net/address.ts'
 import type {

@@ -1,6 +1,7 @@
 /** Which endpoint of a service captured connections go to: health, place, weight, affinity, load, named ports. */
 import t from 'tap'
 import { ip, type Ip } from '../../shared/net/address.ts'
+import { samples } from '../support/access-lines.ts'
 import { uncaptured } from '../support/hbone-peer.ts'
 import { CLIENT, localMesh, SERVER_PORT } from '../support/local-mesh.ts'
 import {
@@ -29,8 +30,8 @@ const tries = 40
 interface Situation {
   readonly name: string
   readonly service?: object
-  /** Endpoints by address. */
-  readonly endpoints: Readonly<Record<Ip, object>>
+  /** Endpoints by address; '' has none. */
+  readonly endpoints: Readonly<Record<string, object>>
   readonly to?: { readonly ip: Ip; readonly port: number }
   /** Who answers, sorted; empty when nobody does. */
   readonly reached: readonly string[]
@@ -133,6 +134,25 @@ t.test('who is reached', { skip }, async t => {
   }
 })
 
+t.test('an endpoint that is known by host name only is looked up, and counted', { skip }, async t => {
+  const tooLong = `${'x'.repeat(64)}.example` // no resolver has to be asked to know that there is none
+  const named = (hostname: string): Situation => ({
+    name: hostname,
+    endpoints: { '': { hostname } },
+    reached: []
+  })
+  const { a, client } = await world(t, [named('localhost'), named(tooLong)])
+  await serve(t, a, socket => socket.resume().end('found'), { port: SERVER_PORT })
+  t.equal(await attempt(await connect(a, at(vip(0), 80)), Buffer.alloc(0)), 'found')
+  t.equal(await attempt(await connect(a, at(vip(1), 80)), Buffer.alloc(0)), '')
+  await client.logged(/connection failed.*no ip addresses were resolved for workload .*x{64}\.example/)
+  const { body } = await client.ask(15020, '/metrics')
+  t.match(samples(body, 'istio_on_demand_dns_total'), [
+    { labels: { source_workload: 'client-deployment', hostname: 'localhost' }, value: 1 },
+    { labels: { hostname: tooLong }, value: 1 }
+  ])
+})
+
 t.test('client-IP affinity: a client keeps its endpoint, and clients are spread', { skip }, async t => {
   const sticky = { traffic: { clientIpAffinitySeconds: 600 } }
   const nodes = await world(t, [
@@ -213,7 +233,7 @@ t.test('UNDERPASS_IDLE_TIMEOUT ends connections without a byte, and no other', {
     t,
     [{ name: 'quiet', endpoints: { [FIRST]: { port: 9999 } }, reached: [] }],
     {},
-    { UNDERPASS_IDLE_TIMEOUT: '1s' }
+    { UNDERPASS_IDLE_TIMEOUT: '3s' }
   )
   await serve(t, b, socket => void socket.pipe(socket), { port: 9999 })
   const [quiet, busy] = await Promise.all([connect(a, at(vip(0), 80)), connect(a, at(vip(0), 80))])
@@ -226,7 +246,7 @@ t.test('UNDERPASS_IDLE_TIMEOUT ends connections without a byte, and no other', {
   const talking = setInterval(() => busy.write('x'), 100)
   t.teardown(() => clearInterval(talking))
   await ended
-  await client.logged(/error="no byte for 1000 ms \(UNDERPASS_IDLE_TIMEOUT\)"/)
+  await client.logged(/error="no byte for 3000 ms \(UNDERPASS_IDLE_TIMEOUT\)"/)
   const before = echoed
   busy.write('y')
   await new Promise(resolve => busy.once('data', resolve))
@@ -275,7 +295,7 @@ async function world(
         uid: `Kubernetes/discovery.k8s.io/EndpointSlice/shop/s${index}/${address}`,
         name: `s${index}-${address}`,
         namespace: 'shop',
-        workloadIps: [address],
+        workloadIps: address === '' ? [] : [address],
         protocol: 'TCP',
         services: { [key(index)]: port === 0 ? {} : ports(port) },
         ...more

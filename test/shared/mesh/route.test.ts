@@ -557,6 +557,34 @@ for (const situation of situations) {
   })
 }
 
+t.test('several waypoints take their share of connections by weight', async t => {
+  const canary = { ...waypointPod, uid: 'wp2', name: 'wp2', addresses: addresses('10.0.2.2') }
+  const weighted = (first: number, second: number): MeshParts => ({
+    workloads: [web1, waypointPod, canary],
+    services: [
+      service({
+        name: 'web',
+        vips: vips('/10.96.0.1'),
+        waypoint: gatewayTo('/10.0.1.1:15008', 'address'),
+        weightedWaypoints: [
+          { destination: gatewayTo('/10.0.2.1:15008', 'address'), weight: first },
+          { destination: gatewayTo('/10.0.2.2:15008', 'address'), weight: second }
+        ]
+      })
+    ]
+  })
+  for (const [given, chance, hop] of [
+    [weighted(9, 1), 0, '10.0.2.1'],
+    [weighted(9, 1), 0.899, '10.0.2.1'],
+    [weighted(9, 1), 0.9, '10.0.2.2'],
+    [weighted(0, 1), 0, '10.0.2.2'],
+    [weighted(0, 0), 0, '10.0.1.1']
+  ] as const) {
+    const route = routeOf({ given, to: '10.96.0.1:80', context: { random: () => chance } })
+    t.match(route, { kind: 'hbone', hop: { address: { ip: hop, port: 15008 } } }, `${hop} at ${chance}`)
+  }
+})
+
 t.test('what follows after a host name was looked up', async t => {
   const given = (parts: Partial<Workload>): MeshParts => ({
     workloads: [{ ...web1, addresses: [], hostname: 'db.example', ...parts }],
