@@ -11,6 +11,7 @@ import { Poller } from '../shared/net/poll.ts'
 import { markAllowed, raiseFileLimit, transparentAllowed } from '../shared/net/sockets.ts'
 import { loopback, serveAdmin, wildcard, type AdminServer } from '../shared/runtime/admin-http.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
+import { giveBackMemory } from '../shared/runtime/give-back-memory.ts'
 import { Readiness } from '../shared/runtime/readiness.ts'
 import { parseLogFilter, type Logger, type LogOutput } from '../shared/telemetry/logger.ts'
 import { Metrics, sumSnapshots } from '../shared/telemetry/metrics.ts'
@@ -126,7 +127,10 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
     signal: stopping.signal
   })
   readiness.set('state manager', false)
-  const known = xds.synced.then(() => readiness.set('state manager', true))
+  const known = xds.synced.then(() => {
+    readiness.set('state manager', true)
+    giveBackMemory() // of the messages that brought the whole mesh
+  })
   const addresses = new Map<string, SocketAddress>()
   const serve = async (name: string, options: Parameters<typeof serveAdmin>[0]): Promise<AdminServer> => {
     const server = await serveAdmin(options)

@@ -1,9 +1,8 @@
 /** LOCAL_XDS and LOCAL_XDS_PATH: workloads, services and policies to start with, read once. */
 import { readFileSync } from 'node:fs'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { ConfigError } from '../shared/runtime/env.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
+import { giveBackMemory } from '../shared/runtime/give-back-memory.ts'
 import type { MeshStore } from '../shared/mesh/store.ts'
 import type { Policy, Service, Workload } from '../shared/mesh/model.ts'
 import type { Config } from './config.ts'
@@ -51,15 +50,4 @@ async function put(text: string, mesh: MeshStore): Promise<void> {
 async function read(text: string): Promise<StaticConfig> {
   const { readLocalConfig } = await import('../shared/mesh/local-config.ts')
   return readLocalConfig(text)
-}
-
-/** An idle ztunnel allocates so little that V8 would keep the reader's garbage for ever. */
-function giveBackMemory(): void {
-  setFlagsFromString('--expose-gc')
-  const collect = runInNewContext('gc') as (options: {
-    type: string
-    execution: string
-    flavor: string
-  }) => unknown
-  collect({ type: 'major', execution: 'sync', flavor: 'last-resort' })
 }
