@@ -17,6 +17,7 @@ export type LabCommand =
   | { readonly verb: 'down' }
   | { readonly verb: 'status'; readonly json: boolean }
   | { readonly verb: 'check' }
+  | { readonly verb: 'kubeconfig' }
   | { readonly verb: 'demo' }
   | { readonly verb: 'kubectl'; readonly words: readonly string[] }
   | {
@@ -27,7 +28,7 @@ export type LabCommand =
       readonly command: readonly string[]
     }
 
-/** Words that cannot be understood; ends the program with status 2. */
+/** Words that cannot be understood. */
 export class UsageError extends Error {
   constructor(message: string) {
     super(message)
@@ -40,15 +41,17 @@ export const usage: Readonly<Record<string, string>> = {
 
 Usage: underpass lab COMMAND
 
-  up        start a cluster with the mesh and apply manifests
-  status    what runs where, and which container runs what
-  exec      run a command in a pod
-  kubectl   kubectl for this cluster (the one in PATH, else a small one)
-  demo      a tour: a shop in the clear, in the mesh, under a policy
-  check     whether this machine can run a lab, and what to do if not
-  down      end it and remove everything
+  up          start a cluster with the mesh and apply manifests
+  status      what runs where, and which container runs what
+  exec        run a command in a pod
+  kubectl     kubectl for this cluster (the one in PATH, else a small one)
+  kubeconfig  where its kubeconfig is, for every other program
+  demo        a tour: a shop in the clear, in the mesh, under a policy
+  check       whether this machine can run a lab, and what to do if not
+  down        end it and remove everything
 
-Each command explains itself with --help.
+Each command explains itself with --help. Exit codes: 0 fine, 1 usage or failure, 2 the machine cannot run a lab;
+exec and kubectl end as what they ran.
 `,
   up: `Starts a cluster of network namespaces with the mesh in it. Ctrl-C ends it and leaves nothing behind.
 
@@ -83,7 +86,15 @@ wait, logs. UNDERPASS_LAB_KUBECTL=builtin takes these also where there is one.
 
 Usage: underpass lab kubectl ARGUMENTS...
 `,
+  kubeconfig: `Prints the path of the lab's kubeconfig.
+
+Usage: underpass lab kubeconfig
+
+Example:
+  export KUBECONFIG=$(underpass lab kubeconfig)
+`,
   check: `Tests whether this machine can run a lab, as the user that you are, and names the fix for what is missing.
+Exits with 2 when it cannot.
 
 Usage: underpass lab check
 `,
@@ -116,6 +127,7 @@ export function parseCommand(words: readonly string[]): LabCommand {
     case 'status':
       return parseStatus(rest)
     case 'check':
+    case 'kubeconfig':
     case 'demo':
     case 'down':
       parse(verb, rest, {})

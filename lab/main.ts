@@ -32,8 +32,7 @@ async function runCommand(): Promise<number> {
     return await dispatch(parseCommand(process.argv.slice(2)))
   } catch (error) {
     console.error(`error: ${messageOf(error)}`)
-    const statuses: Readonly<Record<string, number>> = { UsageError: 2, ManifestError: 2, NoLabError: 3 }
-    return (error instanceof Error ? statuses[error.name] : undefined) ?? 1
+    return 1
   }
 }
 
@@ -53,7 +52,7 @@ async function dispatch(command: LabCommand): Promise<number> {
       const { formatRequirements, requirements } = await import('./check.ts')
       const found = await requirements(context)
       console.log(formatRequirements(found))
-      return found.every(({ ok }) => ok) ? 0 : 1
+      return found.every(({ ok }) => ok) ? 0 : 2
     }
     case 'kubectl': {
       const { connect, runningState } = await import('./running.ts')
@@ -64,6 +63,12 @@ async function dispatch(command: LabCommand): Promise<number> {
         environment: context.environment,
         connect: () => connect(context)
       })
+    }
+    case 'kubeconfig': {
+      const { runningState } = await import('./running.ts')
+      runningState(context)
+      console.log(kubeconfigPath(context.stateFolder))
+      return 0
     }
     case 'down':
       return (await import('./running.ts')).down(context)

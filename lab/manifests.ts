@@ -24,20 +24,31 @@ export class ManifestError extends Error {
 const manager = 'underpass-lab'
 const establishMs = 10_000
 
-/** `-` is standard input, a folder all its YAML and JSON files. Throws {@link ManifestError}. */
+/** What the API takes at most in one request, in bytes. */
+const maxObjectBytes = 3 << 20
+
+/** `-` is standard input, a folder all its YAML and JSON files. Throws {@link ManifestError}, also when there is nothing. */
 export function readManifests(source: string): Manifest[] {
   if (/^https?:/.test(source)) {
     throw new ManifestError(
       `${source}: the lab fetches nothing; download it first, for example: curl -LO ${source}`
     )
   }
-  if (source === '-') return parseManifests(readFileSync(0, 'utf8'), 'standard input')
+  const name = source === '-' ? 'standard input' : source
+  const found = filesOf(source).flatMap(([file, text]) => parseManifests(text, file))
+  if (found.length === 0) throw new ManifestError(`${name}: there is no Kubernetes object in it`)
+  return found
+}
+
+function filesOf(source: string): (readonly [name: string, text: string])[] {
   try {
-    if (!statSync(source).isDirectory()) return parseManifests(readFileSync(source, 'utf8'), source)
+    if (source === '-') return [['standard input', readFileSync(0, 'utf8')]]
+    if (!statSync(source).isDirectory()) return [[source, readFileSync(source, 'utf8')]]
     return readdirSync(source)
       .filter(name => /\.(ya?ml|json)$/.test(name))
       .toSorted()
-      .flatMap(name => parseManifests(readFileSync(path.join(source, name), 'utf8'), path.join(source, name)))
+      .map(name => path.join(source, name))
+      .map(file => [file, readFileSync(file, 'utf8')])
   } catch (error) {
     if (!(error instanceof Error && 'code' in error)) throw error
     throw new ManifestError(`${source}: ${error.message}`)
@@ -46,6 +57,7 @@ export function readManifests(source: string): Manifest[] {
 
 /** Objects of kind List give their items. */
 export function parseManifests(text: string, name: string): Manifest[] {
+  if (text.includes('\0')) throw new ManifestError(`${name}: not YAML or JSON, but a binary file`)
   return parseAllYaml(text, name).flatMap(({ value, line }) => objectsIn(value, `${name}:${line}`))
 }
 
@@ -57,6 +69,11 @@ function objectsIn(value: unknown, where: string): Manifest[] {
   if (Array.isArray(items)) return items.flatMap(item => objectsIn(item, where))
   if (typeof metadata?.name !== 'string') {
     throw new ManifestError(`${where}: ${kind} without metadata.name`)
+  }
+  const bytes = Buffer.byteLength(JSON.stringify(value))
+  if (bytes > maxObjectBytes) {
+    const size = (bytes / (1 << 20)).toFixed(1)
+    throw new ManifestError(`${where}: ${kind} ${metadata.name} is ${size} MiB; the API takes 3 MiB at most`)
   }
   return [{ object: value as KubeObject, where }]
 }
@@ -107,7 +124,10 @@ export async function applyManifests(
       discovery = await Discovery.read(client)
       type = discovery.ofObject(object)
     }
-    if (type === undefined) throw new ManifestError(`${where}: the API has no ${kind} of ${apiVersion}`)
+    if (type === undefined)
+      throw new ManifestError(
+        `${where}: the API has no ${kind} of ${apiVersion}; correct apiVersion and kind, or add its CustomResourceDefinition to the manifests`
+      )
     const namespace = type.namespaced ? (metadata.namespace ?? options.namespace) : undefined
     const ref = { namespace, name: metadata.name }
     try {

@@ -2,10 +2,20 @@
  * The lab's folder on the host: who runs it, how to reach it. `lab status`, `exec` and `down` read it; the next
  * start removes what a killed lab left.
  */
-import { lstatSync, mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import type { Env } from '../shared/runtime/env.ts'
+import { messageOf } from '../shared/runtime/errors.ts'
 
 export interface LabState {
   /** The process that started the lab. */
@@ -30,7 +40,13 @@ export function stateFolder(env: Env, isRoot: boolean, uid: number): string {
 
 /** Makes the folder, readable by its owner only. Refuses one that somebody else made (/tmp is shared). */
 export function makeStateFolder(folder: string, uid: number): void {
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+  } catch (error) {
+    throw new Error(`${messageOf(error)}; set UNDERPASS_LAB_DIR to a folder that you may make`, {
+      cause: error
+    })
+  }
   const found = lstatSync(folder)
   if (!found.isDirectory() || found.uid !== uid) {
     throw new Error(`${folder} belongs to somebody else; set UNDERPASS_LAB_DIR to a folder of yours`)
@@ -64,6 +80,7 @@ const files = ['state.json', 'state.json.new', 'kubeconfig']
 
 /** Removes what a killed lab left; a lab in the background writes its log already. */
 export function forgetState(folder: string): void {
+  if (!existsSync(`${folder}/.`)) return // none, or no folder: whoever makes it says so
   for (const name of files) rmSync(path.join(folder, name), { force: true })
 }
 

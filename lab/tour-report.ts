@@ -72,7 +72,7 @@ export class TourReport {
     const seconds = ((Date.now() - this.#started) / 1000).toFixed(1)
     const held = this.#checked - this.#failed
     this.#print(
-      `\n${held} of ${this.#checked} claims held, ${seconds} s. ${this.#failed === 0 ? 'Everything is removed again.' : 'The demo failed.'}`
+      `\n${held} of ${this.#checked} claims held, ${seconds} s. ${this.#failed === 0 ? 'Next: underpass lab up -f your.yaml' : 'The demo failed.'}`
     )
   }
 }

@@ -2,6 +2,7 @@
  * The tour that `npm run demo` gives: a small shop, first in the clear, then in the mesh, then with a policy.
  * Each chapter checks what it claims, on captured packets and in the access logs; the exit status tells.
  */
+import { existsSync, readdirSync, readlinkSync } from 'node:fs'
 import path from 'node:path'
 import { namespaces } from '../shared/kube/resources.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
@@ -36,6 +37,7 @@ export async function tour(context: LabContext, signal: AbortSignal): Promise<nu
     throw error
   }
   const tools = new TourTools(context, lab)
+  const walls = wallsOf(lab.isolated.pid())
   try {
     await openTheShop(report, tools, signal)
     await inTheClear(report, tools)
@@ -50,6 +52,13 @@ export async function tour(context: LabContext, signal: AbortSignal): Promise<nu
     tools.close()
     await lab.stop()
   }
+  const left = await remains(context.stateFolder, walls)
+  context.print('')
+  report.check(
+    'all of it is gone: no process, no namespace, no file is left',
+    left.length === 0,
+    left.join('\n')
+  )
   report.end()
   return report.failed === 0 ? 0 : 1
 }
@@ -100,7 +109,7 @@ async function inTheClear(report: TourReport, tools: TourTools): Promise<void> {
     what: 'in the clear',
     from: 'web',
     to: 'cart',
-    wire: 'HTTP, readable',
+    wire: readable.length > 0 ? 'HTTP, readable' : 'not readable',
     result: `HTTP ${statusOf(answer)}`
   })
 }
@@ -122,8 +131,8 @@ async function enterTheMesh(report: TourReport, tools: TourTools, signal: AbortS
   const tunnelled = packets.filter(isHbone)
   report.check('cart answers web as before', answer.code === 0 && servedBy(answer) === 'cart', answer.stderr)
   report.check(
-    `all of it travels as TLS to port 15008 (${tunnelled.length} packets), and the card number is nowhere`,
-    tunnelled.some(startsTlsRecord) && tunnelled.length === packets.length && !packets.some(carriesSecret),
+    `all of it travels as TLS 1.3 to port 15008 (${tunnelled.length} packets), and the card number is nowhere`,
+    tunnelled.some(choosesTls13) && tunnelled.length === packets.length && !packets.some(carriesSecret),
     packets
       .filter(packet => !isHbone(packet))
       .map(describe)
@@ -142,7 +151,7 @@ async function enterTheMesh(report: TourReport, tools: TourTools, signal: AbortS
     what: 'in the mesh',
     from: 'web',
     to: 'cart',
-    wire: 'HBONE, TLS 1.3',
+    wire: packets.every(isHbone) ? 'HBONE, TLS 1.3' : 'not all HBONE',
     result: `HTTP ${statusOf(answer)}`
   })
 }
@@ -213,20 +222,38 @@ async function refuse(report: TourReport, tools: TourTools, signal: AbortSignal)
     explained.stdout.includes('REFUSED') && explained.stdout.includes('cart-for-web-only'),
     `${explained.stdout}${explained.stderr}`
   )
-  report.row({
-    what: 'with the policy',
-    from: 'web',
-    to: 'cart',
-    wire: 'HBONE, TLS 1.3',
-    result: `HTTP ${statusOf(allowed)}`
-  })
-  report.row({
-    what: 'with the policy',
-    from: 'visitor',
-    to: 'cart',
-    wire: 'HBONE, TLS 1.3',
-    result: 'refused by policy'
-  })
+  const wire = 'HBONE, TLS 1.3'
+  report.row({ what: 'with the policy', from: 'web', to: 'cart', wire, result: `HTTP ${statusOf(allowed)}` })
+  const result = refused.code === 0 ? 'HTTP 200' : line === '' ? 'failed' : 'refused by policy'
+  report.row({ what: 'with the policy', from: 'visitor', to: 'cart', wire, result })
+}
+
+/** The network and process namespaces of a process, as the kernel names them. */
+function wallsOf(pid: number | undefined): readonly string[] {
+  return ['net', 'pid'].map(kind => namespaceOf(String(pid), kind)).filter(name => name !== '')
+}
+
+/** What is still there of a lab that has ended: processes within its walls, and its folder. */
+async function remains(folder: string, walls: readonly string[]): Promise<string[]> {
+  for (let tries = 0; ; tries += 1) {
+    const processes = readdirSync('/proc')
+      .filter(name => /^\d+$/.test(name))
+      .filter(pid => ['net', 'pid'].some(kind => walls.includes(namespaceOf(pid, kind))))
+    const left = [...processes.map(pid => `process ${pid}`), ...(existsSync(folder) ? [folder] : [])]
+    if (walls.length === 0) return ['it was not seen running']
+    // The kernel finishes a moment after the last process has ended.
+    if (left.length === 0 || tries === 50) return left
+    await wait(20)
+  }
+}
+
+function namespaceOf(pid: string, kind: string): string {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/${kind}`)
+  } catch {
+    // It has ended, or belongs to somebody else.
+    return ''
+  }
 }
 
 /** One request, by curl where the machine has it. */
@@ -331,9 +358,9 @@ function isHbone({ from, to }: WirePacket): boolean {
   return from.endsWith(':15008') || to.endsWith(':15008')
 }
 
-/** A record of TLS 1.2 or 1.3 begins with its type and the version 3.1 or 3.3 (RFC 8446, 5.1). */
-function startsTlsRecord({ payload }: WirePacket): boolean {
-  return /^1[4-7]030[13]/.test(Buffer.from(payload, 'base64').toString('hex'))
+/** A ServerHello (record type 22, message type 2) whose extension supported_versions says 3.4 (RFC 8446, 4.2.1). */
+function choosesTls13({ payload }: WirePacket): boolean {
+  return /^160303.{4}02.*002b00020304/.test(Buffer.from(payload, 'base64').toString('hex'))
 }
 
 function carriesSecret({ payload }: WirePacket): boolean {

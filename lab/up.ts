@@ -54,6 +54,8 @@ export interface RunningLab {
   stop(): Promise<void>
 }
 
+/** Not true of a lab in the background. */
+const endedByInterrupt = 'Ctrl-C or '
 const graceMs = 3000
 const stopDeadlineMs = 15_000
 const meshDeadlineMs = 90_000
@@ -194,7 +196,7 @@ async function fill(
   print('  underpass lab status                          what runs')
   print('  underpass lab exec -n NAMESPACE POD -- CMD    a command in a pod')
   print(`  export KUBECONFIG=${kubeconfig}`)
-  print('Ctrl-C, or "underpass lab down", ends it.')
+  print(`${endedByInterrupt}"underpass lab down" ends it.`)
 }
 
 /** Starts the same command as a process of its own and waits until that says that it is ready. */
@@ -229,7 +231,7 @@ async function upInBackground(options: UpOptions, context: LabContext): Promise<
   // By descriptor: a lab that failed has removed its log.
   const text = readFileSync(`/proc/self/fd/${log}`, 'utf8').trimEnd()
   closeSync(log)
-  context.print(text.replace('Ctrl-C, or "underpass', '"underpass'))
+  context.print(text.replace(endedByInterrupt, ''))
   if (!ready) {
     rmSync(logFile, { force: true })
     return 1

@@ -86,6 +86,11 @@ export async function kubectlBehaviours(t: Test, context: Context, program: stri
       const typo = await kubectl(['apply', '-f', '-'], manifest.replace('replicas: 2', 'replica: 2'))
       t.not(typo.code, 0)
       t.match(typo.stderr, /unknown field "spec.replica"/)
+      const strange = 'apiVersion: example.org/v1\nkind: Strange\nmetadata: {name: x}\n'
+      t.match(
+        (await kubectl(['apply', '-f', '-'], strange)).stderr,
+        /no matches for kind "Strange" in version "example.org\/v1"/
+      )
       const wrong = await kubectl(['apply', '-f', '-'], manifest.replace('port: 80,', 'port: 0,'))
       t.match(
         wrong.stderr,

@@ -32,6 +32,7 @@ const understood: readonly (readonly [words: string, command: LabCommand])[] = [
   ['kubectl get pods --help', { verb: 'kubectl', words: ['get', 'pods', '--help'] }],
   ['status -o json', { verb: 'status', json: true }],
   ['down', { verb: 'down' }],
+  ['kubeconfig', { verb: 'kubeconfig' }],
   ['up --help', { verb: 'help', topic: 'up' }],
   ['', { verb: 'help', topic: '' }]
 ]
@@ -60,7 +61,7 @@ t.test('what cannot be understood is refused with the word and the remedy', asyn
 })
 
 t.test('every command has a help text', async t => {
-  for (const verb of ['up', 'down', 'status', 'exec', 'kubectl', 'check', 'demo']) {
+  for (const verb of ['up', 'down', 'status', 'exec', 'kubectl', 'kubeconfig', 'check', 'demo']) {
     t.match(usage[verb], /Usage: underpass lab/, verb)
     t.match(usage[''], new RegExp(`^  ${verb} `, 'm'), verb)
   }

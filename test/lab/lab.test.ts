@@ -69,7 +69,10 @@ for (const { user, skip } of await users()) {
     t.match(await lab.run('down'), { code: 0, stdout: /the lab is gone/ })
     t.equal((await lab.ended()).code, 0)
     t.strictSame(await remains(traces), [])
-    t.match(await lab.run('status'), { code: 3, stderr: /no lab runs/ })
+    for (const verb of ['status', 'kubeconfig', 'exec x -- true', 'kubectl get pods']) {
+      t.match(await lab.run(...verb.split(' ')), { code: 1, stderr: /no lab runs; start one with/ }, verb)
+    }
+    t.match(await lab.run('down'), { code: 0, stdout: /no lab runs/ }, 'twice is as good as once')
   })
 
   t.test(`as ${user}: kill -9 leaves nothing, and a second start works`, { skip }, async t => {
@@ -82,6 +85,7 @@ for (const { user, skip } of await users()) {
     t.strictSame(await remains(traces), [])
     const next = await lab.run('up', '--no-mesh', '--detach')
     t.match(next, { code: 0, stdout: /ready\. kubeconfig/ }, 'in the background')
+    t.equal((await lab.run('kubeconfig')).stdout, `${lab.folder}/kubeconfig\n`)
     t.match(await lab.run('kubectl', 'get', 'nodes'), { stdout: /node2 .*Ready/ })
     t.match(await lab.run('down'), { code: 0 })
     t.strictSame(await remains(traces), [])
@@ -122,7 +126,7 @@ t.test('the small kubectl changes what runs', { skip }, async t => {
   t.match(await kubectl('annotate', 'svc/echo', 'x.org/y=z'), { code: 0 })
   t.match((await kubectl('get', 'svc', 'echo', '-o', 'yaml')).stdout, 'x.org/y: z')
   t.match((await kubectl('logs', 'db-0')).stdout, '')
-  t.match(await kubectl('get', 'nonsense'), { code: 2, stderr: /doesn't have a resource type "nonsense"/ })
+  t.match(await kubectl('get', 'nonsense'), { code: 1, stderr: /doesn't have a resource type "nonsense"/ })
   t.match(await kubectl('get', 'pod', 'nobody'), { code: 1, stderr: /not found/ })
 
   const traces = lab.traces()
@@ -140,8 +144,8 @@ t.test('an error, or the end of the cluster itself, leaves nothing', { skip }, a
   await failing.printed('cluster with 2 nodes')
   const traces = failing.traces()
   t.match(await failing.ended(), {
-    code: 2,
-    stderr: /bad\.yaml:1: the API has no Strange of example.org\/v1/
+    code: 1,
+    stderr: /bad\.yaml:1: the API has no Strange of example.org\/v1; .*CustomResourceDefinition/
   })
   t.strictSame(await remains(traces), [])
 

@@ -34,6 +34,22 @@ t.test('what is no object is refused with its file and line', async t => {
   t.throws(() => readManifests('https://example.org/x.yaml'), {
     message: /the lab fetches nothing; download it first/
   })
+  const folder = t.testdir({
+    'empty.yaml': '# nothing\n',
+    folder: { 'notes.md': '' },
+    'program.yaml': Buffer.from('\u007fELF\0\0'),
+    'huge.yaml': `apiVersion: v1\nkind: ConfigMap\nmetadata: {name: big}\ndata: {x: ${'x'.repeat(4 << 20)}}`,
+    'many.yaml': `a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [${'*a,'.repeat(9)}]\nc: [${'*b,'.repeat(90)}]\n`
+  })
+  for (const [name, message] of [
+    ['empty.yaml', /empty\.yaml: there is no Kubernetes object in it/],
+    ['folder', /folder: there is no Kubernetes object in it/],
+    ['program.yaml', /program\.yaml: not YAML or JSON, but a binary file/],
+    ['huge.yaml', /huge\.yaml:1: ConfigMap big is 4\.0 MiB; the API takes 3 MiB at most/],
+    ['many.yaml', /many\.yaml:1: .*alias/]
+  ] as const) {
+    t.throws(() => readManifests(`${folder}/${name}`), { message }, name)
+  }
   t.throws(() => readManifests('/nonexistent.yaml'), { name: 'ManifestError', message: /nonexistent/ })
 })
 

@@ -11,6 +11,16 @@ import { version } from './version.ts'
 
 const info = { title: 'Kubernetes', version: version.gitVersion }
 
+/**
+ * Version 2 as kubectl asks for it, for kinds that version 3 does not have: an empty `openapi.v2.Document`
+ * (field 1, `swagger`, is "2.0"), by which it knows none either and goes on to say so.
+ */
+export const swaggerProtobuf = {
+  wanted: 'com.github.proto-openapi.spec.v2',
+  contentType: 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf',
+  document: '\n\u00032.0'
+} as const
+
 /** Paths such as `api/v1` and `apis/apps/v1` with where their document is; the hash lets clients keep it. */
 export class OpenApi {
   readonly #registry: ResourceRegistry

@@ -13,7 +13,7 @@ import { readBodyObject } from './body.ts'
 import { aggregated, coreVersions, groupDocument, groupList, resourceList, verbsOf } from './discovery.ts'
 import { expectObject, Exchange } from './exchange.ts'
 import { wantsAggregated } from './media-types.ts'
-import type { OpenApi } from './openapi.ts'
+import { swaggerProtobuf, type OpenApi } from './openapi.ts'
 import { sendLogs } from './pod-logs.ts'
 import { getObject, listObjects } from './read.ts'
 import { readTarget, type RequestTarget, type ResourcePath } from './request-target.ts'
@@ -229,7 +229,11 @@ function answerDocument(deps: ServerDeps, path: string, exchange: Exchange): voi
   if (path === '/version') return exchange.send(200, version)
   if (path === '/openid/v1/jwks') return exchange.send(200, deps.tokens.jwks(), 'application/jwk-set+json')
   if (path === '/.well-known/openid-configuration') return exchange.send(200, openIdConfiguration())
-  if (path === '/openapi/v2') return exchange.send(200, deps.openApi.swagger())
+  if (path === '/openapi/v2') {
+    const wantsProtobuf = exchange.request.headers.accept?.includes(swaggerProtobuf.wanted) === true
+    if (wantsProtobuf) return exchange.send(200, swaggerProtobuf.document, swaggerProtobuf.contentType)
+    return exchange.send(200, deps.openApi.swagger())
+  }
   if (path === '/openapi/v3') return exchange.send(200, deps.openApi.root())
   if (path.startsWith('/openapi/v3/')) {
     const document = deps.openApi.document(path.slice('/openapi/v3/'.length))
