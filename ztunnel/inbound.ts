@@ -6,7 +6,7 @@ import {
   parseAuthority,
   parseForwardedHost
 } from '../shared/hbone/connect.ts'
-import type { HeaderList } from '../shared/hbone/hpack.ts'
+import type { HeaderList } from '../shared/hbone/header-field.ts'
 import { serveTunnels, type ServerSession, type TunnelRequest } from '../shared/hbone/server.ts'
 import { acceptTls } from '../shared/hbone/tls.ts'
 import type { SpiffeId } from '../shared/identity/spiffe-id.ts'

@@ -2,7 +2,7 @@
 import type net from 'node:net'
 import { connectHeaders, networkHeader, newTraceParent } from '../shared/hbone/connect.ts'
 import { headerValues } from '../shared/hbone/header-rules.ts'
-import type { HeaderList } from '../shared/hbone/hpack.ts'
+import type { HeaderList } from '../shared/hbone/header-field.ts'
 import type { PoolKey } from '../shared/hbone/pool.ts'
 import { ClientSession } from '../shared/hbone/session.ts'
 import type { SessionOptions } from '../shared/hbone/session-options.ts'

@@ -3,7 +3,7 @@
  * Pure parsing and formatting. Source: what Istio's ztunnel and waypoints put on the wire.
  */
 import { formatSocketAddress, parseSocketAddress, type SocketAddress } from '../net/address.ts'
-import type { HeaderField, HeaderList } from './hpack.ts'
+import type { HeaderField, HeaderList } from './header-field.ts'
 
 /** Where a tunnel leads: an address, or (between networks) a service by name. */
 export type Authority =

@@ -2,13 +2,12 @@
  * One HTTP/2 connection, either end: frames in, frames out, windows, limits, keepalive, GOAWAY, and the one
  * way that it ends. What the first HEADERS of a stream mean is the role's business (`session.ts`, `server.ts`).
  *
- * Memory: received and unread bytes are bounded by two connection windows (32 MiB by default): one that the
- * peer may send, one that was credited while streams waited to be read. So up to seven stalled readers with
- * full windows hold up nobody else. Unsent bytes are bounded by 512 KiB for the transport and one
- * chunk a stream.
+ * Memory: received and unread bytes are bounded by two connection windows (32 MiB by default, see
+ * `receive-credit.ts`), unsent bytes by 512 KiB for the transport and one chunk a stream.
  */
 import type { Duplex } from 'node:stream'
 import { MeshError } from '../runtime/errors.ts'
+import { Deliveries } from './deliveries.ts'
 import { FrameReader, type FrameHandler } from './frame-reader.ts'
 import {
   errorCode,
@@ -21,10 +20,8 @@ import {
   goawayFrame,
   headersFrames,
   maxStreamId,
-  maxWindow,
   pingFrame,
   rstStreamFrame,
-  settingId,
   settingsAckFrame,
   settingsFrame,
   windowUpdateFrame,
@@ -32,12 +29,21 @@ import {
   type SettingPairs
 } from './frames.ts'
 import { findMalformedTrailer } from './header-rules.ts'
-import { encodeHeaders, HpackDecoder, type HeaderList } from './hpack.ts'
+import type { HeaderList } from './header-field.ts'
+import { encodeHeaders, HpackDecoder } from './hpack.ts'
 import { Keepalive } from './keepalive.ts'
 import { maxContinuations, PeerBudget } from './limits.ts'
-import { Outbox } from './outbox.ts'
+import { ReceiveCredit } from './receive-credit.ts'
+import { Sender } from './sender.ts'
 import type { SessionOptions } from './session-options.ts'
-import { applySettings, defaultWindow, initialPeerSettings, type PeerSettings } from './settings.ts'
+import {
+  announcedSettings,
+  applySettings,
+  defaultWindow,
+  initialPeerSettings,
+  type PeerSettings
+} from './settings.ts'
+import { StreamTable } from './stream-table.ts'
 import { Tunnel, type TunnelHost } from './tunnel.ts'
 
 /** What makes a connection a client's or a server's. */
@@ -52,8 +58,6 @@ export interface Role {
   ended(error: Error): void
 }
 
-/** Full TLS records tell that more follows: then delivery waits for the end of the turn, to gather. */
-const fullRecord = 16_384
 /** How long a closing connection may take to send what is left and hear the peer's end. */
 const lingerMs = 1000
 
@@ -67,9 +71,10 @@ export class Connection implements TunnelHost, FrameHandler {
   readonly #reader: FrameReader
   readonly #decoder: HpackDecoder
   readonly #budget: PeerBudget
-  readonly #streams = new Map<number, Tunnel>()
-  /** Streams that we reset lately: what the peer sent before it knew is no violation. */
-  readonly #resetByUs = new Set<number>()
+  readonly #streams: StreamTable
+  readonly #sender: Sender
+  readonly #received: ReceiveCredit
+  readonly #deliveries = new Deliveries()
   #keepalive: Keepalive | undefined
   #settingsTimer: NodeJS.Timeout | undefined
   #peer: PeerSettings
@@ -80,23 +85,6 @@ export class Connection implements TunnelHost, FrameHandler {
   #finishing = false
   /** The last stream identifier of the final GOAWAY. */
   #goawaySent: number | undefined
-  #lastPeerId = 0
-  #nextId = 1
-
-  // sending
-  #sendWindow = defaultWindow
-  readonly #outbox: Outbox
-  readonly #awaitingWindow = new Set<Tunnel>()
-  readonly #awaitingDrain = new Set<Tunnel>()
-
-  // receiving
-  #receiveWindow: number
-  /** Received since the last WINDOW_UPDATE. */
-  #uncredited = 0
-  /** Received and not yet taken by a sink. */
-  #unread = 0
-  #delivering: Tunnel[] = []
-  #deliveryScheduled = false
 
   /** `socket`: a TLS stream after its handshake, nothing read from it yet. */
   constructor(socket: Duplex, role: Role, options: Required<SessionOptions>) {
@@ -104,8 +92,11 @@ export class Connection implements TunnelHost, FrameHandler {
     this.#role = role
     this.#options = options
     this.#peer = initialPeerSettings(role.server ? Infinity : options.maxStreams)
-    this.#receiveWindow = options.connectionWindow
-    this.#outbox = new Outbox(socket, () => this.#flushAwaiting(this.#awaitingDrain))
+    this.#streams = new StreamTable(role.server, 2 * Math.max(options.maxStreams, 100))
+    this.#sender = new Sender(socket)
+    this.#received = new ReceiveCredit(options.connectionWindow, credit =>
+      this.#send(windowUpdateFrame(0, credit))
+    )
     this.#decoder = new HpackDecoder(options.maxHeaderListSize)
     this.#budget = new PeerBudget(options.allowances, options.clock)
     const { maxFrameSize, maxHeaderListSize } = options
@@ -135,7 +126,7 @@ export class Connection implements TunnelHost, FrameHandler {
     }, options.settingsTimeoutMs)
     this.#settingsTimer.unref()
     if (!this.#role.server) this.#send(clientPreface)
-    this.#send(settingsFrame(announced(options, this.#role.server)))
+    this.#send(settingsFrame(announcedSettings(options, this.#role.server)))
     this.#send(windowUpdateFrame(0, options.connectionWindow - defaultWindow))
   }
 
@@ -158,7 +149,7 @@ export class Connection implements TunnelHost, FrameHandler {
 
   /** New streams may begin: nobody has said goodbye, no certificate has expired, identifiers are left. */
   get open(): boolean {
-    return !this.#ended && !this.#finishing && this.#nextId <= maxStreamId && !this.#expired()
+    return !this.#ended && !this.#finishing && !this.#streams.exhausted && !this.#expired()
   }
 
   tunnels(): Iterable<Tunnel> {
@@ -169,8 +160,7 @@ export class Connection implements TunnelHost, FrameHandler {
 
   /** A client's new stream; its request has been sent. */
   openStream(fields: HeaderList): Tunnel {
-    const tunnel = this.#newTunnel(this.#nextId)
-    this.#nextId += 2
+    const tunnel = this.#newTunnel(this.#streams.takeId())
     this.sendHeaders(tunnel, fields, false)
     return tunnel
   }
@@ -202,17 +192,11 @@ export class Connection implements TunnelHost, FrameHandler {
   // ---- frames in
 
   data(streamId: number, piece: Buffer, flowLength: number, endStream: boolean): Fault | undefined {
-    if (flowLength > 0) {
-      if (flowLength > this.#receiveWindow) {
-        return fault(
-          'FLOW_CONTROL_ERROR',
-          `${flowLength} bytes, the connection window holds ${this.#receiveWindow}`
-        )
-      }
-      this.#receiveWindow -= flowLength
-      this.#uncredited += flowLength
-      this.#unread += flowLength
-      this.#returnCredit()
+    if (flowLength > 0 && !this.#received.take(flowLength)) {
+      return fault(
+        'FLOW_CONTROL_ERROR',
+        `${flowLength} bytes, the connection window holds ${this.#received.open}`
+      )
     }
     const tunnel = this.#streams.get(streamId)
     if (tunnel === undefined || tunnel.remoteEnded) return this.#dataOnClosed(streamId, piece, tunnel)
@@ -254,14 +238,14 @@ export class Connection implements TunnelHost, FrameHandler {
       if (this.#role.server || known.answered) return this.#trailers(known, fields, endStream)
       return this.#head(known, fields, endStream)
     }
-    if (!this.#role.server || streamId % 2 === 0 || streamId <= this.#lastPeerId) {
-      if (this.#resetByUs.has(streamId)) return undefined
-      return this.#isIdle(streamId)
+    if (!this.#streams.mayOpen(streamId)) {
+      if (this.#streams.wasReset(streamId)) return undefined
+      return this.#streams.isIdle(streamId)
         ? fault('PROTOCOL_ERROR', `HEADERS on stream ${streamId}, which only we could open`)
         : fault('STREAM_CLOSED', `HEADERS on stream ${streamId}, which is closed`)
     }
     if (this.#goawaySent !== undefined) return undefined // the peer knows from GOAWAY that it was not processed
-    this.#lastPeerId = streamId
+    this.#streams.openedByPeer(streamId)
     if (this.#expired()) {
       this.#reset(streamId, errorCode.REFUSED_STREAM)
       this.drain()
@@ -277,7 +261,7 @@ export class Connection implements TunnelHost, FrameHandler {
   rstStream(streamId: number, code: number): Fault | undefined {
     const tunnel = this.#streams.get(streamId)
     if (tunnel === undefined) {
-      return this.#isIdle(streamId)
+      return this.#streams.isIdle(streamId)
         ? fault('PROTOCOL_ERROR', `RST_STREAM on idle stream ${streamId}`)
         : undefined
     }
@@ -328,15 +312,12 @@ export class Connection implements TunnelHost, FrameHandler {
 
   windowUpdate(streamId: number, increment: number): Fault | undefined {
     if (streamId === 0) {
-      this.#sendWindow += increment
-      if (this.#sendWindow > maxWindow)
-        return fault('FLOW_CONTROL_ERROR', 'the connection window exceeds 2^31 - 1')
-      this.#flushAwaiting(this.#awaitingWindow)
-      return undefined
+      if (this.#sender.widen(increment)) return undefined
+      return fault('FLOW_CONTROL_ERROR', 'the connection window exceeds 2^31 - 1')
     }
     const tunnel = this.#streams.get(streamId)
     if (tunnel === undefined) {
-      return this.#isIdle(streamId)
+      return this.#streams.isIdle(streamId)
         ? fault('PROTOCOL_ERROR', `WINDOW_UPDATE on idle stream ${streamId}`)
         : undefined
     }
@@ -345,7 +326,7 @@ export class Connection implements TunnelHost, FrameHandler {
   }
 
   streamFault(streamId: number, code: number, reason: string): Fault | undefined {
-    if (this.#isIdle(streamId)) return { code, reason: `${reason} on idle stream ${streamId}` }
+    if (this.#streams.isIdle(streamId)) return { code, reason: `${reason} on idle stream ${streamId}` }
     this.#reset(streamId, code)
     const error = new MeshError('STREAM_FAILED', `the peer violated HTTP/2 on this stream: ${reason}`)
     this.#streams.get(streamId)?.abandon(error)
@@ -359,30 +340,16 @@ export class Connection implements TunnelHost, FrameHandler {
   // ---- what tunnels need
 
   get writable(): boolean {
-    return !this.#outbox.full
+    return this.#sender.writable
   }
 
   get exclusive(): boolean {
-    return this.#outbox.copies
+    return this.#sender.copies
   }
 
   sendData(tunnel: Tunnel, chunk: Buffer, disposable: boolean): number {
     if (this.#ended) return chunk.length
-    const room = Math.min(chunk.length, tunnel.sendWindow, this.#sendWindow)
-    const { maxFrameSize } = this.#peer
-    let sent = 0
-    while (sent < room) {
-      const size = Math.min(room - sent, maxFrameSize)
-      const piece = size === chunk.length ? chunk : chunk.subarray(sent, sent + size)
-      const head = frameHeader(size, frameType.data, 0, tunnel.id)
-      this.#outbox.sendData(head, piece, disposable && piece === chunk)
-      sent += size
-    }
-    if (sent > 0) {
-      tunnel.spend(sent)
-      this.#sendWindow -= sent
-    }
-    return Math.max(0, sent)
+    return this.#sender.sendData(tunnel, chunk, disposable, this.#peer.maxFrameSize)
   }
 
   sendEnd(tunnel: Tunnel): void {
@@ -398,43 +365,24 @@ export class Connection implements TunnelHost, FrameHandler {
   }
 
   consumed(bytes: number): void {
-    this.#unread -= bytes
-    this.#returnCredit()
-  }
-
-  /** Gives back what no longer counts: all but what waits unread beyond a whole window. */
-  #returnCredit(): void {
-    const { connectionWindow } = this.#options
-    const credit = this.#uncredited - Math.max(0, this.#unread - connectionWindow)
-    // In halves, to save frames; in smaller pieces while stalled readers keep the window narrow.
-    if (credit < connectionWindow / 2) {
-      if (this.#receiveWindow > connectionWindow / 4 || credit < connectionWindow / 64) return
-    }
-    if (this.#ended) return
-    this.#uncredited -= credit
-    this.#receiveWindow += credit
-    this.#send(windowUpdateFrame(0, credit))
+    this.#received.consumed(bytes)
   }
 
   scheduleDelivery(tunnel: Tunnel): void {
-    this.#delivering.push(tunnel)
-    if (this.#deliveryScheduled) return
-    this.#deliveryScheduled = true
-    setImmediate(this.#deliver)
+    this.#deliveries.schedule(tunnel)
   }
 
   awaitWindow(tunnel: Tunnel): void {
-    this.#awaitingWindow.add(tunnel)
+    this.#sender.awaitWindow(tunnel)
   }
 
   awaitDrain(tunnel: Tunnel): void {
-    this.#awaitingDrain.add(tunnel)
+    this.#sender.awaitDrain(tunnel)
   }
 
   forget(tunnel: Tunnel): void {
     this.#streams.delete(tunnel.id)
-    this.#awaitingWindow.delete(tunnel)
-    this.#awaitingDrain.delete(tunnel)
+    this.#sender.forget(tunnel)
     if (this.#streams.size > 0 || this.#ended) return
     if (!this.#finishing) {
       if (this.#expired()) this.drain()
@@ -451,29 +399,12 @@ export class Connection implements TunnelHost, FrameHandler {
     if (this.#ended) return
     const found = this.#reader.read(chunk)
     if (found !== undefined) this.#fail(found)
-    if (chunk.length < fullRecord && this.#delivering.length > 0) this.#deliver()
-  }
-
-  readonly #deliver = (): void => {
-    this.#deliveryScheduled = false
-    if (this.#delivering.length === 0) return
-    const tunnels = this.#delivering
-    this.#delivering = []
-    for (const tunnel of tunnels) tunnel.deliver()
-  }
-
-  #flushAwaiting(waiting: Set<Tunnel>): void {
-    for (const tunnel of [...waiting]) {
-      if (this.#sendWindow <= 0 && waiting === this.#awaitingWindow) return
-      // A tunnel that still cannot send all goes to the end of the line.
-      waiting.delete(tunnel)
-      tunnel.flush()
-    }
+    this.#deliveries.afterChunk(chunk.length)
   }
 
   #newTunnel(id: number): Tunnel {
     const tunnel = new Tunnel(this, id, this.#options.streamWindow, this.#peer.initialWindow)
-    this.#streams.set(id, tunnel)
+    this.#streams.add(tunnel)
     return tunnel
   }
 
@@ -495,8 +426,8 @@ export class Connection implements TunnelHost, FrameHandler {
 
   #dataOnClosed(streamId: number, piece: Buffer, tunnel: Tunnel | undefined): Fault | undefined {
     this.consumed(piece.length)
-    if (this.#isIdle(streamId)) return fault('PROTOCOL_ERROR', `DATA on idle stream ${streamId}`)
-    if (tunnel === undefined && this.#resetByUs.has(streamId)) return undefined
+    if (this.#streams.isIdle(streamId)) return fault('PROTOCOL_ERROR', `DATA on idle stream ${streamId}`)
+    if (tunnel === undefined && this.#streams.wasReset(streamId)) return undefined
     return this.streamFault(streamId, errorCode.STREAM_CLOSED, 'DATA after END_STREAM')
   }
 
@@ -504,31 +435,20 @@ export class Connection implements TunnelHost, FrameHandler {
     return this.#options.clock.now() >= this.#options.expiresAt
   }
 
-  /** Nobody has opened this stream yet. */
-  #isIdle(streamId: number): boolean {
-    if (streamId % 2 === 0) return true
-    return this.#role.server ? streamId > this.#lastPeerId : streamId >= this.#nextId
-  }
-
   #reset(streamId: number, code: number): void {
     this.#send(rstStreamFrame(streamId, code))
-    this.#resetByUs.add(streamId)
-    if (this.#resetByUs.size <= 2 * Math.max(this.#options.maxStreams, 100)) return
-    for (const oldest of this.#resetByUs) {
-      this.#resetByUs.delete(oldest)
-      break
-    }
+    this.#streams.rememberReset(streamId)
   }
 
   #send(frame: Buffer): void {
     if (this.#ended) return
-    this.#outbox.send(frame)
+    this.#sender.send(frame)
   }
 
   #onDrainPong(): void {
     if (this.#goawaySent !== undefined) return
-    this.#goawaySent = this.#lastPeerId
-    this.#send(goawayFrame(this.#lastPeerId, errorCode.NO_ERROR, ''))
+    this.#goawaySent = this.#streams.lastPeerId
+    this.#send(goawayFrame(this.#streams.lastPeerId, errorCode.NO_ERROR, ''))
     if (this.#streams.size === 0) this.finish()
   }
 
@@ -559,9 +479,9 @@ export class Connection implements TunnelHost, FrameHandler {
   /** The one way out: a goodbye where it can still be said, every stream told, then the socket. */
   #terminate(error: Error, code: number | undefined, debug: string): void {
     if (this.#ended) return
-    if (code !== undefined) this.#send(goawayFrame(this.#lastPeerId, code, debug))
+    if (code !== undefined) this.#send(goawayFrame(this.#streams.lastPeerId, code, debug))
     this.#ended = true
-    this.#outbox.flush()
+    this.#sender.flush()
     clearTimeout(this.#settingsTimer)
     this.#keepalive?.stop()
     this.#role.ended(error)
@@ -570,14 +490,4 @@ export class Connection implements TunnelHost, FrameHandler {
     socket.end()
     setTimeout(() => socket.destroy(), lingerMs).unref()
   }
-}
-
-function announced(options: Required<SessionOptions>, server: boolean): SettingPairs {
-  return [
-    [settingId.headerTableSize, 0],
-    server ? [settingId.maxConcurrentStreams, options.maxStreams] : [settingId.enablePush, 0],
-    [settingId.initialWindowSize, options.streamWindow],
-    [settingId.maxFrameSize, options.maxFrameSize],
-    [settingId.maxHeaderListSize, options.maxHeaderListSize]
-  ]
 }

@@ -1,5 +1,5 @@
 /** Which header lists are well-formed messages. Pure. Source: RFC 9113 sections 8.1 to 8.3 and 8.5. */
-import type { HeaderList } from './hpack.ts'
+import type { HeaderList } from './header-field.ts'
 
 export type RequestHead =
   | { readonly kind: 'request'; readonly method: string; readonly authority: string | undefined }

@@ -5,12 +5,9 @@
  * but a peer may use the default 4096 until it has read that, so both must work. The encoder keeps no state:
  * it refers to names of the static table and writes values as they are.
  */
+import type { HeaderField, HeaderList } from './header-field.ts'
 import { decodeHuffman } from './huffman.ts'
 import { staticTable } from './static-table.ts'
-
-/** Names are in lower case. Values are one character a byte (latin1). */
-export type HeaderField = readonly [name: string, value: string]
-export type HeaderList = readonly HeaderField[]
 
 export type DecodedBlock =
   | { readonly kind: 'fields'; readonly fields: HeaderList }

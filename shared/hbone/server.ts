@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream'
 import { Connection } from './connection.ts'
 import { errorCode, type Fault } from './frames.ts'
 import { headerValues, readRequestHead } from './header-rules.ts'
-import type { HeaderList } from './hpack.ts'
+import type { HeaderList } from './header-field.ts'
 import { withDefaults, type SessionOptions } from './session-options.ts'
 import type { Tunnel } from './tunnel.ts'
 

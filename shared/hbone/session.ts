@@ -4,7 +4,7 @@ import { MeshError } from '../runtime/errors.ts'
 import { Connection, type Role } from './connection.ts'
 import { errorCode, errorName, type Fault } from './frames.ts'
 import { readResponseHead } from './header-rules.ts'
-import type { HeaderField, HeaderList } from './hpack.ts'
+import type { HeaderField, HeaderList } from './header-field.ts'
 import { withDefaults, type SessionOptions } from './session-options.ts'
 import type { Tunnel } from './tunnel.ts'
 

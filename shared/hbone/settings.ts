@@ -1,5 +1,6 @@
 /** SETTINGS of HTTP/2: what we announce, and what a peer's frame changes. Pure. Source: RFC 9113 section 6.5. */
 import { defaultFrameSize, fault, maxWindow, settingId, type Fault, type SettingPairs } from './frames.ts'
+import type { SessionOptions } from './session-options.ts'
 
 export const defaultWindow = 65_535
 
@@ -21,6 +22,17 @@ export function initialPeerSettings(maxStreams: number): PeerSettings {
     maxFrameSize: defaultFrameSize,
     maxHeaderListSize: Infinity
   }
+}
+
+/** What we announce at the start, by our options. */
+export function announcedSettings(options: Required<SessionOptions>, server: boolean): SettingPairs {
+  return [
+    [settingId.headerTableSize, 0],
+    server ? [settingId.maxConcurrentStreams, options.maxStreams] : [settingId.enablePush, 0],
+    [settingId.initialWindowSize, options.streamWindow],
+    [settingId.maxFrameSize, options.maxFrameSize],
+    [settingId.maxHeaderListSize, options.maxHeaderListSize]
+  ]
 }
 
 export type AppliedSettings =

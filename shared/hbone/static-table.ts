@@ -1,5 +1,5 @@
 /** The static table of HPACK (RFC 7541 appendix A); index 1 is the first entry. */
-import type { HeaderField } from './hpack.ts'
+import type { HeaderField } from './header-field.ts'
 
 export const staticTable: readonly HeaderField[] = [
   [':authority', ''],

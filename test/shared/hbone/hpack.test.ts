@@ -1,7 +1,8 @@
 import http2 from 'node:http2'
 import { duplexPair } from 'node:stream'
 import t from 'tap'
-import { encodeHeaders, HpackDecoder, type HeaderList } from '../../../shared/hbone/hpack.ts'
+import type { HeaderList } from '../../../shared/hbone/header-field.ts'
+import { encodeHeaders, HpackDecoder } from '../../../shared/hbone/hpack.ts'
 import { RawPeer } from './raw-peer.ts'
 
 const get = (path: string, scheme: string): HeaderList => [

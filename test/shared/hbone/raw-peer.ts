@@ -11,7 +11,8 @@ import {
   type Fault,
   type SettingPairs
 } from '../../../shared/hbone/frames.ts'
-import { encodeHeaders, HpackDecoder, type HeaderList } from '../../../shared/hbone/hpack.ts'
+import type { HeaderList } from '../../../shared/hbone/header-field.ts'
+import { encodeHeaders, HpackDecoder } from '../../../shared/hbone/hpack.ts'
 
 export type Recorded =
   | { readonly kind: 'data'; readonly streamId: number; readonly bytes: Buffer; readonly endStream: boolean }

@@ -13,7 +13,8 @@ import {
   settingsFrame,
   windowUpdateFrame
 } from '../../../shared/hbone/frames.ts'
-import { encodeHeaders, type HeaderList } from '../../../shared/hbone/hpack.ts'
+import type { HeaderList } from '../../../shared/hbone/header-field.ts'
+import { encodeHeaders } from '../../../shared/hbone/hpack.ts'
 import { randomFrom, secondsOf, seedOf } from './chance.ts'
 import { connectFields, RawPeer } from './raw-peer.ts'
 import { echo, never } from './support.ts'
