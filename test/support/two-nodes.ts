@@ -9,6 +9,7 @@ import { accessSync } from 'node:fs'
 import http from 'node:http'
 import net from 'node:net'
 import path from 'node:path'
+import type { Duplex } from 'node:stream'
 import { ip, ipFamily, type Ip, type SocketAddress } from '../../shared/net/address.ts'
 import { closeNetns, openNetns } from '../../shared/net/netns.ts'
 import { dialerSocket, listenBacklog, openDialer, openListener } from '../../shared/net/sockets.ts'
@@ -316,7 +317,7 @@ export async function serve(
 }
 
 /** Sends everything, ends, and gives back all that comes until the other side ends. */
-export async function exchange(socket: net.Socket, payload: Buffer): Promise<Buffer> {
+export async function exchange(socket: Duplex, payload: Buffer): Promise<Buffer> {
   const chunks: Buffer[] = []
   socket.on('data', (chunk: Buffer) => chunks.push(chunk))
   const over = new Promise<void>((resolve, reject) => {
