@@ -2,7 +2,7 @@
  * Whether a pod is meant to be in the mesh, from its labels and those of its namespace, and whether it is.
  * Source: Istio's ambient labels and annotations, as the node agent applies them.
  */
-import type { Namespace, Pod } from '../shared/kube/resources.ts'
+import type { Namespace, Pod } from '../shared/kube/core-api.ts'
 
 export type EnrolmentState =
   | 'enabled'

@@ -1,12 +1,6 @@
 /** Pods of the cluster joined with what the agents on their nodes say of them. */
-import {
-  namespaces,
-  pods,
-  type Namespace,
-  type Pod,
-  type ResourceType,
-  type KubeObject
-} from '../shared/kube/resources.ts'
+import { namespaces, pods, type Namespace, type Pod } from '../shared/kube/core-api.ts'
+import type { ResourceType, KubeObject } from '../shared/kube/object.ts'
 import type { NodePod, NodePods } from './agent-answers.ts'
 import { CommandFailure, type ExitCode, type Invocation } from './command.ts'
 import { certificateRows, type CertificateRow } from './config/listings.ts'

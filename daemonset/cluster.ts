@@ -1,7 +1,7 @@
 /** What the agent writes to Kubernetes: the annotation of a pod and Events about it. */
 import type { KubeClient } from '../shared/kube/client.ts'
 import { isNotFound, KubeError } from '../shared/kube/errors.ts'
-import { events, pods } from '../shared/kube/resources.ts'
+import { events, pods } from '../shared/kube/core-api.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
 import type { Logger } from '../shared/telemetry/logger.ts'
 import type { PodIdentity, Redirection } from './enrol.ts'

@@ -3,7 +3,8 @@
  * Source: Istio's published labels and annotations, and the default of the chart value `ambient.enablementSelectors`.
  */
 import { matches } from '../shared/kube/label-selector.ts'
-import type { Labels, LabelSelector, Pod } from '../shared/kube/resources.ts'
+import type { Pod } from '../shared/kube/core-api.ts'
+import type { Labels, LabelSelector } from '../shared/kube/object.ts'
 import type { RuleOptions } from './rules/desired.ts'
 
 /** Matches when both selectors do; an absent one matches everything. */

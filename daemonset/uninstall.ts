@@ -1,7 +1,7 @@
 /** Finds everything that the node agent put on a machine and takes it away. Needs no record: it looks at every namespace. */
 import { KubeClient } from '../shared/kube/client.ts'
 import { type KubeConfigSource, loadKubeConfig } from '../shared/kube/config.ts'
-import { pods } from '../shared/kube/resources.ts'
+import { pods } from '../shared/kube/core-api.ts'
 import { closeNetns, openNetns } from '../shared/net/netns.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
 import { annotatePod } from './cluster.ts'

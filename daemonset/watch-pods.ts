@@ -1,14 +1,8 @@
 /** Follows the pods of this node and all namespaces, and turns what changes into work: a pod's UID to reconcile. */
 import type { KubeClient } from '../shared/kube/client.ts'
 import { informer, type Informer } from '../shared/kube/informer.ts'
-import {
-  namespaces,
-  pods,
-  type Container,
-  type Labels,
-  type Namespace,
-  type Pod
-} from '../shared/kube/resources.ts'
+import { namespaces, pods, type Container, type Namespace, type Pod } from '../shared/kube/core-api.ts'
+import type { Labels } from '../shared/kube/object.ts'
 import { type Ip, parseIp } from '../shared/net/address.ts'
 import type { Logger } from '../shared/telemetry/logger.ts'
 import { captureOf, decideEnrolment, type EnrolmentSettings, hasEnded } from './decide.ts'

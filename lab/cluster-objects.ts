@@ -1,14 +1,7 @@
 /** The objects that a fresh cluster has before anybody asks for anything: namespaces, nodes, its DNS service. */
 import { arch } from 'node:os'
-import {
-  endpointSlices,
-  namespaces,
-  nodes,
-  services,
-  type KubeObject,
-  type Node,
-  type ResourceType
-} from '../shared/kube/resources.ts'
+import { endpointSlices, namespaces, nodes, services, type Node } from '../shared/kube/core-api.ts'
+import type { KubeObject, ResourceType } from '../shared/kube/object.ts'
 import type { ObjectAccess } from './api-store/object-access.ts'
 import { kubeTime } from './kinds.ts'
 import { fabric, type LabNode } from './nodes.ts'

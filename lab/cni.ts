@@ -1,6 +1,6 @@
 /** What a container runtime does with the mesh's CNI plug-in: tells the node agent of a new pod before it starts. */
 import http from 'node:http'
-import type { Labels } from '../shared/kube/resources.ts'
+import type { Labels } from '../shared/kube/object.ts'
 import { ipFamily, ipToBytes, type Ip } from '../shared/net/address.ts'
 import type { LabPod } from './kinds.ts'
 

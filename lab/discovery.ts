@@ -1,6 +1,6 @@
 /** Which kinds an API server has and what people call them, from its discovery documents. */
 import type { KubeClient } from '../shared/kube/client.ts'
-import type { ResourceType } from '../shared/kube/resources.ts'
+import type { ResourceType } from '../shared/kube/object.ts'
 
 interface ApiResource {
   readonly name: string

@@ -1,5 +1,5 @@
 /** The names of a cluster: Kubernetes DNS specification 1.1, answered from the objects themselves. Pure. */
-import type { EndpointSlice, Service } from '../shared/kube/resources.ts'
+import type { EndpointSlice, Service } from '../shared/kube/core-api.ts'
 import { ipFamily, parseIp, type Ip } from '../shared/net/address.ts'
 import { recordTypes, type DnsAnswer, type DnsRecord } from './dns-message.ts'
 import { clusterDomain } from './pod-files.ts'

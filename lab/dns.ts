@@ -1,7 +1,7 @@
 /** The cluster's DNS server, by UDP and TCP. Names elsewhere do not exist, unless there is a resolver to ask. */
 import { createSocket, type Socket as UdpSocket } from 'node:dgram'
 import net from 'node:net'
-import { endpointSlices, namespaces, services } from '../shared/kube/resources.ts'
+import { endpointSlices, namespaces, services } from '../shared/kube/core-api.ts'
 import type { Ip } from '../shared/net/address.ts'
 import type { ObjectAccess } from './api-store/object-access.ts'
 import { readQuestion, writeAnswer, type DnsAnswer } from './dns-message.ts'

@@ -1,5 +1,5 @@
 /** The environment of a container, as the kubelet makes it. Pure: what it reads is handed in. */
-import type { ConfigMap, Secret, Service } from '../shared/kube/resources.ts'
+import type { ConfigMap, Secret, Service } from '../shared/kube/core-api.ts'
 import { namespaceOf, type EnvironmentVariable, type LabContainer, type LabPod } from './kinds.ts'
 
 export interface EnvironmentSources {

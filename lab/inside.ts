@@ -21,7 +21,7 @@ import { fabric, Network, type LabNode } from './nodes.ts'
 import { podRuntime } from './pod-runtime.ts'
 import type { CommandMode } from './run-commands.ts'
 import { ServiceNat } from './service-nat.ts'
-import { configMaps, secrets, services } from '../shared/kube/resources.ts'
+import { configMaps, secrets, services } from '../shared/kube/core-api.ts'
 
 export interface InsideOptions {
   readonly nodes: number

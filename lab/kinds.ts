@@ -1,13 +1,6 @@
 /** The parts of Kubernetes objects that the lab's controllers and kubelet act on, beyond those the mesh reads. */
-import type {
-  Condition,
-  ContainerPort,
-  KubeObject,
-  Labels,
-  LabelSelector,
-  Pod,
-  ResourceType
-} from '../shared/kube/resources.ts'
+import type { ContainerPort, Pod } from '../shared/kube/core-api.ts'
+import type { Condition, KubeObject, Labels, LabelSelector, ResourceType } from '../shared/kube/object.ts'
 
 export interface EnvironmentVariable {
   readonly name: string

@@ -1,5 +1,6 @@
 /** Tables of objects as kubectl prints them: the columns that a tour needs. Pure. */
-import type { Condition, KubeObject, ResourceType, Service } from '../shared/kube/resources.ts'
+import type { Service } from '../shared/kube/core-api.ts'
+import type { Condition, KubeObject, ResourceType } from '../shared/kube/object.ts'
 import type { LabPod, LabPodStatus } from './kinds.ts'
 
 type Columns = Readonly<Record<string, (object: KubeObject) => string>>

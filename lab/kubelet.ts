@@ -1,5 +1,5 @@
 /** The kubelets of all nodes: one worker for every pod that is bound to a node of the lab. */
-import { configMaps, secrets } from '../shared/kube/resources.ts'
+import { configMaps, secrets } from '../shared/kube/core-api.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
 import type { Logger } from '../shared/telemetry/logger.ts'
 import { isFinished, labPods, namespaceOf, refOf, type LabPod } from './kinds.ts'

@@ -4,7 +4,7 @@ import path from 'node:path'
 import type { KubeClient } from '../shared/kube/client.ts'
 import { KubeError } from '../shared/kube/errors.ts'
 import { parseAllYaml } from '../shared/kube/yaml.ts'
-import type { KubeObject } from '../shared/kube/resources.ts'
+import type { KubeObject } from '../shared/kube/object.ts'
 import { Discovery } from './discovery.ts'
 import { wait } from './wait.ts'
 

@@ -1,5 +1,5 @@
 /** The status of a pod from the states of its containers, as the kubelet reports it. Pure. */
-import type { Condition } from '../shared/kube/resources.ts'
+import type { Condition } from '../shared/kube/object.ts'
 import {
   kubeTime,
   type ContainerState,

@@ -17,7 +17,7 @@ import { labPods, namespaceOf, refOf, type LabContainer, type LabPod } from './k
 import type { LabNode, Network, PodNetwork } from './nodes.ts'
 import { podStatus, type ContainerReport, type PodReport } from './pod-status.ts'
 import { PodVolumes, type VolumeSources } from './volumes.ts'
-import { namespaces } from '../shared/kube/resources.ts'
+import { namespaces } from '../shared/kube/core-api.ts'
 
 export interface PodWorkerDeps {
   readonly objects: ObjectAccess

@@ -1,7 +1,8 @@
 /** The mesh's own programs in the lab: the manifests of a cluster, with what a laptop needs differently. */
 import path from 'node:path'
 import type { KubeClient } from '../shared/kube/client.ts'
-import { deployments, type KubeObject } from '../shared/kube/resources.ts'
+import { deployments } from '../shared/kube/apps-api.ts'
+import type { KubeObject } from '../shared/kube/object.ts'
 import { labDaemonSets, labPods, type LabContainer, type LabPodTemplate } from './kinds.ts'
 import { meshNamespace } from './container-program.ts'
 import { readManifests, type Manifest } from './manifests.ts'

@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import { KubeClient } from '../shared/kube/client.ts'
 import { loadKubeConfig } from '../shared/kube/config.ts'
-import { nodes } from '../shared/kube/resources.ts'
+import { nodes } from '../shared/kube/core-api.ts'
 import type { LabCommand } from './arguments.ts'
 import { isFinished, isOwnedBy, isReady, labDeployments, labPods, replicaSets, type LabPod } from './kinds.ts'
 import { enterWords } from './isolate.ts'

@@ -2,7 +2,7 @@
  * The role of kube-proxy: on every node, nftables rules that turn the addresses of Services into those of their
  * endpoints. A pod's traffic that the mesh does not capture leaves the pod and is translated on its node.
  */
-import { endpointSlices, services, type EndpointSlice, type Service } from '../shared/kube/resources.ts'
+import { endpointSlices, services, type EndpointSlice, type Service } from '../shared/kube/core-api.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
 import type { Logger } from '../shared/telemetry/logger.ts'
 import type { ObjectAccess } from './api-store/object-access.ts'

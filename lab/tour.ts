@@ -4,7 +4,7 @@
  */
 import { existsSync, readdirSync, readlinkSync } from 'node:fs'
 import path from 'node:path'
-import { namespaces } from '../shared/kube/resources.ts'
+import { namespaces } from '../shared/kube/core-api.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
 import type { SteadyResult } from './demo/steady-client.ts'
 import { labPods } from './kinds.ts'

@@ -1,7 +1,7 @@
 /** Waits for the workloads among applied objects to have all their pods ready. */
 import type { KubeClient } from '../shared/kube/client.ts'
 import { isNotFound } from '../shared/kube/errors.ts'
-import type { KubeObject, ResourceType } from '../shared/kube/resources.ts'
+import type { KubeObject, ResourceType } from '../shared/kube/object.ts'
 import { labDaemonSets, labDeployments, labPods, statefulSets, isReady, type LabPod } from './kinds.ts'
 import { wait } from './wait.ts'
 

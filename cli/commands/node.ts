@@ -4,7 +4,7 @@ import { CommandFailure, UsageError, type ExitCode, type Invocation, type LeafCo
 import { clusterOptions, meshOptions, outputOptions } from '../options.ts'
 import { printOne } from '../output.ts'
 import { AgentError, askAll, answered, askJson, findAgents, limit, podName, type Agent } from '../reach.ts'
-import { pods } from '../../shared/kube/resources.ts'
+import { pods } from '../../shared/kube/core-api.ts'
 
 export const command: LeafCommand = {
   name: 'node',

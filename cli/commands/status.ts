@@ -1,6 +1,7 @@
 /** `underpass status`: the mesh on one screen. */
 import { KubeError } from '../../shared/kube/errors.ts'
-import { gateways, nodes, type Node as KubeNode, type Pod, pods } from '../../shared/kube/resources.ts'
+import { nodes, type Node as KubeNode, type Pod, pods } from '../../shared/kube/core-api.ts'
+import { gateways } from '../../shared/kube/gateway-api.ts'
 import type { XdsState } from '../agent-answers.ts'
 import { CommandFailure, type ExitCode, type Invocation, type LeafCommand } from '../command.ts'
 import { certificateRows } from '../config/listings.ts'

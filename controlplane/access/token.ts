@@ -4,7 +4,7 @@
  */
 import { hash } from 'node:crypto'
 import type { Clock } from '../../shared/runtime/clock.ts'
-import type { TokenReview } from '../../shared/kube/resources.ts'
+import type { TokenReview } from '../../shared/kube/review-api.ts'
 
 /** Who made a request. */
 export interface Caller {

@@ -6,7 +6,7 @@ import { X509Certificate } from 'node:crypto'
 import { createRoot, issuerOf, type Issuer, type SigningPair } from '../../shared/identity/issue.ts'
 import type { KubeClient } from '../../shared/kube/client.ts'
 import { isConflict } from '../../shared/kube/errors.ts'
-import { secrets, type Secret } from '../../shared/kube/resources.ts'
+import { secrets, type Secret } from '../../shared/kube/core-api.ts'
 
 export const caSecretName = 'istio-ca-secret'
 

@@ -2,23 +2,22 @@
 import type { KubeClient } from '../../shared/kube/client.ts'
 import { informer, type Informer } from '../../shared/kube/informer.ts'
 import {
-  authorizationPolicies,
   configMaps,
   endpointSlices,
-  gatewayClasses,
-  gateways,
   namespaces,
   nodes,
-  objectKey,
-  peerAuthentications,
   pods,
-  serviceEntries,
   services,
-  workloadEntries,
-  type ConfigMap,
-  type KubeObject,
-  type ResourceType
-} from '../../shared/kube/resources.ts'
+  type ConfigMap
+} from '../../shared/kube/core-api.ts'
+import { gatewayClasses, gateways } from '../../shared/kube/gateway-api.ts'
+import {
+  authorizationPolicies,
+  peerAuthentications,
+  serviceEntries,
+  workloadEntries
+} from '../../shared/kube/istio-api.ts'
+import { objectKey, type KubeObject, type ResourceType } from '../../shared/kube/object.ts'
 import type { Logger } from '../../shared/telemetry/logger.ts'
 import type { Kind, MeshObject } from './objects.ts'
 import { readObject, type ReadResult } from '../read/object.ts'

@@ -1,6 +1,6 @@
 /** What the gRPC port serves: streams and certificates, for callers who say who they are. */
 import type { KubeClient } from '../../shared/kube/client.ts'
-import { tokenReviews } from '../../shared/kube/resources.ts'
+import { tokenReviews } from '../../shared/kube/review-api.ts'
 import { steadyClock, type Clock } from '../../shared/runtime/clock.ts'
 import { packageVersion } from '../../shared/runtime/package-version.ts'
 import type { LogOutput } from '../../shared/telemetry/logger.ts'

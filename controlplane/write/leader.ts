@@ -4,7 +4,7 @@
  */
 import type { KubeClient } from '../../shared/kube/client.ts'
 import { isConflict, isNotFound } from '../../shared/kube/errors.ts'
-import type { KubeObject, ResourceType } from '../../shared/kube/resources.ts'
+import type { KubeObject, ResourceType } from '../../shared/kube/object.ts'
 import { sleep } from '../../shared/runtime/clock.ts'
 import { messageOf } from '../../shared/runtime/errors.ts'
 import type { Logger } from '../../shared/telemetry/logger.ts'

@@ -6,7 +6,7 @@
 import type { KubeClient } from '../../shared/kube/client.ts'
 import { isConflict, isNotFound } from '../../shared/kube/errors.ts'
 import { informer, type Informer } from '../../shared/kube/informer.ts'
-import { configMaps, type ConfigMap } from '../../shared/kube/resources.ts'
+import { configMaps, type ConfigMap } from '../../shared/kube/core-api.ts'
 import { messageOf } from '../../shared/runtime/errors.ts'
 import type { Logger } from '../../shared/telemetry/logger.ts'
 import { WorkQueue } from './work-queue.ts'

@@ -4,18 +4,15 @@
  */
 import type { KubeClient } from '../../shared/kube/client.ts'
 import { KubeError, isConflict, isNotFound } from '../../shared/kube/errors.ts'
+import { namespaces, services } from '../../shared/kube/core-api.ts'
+import { gateways } from '../../shared/kube/gateway-api.ts'
 import {
   authorizationPolicies,
-  gateways,
-  namespaces,
   peerAuthentications,
   serviceEntries,
-  services,
-  workloadEntries,
-  type Condition,
-  type KubeObject,
-  type ResourceType
-} from '../../shared/kube/resources.ts'
+  workloadEntries
+} from '../../shared/kube/istio-api.ts'
+import type { Condition, KubeObject, ResourceType } from '../../shared/kube/object.ts'
 import type { Clock } from '../../shared/runtime/clock.ts'
 import { messageOf } from '../../shared/runtime/errors.ts'
 import type { Logger } from '../../shared/telemetry/logger.ts'

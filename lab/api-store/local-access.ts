@@ -1,6 +1,6 @@
 /** The in-process side of the store: `ObjectAccess` over the same rules as REST. */
 import type { ObjectRef } from '../../shared/kube/client.ts'
-import type { KubeObject, ResourceType } from '../../shared/kube/resources.ts'
+import type { KubeObject, ResourceType } from '../../shared/kube/object.ts'
 import { qualified, ApiError } from './api-error.ts'
 import type { JsonObject } from './json.ts'
 import type { DeleteOptions, Filter, ObjectAccess, ObjectEvent, WriteOptions } from './object-access.ts'

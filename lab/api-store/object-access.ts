@@ -1,6 +1,6 @@
 /** How controllers in the store's own process read, write and watch objects. */
 import type { ObjectRef } from '../../shared/kube/client.ts'
-import type { KubeObject, ResourceType } from '../../shared/kube/resources.ts'
+import type { KubeObject, ResourceType } from '../../shared/kube/object.ts'
 
 export interface Filter {
   /** Only this namespace; all when absent. */

@@ -1,5 +1,5 @@
 /** Objects as the store keeps them: frozen, complete, with a revision. */
-import type { OwnerReference as NamedOwner } from '../../shared/kube/resources.ts'
+import type { OwnerReference as NamedOwner } from '../../shared/kube/object.ts'
 import type { JsonObject } from './json.ts'
 
 export interface ApiObject extends JsonObject {

@@ -1,5 +1,5 @@
 /** DaemonSet: one pod on every node. */
-import { nodes } from '../../shared/kube/resources.ts'
+import { nodes } from '../../shared/kube/core-api.ts'
 import type { ObjectAccess } from '../api-store/object-access.ts'
 import { isFinished, isReady, labDaemonSets, labPods, refOf, type LabPod } from '../kinds.ts'
 import { createPod, podsOf, templateHash } from './pods-of.ts'

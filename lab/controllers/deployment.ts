@@ -1,5 +1,5 @@
 /** Deployment: one ReplicaSet a pod template, replaced step by step when the template changes. */
-import type { Condition } from '../../shared/kube/resources.ts'
+import type { Condition } from '../../shared/kube/object.ts'
 import type { ObjectAccess } from '../api-store/object-access.ts'
 import {
   isOwnedBy,

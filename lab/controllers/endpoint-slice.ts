@@ -6,7 +6,7 @@ import {
   type EndpointSlice,
   type Service,
   type ServicePort
-} from '../../shared/kube/resources.ts'
+} from '../../shared/kube/core-api.ts'
 import { ipFamily, parseIp } from '../../shared/net/address.ts'
 import type { ObjectAccess } from '../api-store/object-access.ts'
 import { isFinished, isReady, labPods, namespaceOf, ownerReference, refOf, type LabPod } from '../kinds.ts'

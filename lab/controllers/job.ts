@@ -1,5 +1,5 @@
 /** Job: pods until as many have succeeded as it wants, or too many have failed. */
-import type { Condition } from '../../shared/kube/resources.ts'
+import type { Condition } from '../../shared/kube/object.ts'
 import type { ObjectAccess } from '../api-store/object-access.ts'
 import { isReady, jobs, kubeTime, labPods, refOf, type Job } from '../kinds.ts'
 import { createPod, livePods, podsOf } from './pods-of.ts'

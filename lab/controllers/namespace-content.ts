@@ -1,5 +1,5 @@
 /** What every namespace has from the start: the account `default` and the cluster's root certificate. */
-import { configMaps, namespaces, serviceAccounts } from '../../shared/kube/resources.ts'
+import { configMaps, namespaces, serviceAccounts } from '../../shared/kube/core-api.ts'
 import type { ObjectAccess } from '../api-store/object-access.ts'
 import type { Controller } from './reconciler.ts'
 

@@ -1,6 +1,6 @@
 /** Pods of a controller object: which there are, how a new one is made, which one goes first. */
 import { matches } from '../../shared/kube/label-selector.ts'
-import type { KubeObject, LabelSelector } from '../../shared/kube/resources.ts'
+import type { KubeObject, LabelSelector } from '../../shared/kube/object.ts'
 import type { ObjectAccess } from '../api-store/object-access.ts'
 import {
   isFinished,

@@ -1,7 +1,7 @@
 /** Runs the controllers: a change of an object marks keys, each marked key is reconciled once, soon. */
 import { Backoff } from '../../shared/runtime/backoff.ts'
 import { messageOf } from '../../shared/runtime/errors.ts'
-import type { KubeObject, ResourceType } from '../../shared/kube/resources.ts'
+import type { KubeObject, ResourceType } from '../../shared/kube/object.ts'
 import type { Logger } from '../../shared/telemetry/logger.ts'
 import { ApiError } from '../api-store/api-error.ts'
 import type { ObjectAccess, ObjectEvent } from '../api-store/object-access.ts'

@@ -1,5 +1,5 @@
 /** The scheduler: binds every new pod to the fitting node that has the fewest pods. */
-import { nodes, type Node } from '../../shared/kube/resources.ts'
+import { nodes, type Node } from '../../shared/kube/core-api.ts'
 import type { ObjectAccess } from '../api-store/object-access.ts'
 import { isFinished, labPods, type LabPod, type LabPodSpec } from '../kinds.ts'
 import { itself, keyOf, refOfKey, type Controller } from './reconciler.ts'

@@ -1,5 +1,5 @@
 /** Writes an object's status when it differs, with the generation that it is about where the kind has that field. */
-import type { KubeObject, ResourceType } from '../../shared/kube/resources.ts'
+import type { KubeObject, ResourceType } from '../../shared/kube/object.ts'
 import type { ObjectAccess } from '../api-store/object-access.ts'
 import { refOf } from '../kinds.ts'
 

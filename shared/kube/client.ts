@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import type { ClusterAccess } from './config.ts'
 import { KubeError, type KubeStatus } from './errors.ts'
 import { HttpClient, readBody, type HttpAnswer } from './http.ts'
-import { apiVersionOf, type KubeObject, type LabelSelector, type ResourceType } from './resources.ts'
+import { apiVersionOf, type KubeObject, type LabelSelector, type ResourceType } from './object.ts'
 
 export interface ObjectRef {
   readonly namespace?: string | undefined

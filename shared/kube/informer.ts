@@ -10,7 +10,7 @@ import { messageOf } from '../runtime/errors.ts'
 import { silent, type Logger } from '../telemetry/logger.ts'
 import type { KubeClient } from './client.ts'
 import { KubeError, isExpired, isNotFound, type KubeStatus } from './errors.ts'
-import { objectKey, type KubeObject, type ResourceType } from './resources.ts'
+import { objectKey, type KubeObject, type ResourceType } from './object.ts'
 
 export type Change<T> =
   | { readonly type: 'added'; readonly object: T }

@@ -1,5 +1,5 @@
 /** Which labels a selector means. Source: Kubernetes, LabelSelector. */
-import type { Labels, LabelSelector } from './resources.ts'
+import type { Labels, LabelSelector } from './object.ts'
 
 /** An empty selector matches everything; whether an absent one does is for the caller to say. */
 export function matches({ matchLabels = {}, matchExpressions = [] }: LabelSelector, labels: Labels): boolean {

@@ -6,7 +6,7 @@
 import { Duplex } from 'node:stream'
 import http from 'node:http'
 import { pathOf, type KubeClient } from './client.ts'
-import { pods } from './resources.ts'
+import { pods } from './core-api.ts'
 import { openWebSocket, type ChannelSocket } from './websocket.ts'
 
 export interface ForwardTarget {

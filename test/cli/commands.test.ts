@@ -1,7 +1,7 @@
 import t from 'tap'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { enrolmentOf } from '../../cli/enrolment.ts'
-import type { Namespace } from '../../shared/kube/resources.ts'
+import type { Namespace } from '../../shared/kube/core-api.ts'
 import type { ConnectionEvent } from '../../shared/telemetry/connection-events.ts'
 import {
   controlPlanePod,

@@ -6,7 +6,8 @@ import http, { type IncomingMessage, type ServerResponse } from 'node:http'
 import net from 'node:net'
 import path from 'node:path'
 import { WebSocketServer } from 'ws'
-import type { KubeObject, Pod } from '../../shared/kube/resources.ts'
+import type { Pod } from '../../shared/kube/core-api.ts'
+import type { KubeObject } from '../../shared/kube/object.ts'
 import { answerJson, answerStatus, scriptedServer } from '../shared/kube/scripted-server.ts'
 
 export type PodHandler = (

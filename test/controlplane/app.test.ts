@@ -10,7 +10,7 @@ import { createRoot } from '../../shared/identity/issue.ts'
 import { spiffeId } from '../../shared/identity/spiffe-id.ts'
 import { KubeClient } from '../../shared/kube/client.ts'
 import { loadKubeConfig } from '../../shared/kube/config.ts'
-import * as kube from '../../shared/kube/resources.ts'
+import * as coreApi from '../../shared/kube/core-api.ts'
 import { LogOutput } from '../../shared/telemetry/logger.ts'
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -38,12 +38,12 @@ async function world(t: Test): Promise<World> {
   writeFileSync(kubeconfig, store.kubeconfig(`https://127.0.0.1:${store.addresses[0]?.port}`))
   const client = new KubeClient(await loadKubeConfig({ kubeconfig }))
   t.teardown(() => client.close())
-  await client.create(kube.namespaces, {
+  await client.create(coreApi.namespaces, {
     apiVersion: 'v1',
     kind: 'Namespace',
     metadata: { name: 'istio-system' }
   })
-  await client.create(kube.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop' } })
+  await client.create(coreApi.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop' } })
   await account(client, 'istio-system', 'ztunnel')
   await account(client, 'shop', 'web')
   const lines: string[] = []
@@ -68,7 +68,7 @@ async function world(t: Test): Promise<World> {
 }
 
 async function account(client: KubeClient, namespace: string, name: string): Promise<void> {
-  await client.create(kube.serviceAccounts, {
+  await client.create(coreApi.serviceAccounts, {
     apiVersion: 'v1',
     kind: 'ServiceAccount',
     metadata: { namespace, name }
@@ -82,24 +82,24 @@ async function runPod(
   sa: string,
   ip: string
 ): Promise<void> {
-  const pod: kube.Pod = {
+  const pod: coreApi.Pod = {
     apiVersion: 'v1',
     kind: 'Pod',
     metadata: { namespace, name, labels: { app: name, 'istio.io/dataplane-mode': 'ambient' } },
     spec: { nodeName: 'n1', serviceAccountName: sa, containers: [{ name: 'c', image: 'x' }] }
   }
-  await client.create(kube.pods, pod)
+  await client.create(coreApi.pods, pod)
   const status = {
     phase: 'Running',
     podIP: ip,
     podIPs: [{ ip }],
     conditions: [{ type: 'Ready', status: 'True' }]
   }
-  await client.patch(kube.pods, { namespace, name }, { status }, { kind: 'merge', subresource: 'status' })
+  await client.patch(coreApi.pods, { namespace, name }, { status }, { kind: 'merge', subresource: 'status' })
 }
 
 const bundleOf = async (client: KubeClient, namespace: string): Promise<string | undefined> =>
-  (await client.find(kube.configMaps, { namespace, name: 'istio-ca-root-cert' }))?.data?.['root-cert.pem']
+  (await client.find(coreApi.configMaps, { namespace, name: 'istio-ca-root-cert' }))?.data?.['root-cert.pem']
 
 const http = async (
   address: { port: number } | undefined,
@@ -192,12 +192,16 @@ t.test('from an empty cluster to a served one', async t => {
   t.test('the trust bundle is put right', async t => {
     t.equal(await bundleOf(client, 'kube-public'), undefined, 'not in namespaces without pods')
     t.equal(await bundleOf(client, 'kube-system'), rootsPem)
-    await client.delete(kube.configMaps, { namespace: 'shop', name: 'istio-ca-root-cert' })
+    await client.delete(coreApi.configMaps, { namespace: 'shop', name: 'istio-ca-root-cert' })
     await eventually('it is made again', async () => (await bundleOf(client, 'shop')) === rootsPem)
     const ref = { namespace: 'shop', name: 'istio-ca-root-cert' }
-    await client.patch(kube.configMaps, ref, { data: { 'root-cert.pem': 'x' } }, { kind: 'merge' })
+    await client.patch(coreApi.configMaps, ref, { data: { 'root-cert.pem': 'x' } }, { kind: 'merge' })
     await eventually('it is put right', async () => (await bundleOf(client, 'shop')) === rootsPem)
-    await client.create(kube.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'young' } })
+    await client.create(coreApi.namespaces, {
+      apiVersion: 'v1',
+      kind: 'Namespace',
+      metadata: { name: 'young' }
+    })
     await eventually('a new namespace has it', async () => (await bundleOf(client, 'young')) === rootsPem)
   })
 })
@@ -213,7 +217,7 @@ t.test('a broken object among good ones changes nothing', async t => {
   t.strictSame(workloads(), ['Kubernetes//Pod/shop/db', 'Kubernetes//Pod/shop/web'])
   const version = app.desired.snapshot.table('address').get('Kubernetes//Pod/shop/web')?.version
   const garbage = { status: { podIPs: [{ ip: 'not an address' }] } }
-  await client.patch(kube.pods, { namespace: 'shop', name: 'web' }, garbage, {
+  await client.patch(coreApi.pods, { namespace: 'shop', name: 'web' }, garbage, {
     kind: 'merge',
     subresource: 'status'
   })
@@ -258,18 +262,20 @@ t.test('a restart changes nothing for those who come back', async t => {
 t.test('the mesh configuration', async t => {
   const { client, start, lines } = await world(t)
   await runPod(client, 'shop', 'web', 'web', '10.0.0.1')
-  const map = (mesh: string): kube.ConfigMap => ({
+  const map = (mesh: string): coreApi.ConfigMap => ({
     apiVersion: 'v1',
     kind: 'ConfigMap',
     metadata: { namespace: 'istio-system', name: 'istio' },
     data: { mesh }
   })
-  await client.create(kube.configMaps, map('trustDomain: example.org\nrootNamespace: policies\n'))
+  await client.create(coreApi.configMaps, map('trustDomain: example.org\nrootNamespace: policies\n'))
   const app = await start()
   await app.ready
   t.match(app.desired.view.settings, { trustDomain: 'example.org', rootNamespace: 'policies' })
   const write = async (mesh: string): Promise<unknown> =>
-    client.patch(kube.configMaps, { namespace: 'istio-system', name: 'istio' }, map(mesh), { kind: 'merge' })
+    client.patch(coreApi.configMaps, { namespace: 'istio-system', name: 'istio' }, map(mesh), {
+      kind: 'merge'
+    })
   await write('trustDomain: [1]\n')
   await eventually('what is wrong is told', () =>
     lines.some(line => line.includes('mesh configuration cannot be read'))

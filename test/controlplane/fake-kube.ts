@@ -1,7 +1,7 @@
 /** The part of a Kubernetes client that writers use, over a map; conflicts as the API server has them. */
 import { KubeError } from '../../shared/kube/errors.ts'
 import type { ObjectRef, PatchOptions } from '../../shared/kube/client.ts'
-import { objectKey, type KubeObject, type ResourceType } from '../../shared/kube/resources.ts'
+import { objectKey, type KubeObject, type ResourceType } from '../../shared/kube/object.ts'
 
 export class FakeKube {
   readonly objects = new Map<string, KubeObject>()

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { captureOf, decideEnrolment, defaultSelectors, readSelectors } from '../../daemonset/decide.ts'
-import type { Labels, Pod } from '../../shared/kube/resources.ts'
+import type { Pod } from '../../shared/kube/core-api.ts'
+import type { Labels } from '../../shared/kube/object.ts'
 
 const settings = {
   selectors: defaultSelectors,

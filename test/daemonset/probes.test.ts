@@ -1,6 +1,6 @@
 import t from 'tap'
 import { ip } from '../../shared/net/address.ts'
-import type { Pod } from '../../shared/kube/resources.ts'
+import type { Pod } from '../../shared/kube/core-api.ts'
 import { HostProbes } from '../../daemonset/host-probes.ts'
 import { iptablesHostScript, nftHostTable, type ProbeTarget } from '../../daemonset/rules/host-probes.ts'
 import { probePorts } from '../../daemonset/watch-pods.ts'

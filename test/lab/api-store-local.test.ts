@@ -1,7 +1,7 @@
 /** What controllers in the same process see. */
 import t from 'tap'
 import { parseCidr } from '../../shared/net/address.ts'
-import type { KubeObject, ResourceType } from '../../shared/kube/resources.ts'
+import type { KubeObject, ResourceType } from '../../shared/kube/object.ts'
 import type { ObjectAccess } from '../../lab/api-store/object-access.ts'
 import { startStore } from './api-store-start.ts'
 

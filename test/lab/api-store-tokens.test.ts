@@ -1,6 +1,6 @@
 /** Tokens of service accounts over time. */
 import t from 'tap'
-import type { KubeObject, ResourceType } from '../../shared/kube/resources.ts'
+import type { KubeObject, ResourceType } from '../../shared/kube/object.ts'
 import { startStore } from './api-store-start.ts'
 
 const accounts: ResourceType = {

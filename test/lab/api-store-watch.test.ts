@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import tls from 'node:tls'
 import { maxWaiting } from '../../lab/api-store/rest/watch.ts'
 import { historyLimit } from '../../lab/api-store/storage.ts'
-import type { KubeObject, ResourceType } from '../../shared/kube/resources.ts'
+import type { KubeObject, ResourceType } from '../../shared/kube/object.ts'
 import { configMap } from '../contract/context.ts'
 import { startStore } from './api-store-start.ts'
 

@@ -21,10 +21,9 @@ import {
   endpointSlices,
   namespaces,
   serviceAccounts,
-  services,
-  type KubeObject,
-  type ResourceType
-} from '../../shared/kube/resources.ts'
+  services
+} from '../../shared/kube/core-api.ts'
+import type { KubeObject, ResourceType } from '../../shared/kube/object.ts'
 import { LogOutput } from '../../shared/telemetry/logger.ts'
 import { startStore } from './api-store-start.ts'
 

@@ -5,7 +5,7 @@ import { readQuestion, recordTypes, writeAnswer, type DnsAnswer } from '../../la
 import { resolve, type ClusterNames } from '../../lab/dns-records.ts'
 import { startDns } from '../../lab/dns.ts'
 import { ip } from '../../shared/net/address.ts'
-import type { EndpointSlice, Service } from '../../shared/kube/resources.ts'
+import type { EndpointSlice, Service } from '../../shared/kube/core-api.ts'
 
 const service = (name: string, spec: NonNullable<Service['spec']>): Service => ({
   apiVersion: 'v1',

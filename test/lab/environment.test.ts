@@ -1,7 +1,7 @@
 import t from 'tap'
 import { environmentOf, expand, MissingReference, podField, quantity } from '../../lab/environment.ts'
 import type { EnvironmentVariable, LabPod } from '../../lab/kinds.ts'
-import type { Service } from '../../shared/kube/resources.ts'
+import type { Service } from '../../shared/kube/core-api.ts'
 
 const pod: LabPod = {
   apiVersion: 'v1',

@@ -4,7 +4,7 @@ import { slicesOf } from '../../lab/controllers/endpoint-slice.ts'
 import { chooseNode } from '../../lab/controllers/scheduler.ts'
 import type { LabPod } from '../../lab/kinds.ts'
 import { ip } from '../../shared/net/address.ts'
-import type { EndpointSlice, Node, Service } from '../../shared/kube/resources.ts'
+import type { EndpointSlice, Node, Service } from '../../shared/kube/core-api.ts'
 
 const service = (spec: NonNullable<Service['spec']>): Service => ({
   apiVersion: 'v1',

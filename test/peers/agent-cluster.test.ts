@@ -7,7 +7,7 @@ import path from 'node:path'
 import { annotatePod } from '../../daemonset/cluster.ts'
 import { KubeClient } from '../../shared/kube/client.ts'
 import { loadKubeConfig } from '../../shared/kube/config.ts'
-import { events, pods, serviceAccounts } from '../../shared/kube/resources.ts'
+import { events, pods, serviceAccounts } from '../../shared/kube/core-api.ts'
 import {
   Agent,
   annotation,

@@ -13,7 +13,7 @@ import { startApiStore } from '../../lab/api-store/api-store.ts'
 import type { PodRuntime } from '../../lab/api-store/pod-runtime.ts'
 import { KubeClient } from '../../shared/kube/client.ts'
 import { loadKubeConfig } from '../../shared/kube/config.ts'
-import * as kube from '../../shared/kube/resources.ts'
+import * as coreApi from '../../shared/kube/core-api.ts'
 import { LogOutput } from '../../shared/telemetry/logger.ts'
 import { DeltaClient } from '../controlplane/xds/delta-client.ts'
 
@@ -36,11 +36,11 @@ t.test('istioctl at our control plane', { skip }, async t => {
   const client = new KubeClient(await loadKubeConfig({ kubeconfig }))
   t.teardown(() => client.close())
   for (const name of ['istio-system', 'shop'])
-    await client.create(kube.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name } })
+    await client.create(coreApi.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name } })
   for (const name of ['default', 'ztunnel']) {
     const metadata = { namespace: 'istio-system', name }
-    if ((await client.find(kube.serviceAccounts, metadata)) === undefined)
-      await client.create(kube.serviceAccounts, { apiVersion: 'v1', kind: 'ServiceAccount', metadata })
+    if ((await client.find(coreApi.serviceAccounts, metadata)) === undefined)
+      await client.create(coreApi.serviceAccounts, { apiVersion: 'v1', kind: 'ServiceAccount', metadata })
   }
   await runPod(client, 'istiod-1', 'default', {
     app: 'istiod',
@@ -132,12 +132,12 @@ async function runPod(
   labels: Readonly<Record<string, string>>
 ): Promise<void> {
   const namespace = 'istio-system'
-  await client.create(kube.pods, {
+  await client.create(coreApi.pods, {
     apiVersion: 'v1',
     kind: 'Pod',
     metadata: { namespace, name, labels },
     spec: { nodeName: 'n1', serviceAccountName: account, containers: [{ name: 'c', image: 'x' }] }
-  } as kube.Pod)
+  } as coreApi.Pod)
   const ready = [
     { type: 'Ready', status: 'True' },
     { type: 'ContainersReady', status: 'True' }
@@ -149,5 +149,5 @@ async function runPod(
     conditions: ready,
     containerStatuses: [{ name: 'c', ready: true, state: { running: {} } }]
   }
-  await client.patch(kube.pods, { namespace, name }, { status }, { kind: 'merge', subresource: 'status' })
+  await client.patch(coreApi.pods, { namespace, name }, { status }, { kind: 'merge', subresource: 'status' })
 }

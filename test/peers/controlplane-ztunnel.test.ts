@@ -9,7 +9,7 @@ import { readConfig } from '../../controlplane/config.ts'
 import { startApiStore, type ApiStore } from '../../lab/api-store/api-store.ts'
 import { KubeClient } from '../../shared/kube/client.ts'
 import { loadKubeConfig } from '../../shared/kube/config.ts'
-import * as kube from '../../shared/kube/resources.ts'
+import * as coreApi from '../../shared/kube/core-api.ts'
 import { LogOutput } from '../../shared/telemetry/logger.ts'
 import { eventually } from '../support/eventually.ts'
 
@@ -42,18 +42,18 @@ async function world(t: Test): Promise<World> {
   const client = new KubeClient(await loadKubeConfig({ kubeconfig }))
   t.teardown(() => client.close())
   for (const name of ['istio-system', 'shop']) {
-    await client.create(kube.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name } })
+    await client.create(coreApi.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name } })
   }
   for (const name of ['client', 'web']) {
     const metadata = { namespace: 'shop', name }
-    await client.create(kube.serviceAccounts, { apiVersion: 'v1', kind: 'ServiceAccount', metadata })
+    await client.create(coreApi.serviceAccounts, { apiVersion: 'v1', kind: 'ServiceAccount', metadata })
   }
   await runPod(client, 'client', 'n1', '198.18.78.2', 'client')
   await runPod(client, 'db', 'n2', '10.0.9.9')
   for (let index = 0; index < podCount; index += 1) {
     await runPod(client, `web-${index}`, 'n2', `10.0.1.${index}`, 'web', index < 4 ? { app: 'web' } : {})
   }
-  const service: kube.Service = {
+  const service: coreApi.Service = {
     apiVersion: 'v1',
     kind: 'Service',
     metadata: { namespace: 'shop', name: 'web' },
@@ -64,7 +64,7 @@ async function world(t: Test): Promise<World> {
       ports: [{ port: 80 }]
     }
   }
-  await client.create(kube.services, service)
+  await client.create(coreApi.services, service)
   const start = async (port: number): Promise<App> => {
     const { config } = readConfig({
       UNDERPASS_LISTEN: '0.0.0.0',
@@ -92,13 +92,13 @@ async function runPod(
   serviceAccountName = 'web',
   labels: Record<string, string> = {}
 ): Promise<void> {
-  const pod: kube.Pod = {
+  const pod: coreApi.Pod = {
     apiVersion: 'v1',
     kind: 'Pod',
     metadata: { namespace: 'shop', name, labels, annotations: { 'ambient.istio.io/redirection': 'enabled' } },
     spec: { nodeName, serviceAccountName, containers: [{ name: 'c', image: 'x' }] }
   }
-  await client.create(kube.pods, pod)
+  await client.create(coreApi.pods, pod)
   const status = {
     phase: 'Running',
     podIP: ip,
@@ -106,7 +106,7 @@ async function runPod(
     conditions: [{ type: 'Ready', status: 'True' }]
   }
   await client.patch(
-    kube.pods,
+    coreApi.pods,
     { namespace: 'shop', name },
     { status },
     { kind: 'merge', subresource: 'status' }
@@ -213,7 +213,7 @@ t.test(
     const ztunnel = startZtunnel(t, here, first)
     await eventually('it knows everything', () => ztunnel.dump().workloads.length === podCount + 2)
     await first.close()
-    await here.client.delete(kube.pods, { namespace: 'shop', name: 'db' }, { gracePeriodSeconds: 0 })
+    await here.client.delete(coreApi.pods, { namespace: 'shop', name: 'db' }, { gracePeriodSeconds: 0 })
     await runPod(here.client, 'young', 'n2', '10.0.9.10')
     t.ok(ztunnel.dump().workloads.includes('db'), 'meanwhile it goes on with what it had')
     const second = await here.start(first.addresses.xds.port)

@@ -19,7 +19,12 @@ import { createCsr } from '../../shared/identity/csr.ts'
 import { spiffeId } from '../../shared/identity/spiffe-id.ts'
 import { KubeClient } from '../../shared/kube/client.ts'
 import { loadKubeConfig } from '../../shared/kube/config.ts'
-import * as kube from '../../shared/kube/resources.ts'
+import * as appsApi from '../../shared/kube/apps-api.ts'
+import * as coreApi from '../../shared/kube/core-api.ts'
+import * as gatewayApi from '../../shared/kube/gateway-api.ts'
+import * as istioApi from '../../shared/kube/istio-api.ts'
+import * as kubeObject from '../../shared/kube/object.ts'
+import * as reviewApi from '../../shared/kube/review-api.ts'
 import { parseAllYaml } from '../../shared/kube/yaml.ts'
 import { LogOutput } from '../../shared/telemetry/logger.ts'
 import { DeltaClient } from '../controlplane/xds/delta-client.ts'
@@ -50,8 +55,9 @@ const wanted: Readonly<Record<string, string>> = {
 }
 
 const kinds = new Map(
-  Object.values(kube)
-    .filter((value): value is kube.ResourceType => typeof value === 'object' && 'plural' in value)
+  [coreApi, appsApi, reviewApi, gatewayApi, istioApi]
+    .flatMap(api => Object.values<object>(api))
+    .filter((value): value is kubeObject.ResourceType => 'plural' in value)
     .map(type => [type.kind, type])
 )
 
@@ -70,7 +76,7 @@ t.test('beside istiod', { skip: needsPeers() }, async t => {
   const client = new KubeClient(await loadKubeConfig({ kubeconfig: api.kubeconfig }))
   t.teardown(() => client.close())
   const istioSystem = { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'istio-system' } }
-  await client.create(kube.namespaces, istioSystem)
+  await client.create(coreApi.namespaces, istioSystem)
 
   const { config } = readConfig({
     UNDERPASS_LISTEN: '0.0.0.0',
@@ -162,7 +168,7 @@ t.test('beside istiod', { skip: needsPeers() }, async t => {
       '/api/v1/namespaces/istio-system/serviceaccounts/ztunnel/token',
       { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { audiences: ['other'] } }
     )
-    t.match(await ask(undefined, (otherAudience as kube.TokenRequest).status?.token), {
+    t.match(await ask(undefined, (otherAudience as reviewApi.TokenRequest).status?.token), {
       kind: 'refused',
       code: 16
     })
@@ -171,7 +177,10 @@ t.test('beside istiod', { skip: needsPeers() }, async t => {
 
   t.test('what is wrong with an object stands in its status', async t => {
     const policy = await waitFor(async () => {
-      const found = await client.get(kube.authorizationPolicies, { namespace: 'gateways', name: 'bad-port' })
+      const found = await client.get(istioApi.authorizationPolicies, {
+        namespace: 'gateways',
+        name: 'bad-port'
+      })
       return found.status?.conditions?.find(({ type }) => type === 'ZtunnelAccepted')
     })
     t.match(policy, {
@@ -180,7 +189,7 @@ t.test('beside istiod', { skip: needsPeers() }, async t => {
       message: /rules\[0\]\.to\[0\]\.operation\.ports/
     })
     const service = await waitFor(async () => {
-      const found = await client.get(kube.services, { namespace: 'bound', name: 'bound' })
+      const found = await client.get(coreApi.services, { namespace: 'bound', name: 'bound' })
       return found.status?.conditions?.find(({ type }) => type === 'istio.io/WaypointBound')
     })
     t.match(service, { status: 'True', reason: 'WaypointAccepted' })
@@ -234,12 +243,12 @@ function installCustomResources({ kubectl, kubeconfig }: { kubectl: string; kube
 /** Namespaces and accounts first, statuses last, as controllers and kubelets would write them. */
 async function create(client: KubeClient): Promise<void> {
   const file = path.join(import.meta.dirname, 'controlplane-objects.yaml')
-  const objects = parseAllYaml(readFileSync(file, 'utf8'), file).map(({ value }) => value as kube.Pod)
-  const makes = async (object: kube.KubeObject): Promise<kube.KubeObject> => {
+  const objects = parseAllYaml(readFileSync(file, 'utf8'), file).map(({ value }) => value as coreApi.Pod)
+  const makes = async (object: kubeObject.KubeObject): Promise<kubeObject.KubeObject> => {
     const type = kinds.get(object.kind)
     if (type === undefined) throw new Error(`no resource type for ${object.kind}`)
     const made = await client.create(type, object)
-    const { status } = object as kube.Pod
+    const { status } = object as coreApi.Pod
     if (status === undefined) return made
     const { namespace, name } = object.metadata
     return client.patch(type, { namespace, name }, { status }, { kind: 'merge', subresource: 'status' })
@@ -259,24 +268,24 @@ async function create(client: KubeClient): Promise<void> {
     kind: 'Pod',
     metadata: { namespace: 'istio-system', name: 'ztunnel-1', labels: { app: 'ztunnel' } },
     spec: { nodeName: 'n1', serviceAccountName: 'ztunnel', containers: [{ name: 'c', image: 'x' }] }
-  } as kube.Pod)
+  } as coreApi.Pod)
   const late = objects.filter(({ kind }) => !early.has(kind))
   for (const object of late) {
     // Who is older decides who has a hostname, and timestamps have whole seconds.
     if (object.metadata.name === 'same-host') await delay(1100)
     if (object.kind !== 'EndpointSlice') await makes(object)
   }
-  const db = await client.get(kube.pods, { namespace: 'shop', name: 'db-0' })
+  const db = await client.get(coreApi.pods, { namespace: 'shop', name: 'db-0' })
   for (const object of late) {
     if (object.kind !== 'EndpointSlice') continue
     const text = JSON.stringify(object).replace('UID-OF-DB-0', db.metadata.uid ?? '')
-    await makes(JSON.parse(text) as kube.KubeObject)
+    await makes(JSON.parse(text) as kubeObject.KubeObject)
   }
 }
 
 async function trustBundle(client: KubeClient): Promise<string> {
   return waitFor(async () => {
-    const found = await client.find(kube.configMaps, { namespace: 'shop', name: 'istio-ca-root-cert' })
+    const found = await client.find(coreApi.configMaps, { namespace: 'shop', name: 'istio-ca-root-cert' })
     return found?.data?.['root-cert.pem']
   })
 }
@@ -287,7 +296,7 @@ async function tokenFor(
   account: string,
   pod: string
 ): Promise<string> {
-  const { uid = '' } = (await client.get(kube.pods, { namespace, name: pod })).metadata
+  const { uid = '' } = (await client.get(coreApi.pods, { namespace, name: pod })).metadata
   const answer = await client.raw(
     'POST',
     `/api/v1/namespaces/${namespace}/serviceaccounts/${account}/token`,
@@ -297,7 +306,7 @@ async function tokenFor(
       spec: { audiences: ['istio-ca'], boundObjectRef: { kind: 'Pod', apiVersion: 'v1', name: pod, uid } }
     }
   )
-  return (answer as kube.TokenRequest).status?.token ?? ''
+  return (answer as reviewApi.TokenRequest).status?.token ?? ''
 }
 
 async function startIstiod(

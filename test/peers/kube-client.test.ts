@@ -4,15 +4,9 @@ import { KubeClient } from '../../shared/kube/client.ts'
 import { loadKubeConfig } from '../../shared/kube/config.ts'
 import { KubeError, isNotFound } from '../../shared/kube/errors.ts'
 import { informer, type Change } from '../../shared/kube/informer.ts'
-import {
-  configMaps,
-  type ConfigMap,
-  namespaces,
-  pods,
-  serviceAccounts,
-  serviceEntries,
-  tokenReviews
-} from '../../shared/kube/resources.ts'
+import { configMaps, type ConfigMap, namespaces, pods, serviceAccounts } from '../../shared/kube/core-api.ts'
+import { serviceEntries } from '../../shared/kube/istio-api.ts'
+import { tokenReviews } from '../../shared/kube/review-api.ts'
 import { needsKubeApiserver, startKubeApiserver } from '../support/kube-apiserver.ts'
 
 t.setTimeout(180_000)

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { TokenAuthenticator, type Authentication } from '../../../controlplane/access/token.ts'
-import type { TokenReview } from '../../../shared/kube/resources.ts'
+import type { TokenReview } from '../../../shared/kube/review-api.ts'
 
 type Status = TokenReview['status']
 

@@ -7,7 +7,7 @@ import { caFromFiles } from '../../../controlplane/ca/files.ts'
 import { caFromSecret } from '../../../controlplane/ca/secret.ts'
 import { splitPem } from '../../../shared/identity/certificate.ts'
 import { createIntermediate, createRoot, issuerOf } from '../../../shared/identity/issue.ts'
-import { secrets, type Secret } from '../../../shared/kube/resources.ts'
+import { secrets, type Secret } from '../../../shared/kube/core-api.ts'
 import { FakeKube } from '../fake-kube.ts'
 
 const day = 24 * 3_600_000

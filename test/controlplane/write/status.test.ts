@@ -1,12 +1,9 @@
 import t from 'tap'
 import { DesiredState } from '../../../controlplane/desired/desired-state.ts'
 import { StatusWriter } from '../../../controlplane/write/status.ts'
-import {
-  authorizationPolicies,
-  services,
-  type Condition,
-  type KubeObject
-} from '../../../shared/kube/resources.ts'
+import { services } from '../../../shared/kube/core-api.ts'
+import { authorizationPolicies } from '../../../shared/kube/istio-api.ts'
+import type { Condition, KubeObject } from '../../../shared/kube/object.ts'
 import { Logger } from '../../../shared/telemetry/logger.ts'
 import { KubeError } from '../../../shared/kube/errors.ts'
 import { parseAllYaml } from '../../../shared/kube/yaml.ts'

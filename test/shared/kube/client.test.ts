@@ -1,14 +1,9 @@
 import t from 'tap'
 import { KubeClient, formatSelector } from '../../../shared/kube/client.ts'
 import { KubeError } from '../../../shared/kube/errors.ts'
-import {
-  authorizationPolicies,
-  gateways,
-  namespaces,
-  pods,
-  type Pod,
-  serviceEntries
-} from '../../../shared/kube/resources.ts'
+import { namespaces, pods, type Pod } from '../../../shared/kube/core-api.ts'
+import { gateways } from '../../../shared/kube/gateway-api.ts'
+import { authorizationPolicies, serviceEntries } from '../../../shared/kube/istio-api.ts'
 import { answerJson, answerStatus, scriptedServer } from './scripted-server.ts'
 
 const pod = (name: string): Pod => ({ apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace: 'shop' } })

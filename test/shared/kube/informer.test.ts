@@ -2,13 +2,9 @@ import t from 'tap'
 import type { ServerResponse } from 'node:http'
 import { KubeClient } from '../../../shared/kube/client.ts'
 import { informer, type Change, type Informer, type InformerOptions } from '../../../shared/kube/informer.ts'
-import {
-  pods,
-  serviceEntries,
-  type KubeObject,
-  type Pod,
-  type ResourceType
-} from '../../../shared/kube/resources.ts'
+import { pods, type Pod } from '../../../shared/kube/core-api.ts'
+import { serviceEntries } from '../../../shared/kube/istio-api.ts'
+import type { KubeObject, ResourceType } from '../../../shared/kube/object.ts'
 import { LogOutput } from '../../../shared/telemetry/logger.ts'
 import { answerJson, answerStatus, scriptedServer, type Asked } from './scripted-server.ts'
 

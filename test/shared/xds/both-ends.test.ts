@@ -10,7 +10,7 @@ import { CaClient } from '../../../shared/identity/ca-client.ts'
 import { spiffeId } from '../../../shared/identity/spiffe-id.ts'
 import { KubeClient } from '../../../shared/kube/client.ts'
 import { loadKubeConfig } from '../../../shared/kube/config.ts'
-import * as kube from '../../../shared/kube/resources.ts'
+import * as coreApi from '../../../shared/kube/core-api.ts'
 import { decideRoute } from '../../../shared/mesh/route.ts'
 import { ip } from '../../../shared/net/address.ts'
 import { LogOutput } from '../../../shared/telemetry/logger.ts'
@@ -30,12 +30,12 @@ t.test('from the API store to a decision', async t => {
   const client = new KubeClient(await loadKubeConfig({ kubeconfig }))
   t.teardown(() => client.close())
   for (const name of ['istio-system', 'shop']) {
-    await client.create(kube.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name } })
+    await client.create(coreApi.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name } })
   }
   await runPod(client, 'istio-system', 'ztunnel', '10.0.0.100')
   await runPod(client, 'shop', 'web', '10.0.0.1')
   await runPod(client, 'shop', 'client', '10.0.0.2', 'n2')
-  await client.create(kube.services, {
+  await client.create(coreApi.services, {
     apiVersion: 'v1',
     kind: 'Service',
     metadata: { namespace: 'shop', name: 'web' },
@@ -68,7 +68,7 @@ t.test('from the API store to a decision', async t => {
   t.teardown(async () => app.close())
   const { port } = app.addresses.xds
   const bundle = async (): Promise<string> =>
-    (await client.find(kube.configMaps, { namespace: 'shop', name: 'istio-ca-root-cert' }))?.data?.[
+    (await client.find(coreApi.configMaps, { namespace: 'shop', name: 'istio-ca-root-cert' }))?.data?.[
       'root-cert.pem'
     ] ?? ''
   await eventually('the trust bundle is there', async () => (await bundle()) !== '')
@@ -122,7 +122,7 @@ t.test('from the API store to a decision', async t => {
     await app.close()
     await eventually('the client notices', () => !mesh.client.state().connected, { everyMs: 20 })
     t.equal(view.workloadByAddress('', ip('10.0.0.1'))?.name, 'web', 'what was known stays')
-    await client.delete(kube.pods, { namespace: 'shop', name: 'web' }, { gracePeriodSeconds: 0 })
+    await client.delete(coreApi.pods, { namespace: 'shop', name: 'web' }, { gracePeriodSeconds: 0 })
     app = await start(String(port))
     await eventually('the removal arrives', () => view.workloadByAddress('', ip('10.0.0.1')) === undefined, {
       everyMs: 20
@@ -144,13 +144,13 @@ async function runPod(
   address: string,
   node = 'n1'
 ): Promise<void> {
-  await client.create(kube.serviceAccounts, {
+  await client.create(coreApi.serviceAccounts, {
     apiVersion: 'v1',
     kind: 'ServiceAccount',
     metadata: { namespace, name }
   })
   const labels = { app: name, 'istio.io/dataplane-mode': 'ambient' }
-  await client.create(kube.pods, {
+  await client.create(coreApi.pods, {
     apiVersion: 'v1',
     kind: 'Pod',
     metadata: { namespace, name, labels, annotations: { 'ambient.istio.io/redirection': 'enabled' } },
@@ -162,5 +162,5 @@ async function runPod(
     podIPs: [{ ip: address }],
     conditions: [{ type: 'Ready', status: 'True' }]
   }
-  await client.patch(kube.pods, { namespace, name }, { status }, { kind: 'merge', subresource: 'status' })
+  await client.patch(coreApi.pods, { namespace, name }, { status }, { kind: 'merge', subresource: 'status' })
 }
