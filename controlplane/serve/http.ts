@@ -94,8 +94,9 @@ function versionAnswer(revision: string): object {
 function ready({ readiness, watching }: HttpOptions): Handler {
   return () => {
     const pending = readiness.pending()
-    if (pending.length === 0) return { body: 'ready\n' }
     const reasons = watching.problems().map(problem => `  ${problem}\n`)
+    // What is known goes on being served when the API server is gone: that is no reason to take clients away.
+    if (pending.length === 0) return { body: `ready\n${reasons.join('')}` }
     return { status: 503, body: `waiting for: ${pending.join(', ')}\n${reasons.join('')}` }
   }
 }

@@ -247,6 +247,9 @@ class Follower<T extends KubeObject> implements Informer<T> {
         this.#event(line)
         if (++events === 1) this.#backoff.reset()
       }
+    } catch (error) {
+      if (!isConnectionLost(error)) throw error
+      throw new Error('the connection to the API server was lost', { cause: error })
     } finally {
       clearTimeout(overdue)
       body.destroy()
@@ -275,6 +278,11 @@ class Follower<T extends KubeObject> implements Informer<T> {
     this.#heardAt = performance.now()
     this.#problem = undefined
   }
+}
+
+/** Node says no more than `aborted` of a body that ends before its time. */
+function isConnectionLost(error: unknown): boolean {
+  return error instanceof Error && (error as NodeJS.ErrnoException).code === 'ECONNRESET'
 }
 
 /** The lines of a body as they arrive; an unfinished last one is dropped, because the watch resumes before it. */

@@ -16,6 +16,8 @@ const ETH_P_ALL = 3
 const SOL_PACKET = 263
 const PACKET_STATISTICS = 6
 const PACKET_OUTGOING = 4
+const SOL_SOCKET = 1
+const SO_RCVBUFFORCE = 33
 const packetsPerTurn = 64
 
 export interface CaptureOptions {
@@ -26,6 +28,8 @@ export interface CaptureOptions {
   readonly filter?: PacketFilter
   /** Bytes kept of each packet, from its IP header; 256 when absent, at most 65535. */
   readonly snapLength?: number
+  /** Bytes of packets that may wait for the owner, as the kernel counts them; the system's default when absent. Needs NET_ADMIN. */
+  readonly bufferBytes?: number
 }
 
 export interface CapturedPacket {
@@ -56,7 +60,7 @@ export class PacketCapture {
     this.#bytes = Buffer.alloc(snapLength)
     this.#header = messageHeader(this.#bytes, undefined, this.#link)
     this.#onPacket = onPacket
-    const open = (): number => openCapture(options.device, options.filter ?? {}, snapLength)
+    const open = (): number => openCapture(options, snapLength)
     this.#fd = options.netns === undefined ? open() : inNetns(options.netns, open)
     this.#watch = poller.watch(this.#fd, () => this.#onReady())
     this.#watch.arm({ read: true, write: false })
@@ -136,11 +140,16 @@ function transportOf(
   }
 }
 
-function openCapture(device: string | undefined, filter: PacketFilter, snapLength: number): number {
+function openCapture({ device, filter = {}, bufferBytes }: CaptureOptions, snapLength: number): number {
   // Protocol 0 takes nothing yet, so no packet slips past the filter before bind starts the capture.
   const fd = check('socket', libc.socket(AF_PACKET, SOCK_DGRAM | SOCK_FLAGS, 0), 'AF_PACKET')
   try {
     attachPacketFilter(fd, filter, snapLength)
+    if (bufferBytes !== undefined) {
+      const bytes = Buffer.alloc(4)
+      bytes.writeInt32LE(bufferBytes)
+      check('setsockopt', libc.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes, 4), 'SO_RCVBUFFORCE')
+    }
     const address = Buffer.alloc(20)
     address.writeUInt16LE(AF_PACKET, 0)
     address.writeUInt16BE(ETH_P_ALL, 2)

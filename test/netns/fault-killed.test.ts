@@ -34,7 +34,8 @@ const rounds = 2
 
 for (const mode of ['tproxy', 'redirect'] as const) {
   t.test(`${mode}: the ztunnel of both pods is killed`, { skip }, async t => {
-    const { client, server, node, start } = await sharedNode(t, mode)
+    const world = await sharedNode(t, mode)
+    const { client, server, node } = world
     const env = { UNDERPASS_SAME_NODE: 'tunnel' }
     const outside = { ...client, netns: node.name, netnsFd: node.fd }
     const wire = watchWire(t, [{ netns: node.fd }])
@@ -44,7 +45,7 @@ for (const mode of ['tproxy', 'redirect'] as const) {
       client,
       server,
       captured: false, // the rules capture every socket that is not marked
-      start: async () => [await start({ env })]
+      start: async () => [await world.start({ env })]
     })
   })
 }
@@ -85,7 +86,7 @@ interface Scene {
   /** Whether clients have to ask to be captured. */
   readonly captured: boolean
   /** Starts the ztunnel that will be killed, the first in the list, and at the first time those that stay. */
-  start(): Promise<readonly Proxy[]>
+  readonly start: () => Promise<readonly Proxy[]>
 }
 
 async function proveSilence(
@@ -224,7 +225,7 @@ function watchWire(t: Test, places: readonly { netns: number; device?: string }[
   }
   const captures = places.map(
     place =>
-      new PacketCapture(poller, { ...place, snapLength: 65_535 }, ({ payload }) => {
+      new PacketCapture(poller, { ...place, snapLength: 65_535, bufferBytes: 64 << 20 }, ({ payload }) => {
         wire.bytes += payload.length
         for (const [text, count] of counts) if (payload.includes(text)) counts.set(text, count + 1)
       })
