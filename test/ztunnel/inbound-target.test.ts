@@ -20,6 +20,7 @@ services:
 - {name: cart, namespace: shop, hostname: cart.shop.svc, vips: [/10.96.0.1], ports: {80: 8080, 81: 0, 82: 0, 83: 15001}}
 - {name: other, namespace: shop, hostname: other.shop.svc, vips: [/10.96.0.2], ports: {90: 9090}}
 - {name: guarded, namespace: shop, hostname: guarded.shop.svc, vips: [/10.96.0.3], ports: {80: 80}, waypoint: {destination: shop/cart.shop.svc, hboneMtlsPort: 15008}}
+- {name: canary, namespace: shop, hostname: canary.shop.svc, vips: [/10.96.0.4], ports: {80: 80}, weightedWaypoints: [{destination: {destination: /10.0.0.9, hboneMtlsPort: 15008}, weight: 9}, {destination: {destination: shop/cart.shop.svc, hboneMtlsPort: 15008}, weight: 1}]}
 - {name: headless, namespace: shop, hostname: headless.shop.svc, vips: [], ports: {80: 8080}}
 `)
 
@@ -65,6 +66,11 @@ const situations: readonly Situation[] = [
   {
     name: 'a service whose waypoint is a service of this pod',
     authority: '10.96.0.3:80',
+    expect: target(80)
+  },
+  {
+    name: 'a service that sends a share of its connections to this pod as waypoint',
+    authority: '10.96.0.4:80',
     expect: target(80)
   },
   {
