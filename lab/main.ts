@@ -24,6 +24,11 @@ const context: LabContext = {
   notify: message => process.send?.(message)
 }
 
+const stopping = new AbortController()
+// Who read along has gone, such as `| head`: what runs ends in order, and nothing else is said.
+process.stdout.on('error', () => stopping.abort())
+process.stderr.on('error', () => undefined)
+
 process.exitCode = process.argv[2] === 'inside' ? await runInside() : await runCommand()
 if (process.argv[2] !== 'inside') process.disconnect?.()
 
@@ -83,7 +88,6 @@ async function dispatch(command: LabCommand): Promise<number> {
 
 /** Ctrl-C, `lab down` and a closed terminal end the lab in order; a second Ctrl-C changes nothing. */
 function stopSignal(): AbortSignal {
-  const stopping = new AbortController()
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => stopping.abort())
   return stopping.signal
 }

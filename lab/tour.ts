@@ -124,7 +124,7 @@ async function enterTheMesh(report: TourReport, tools: TourTools, signal: AbortS
   const labels = { 'istio.io/dataplane-mode': 'ambient' }
   await tools.lab.client.patch(namespaces, { name: 'shop' }, { metadata: { labels } }, { kind: 'merge' })
   const enrolledMs = await untilEnrolled(tools, signal)
-  const { answer, packets } = await untilTunnelled(report, tools, signal)
+  const { answer, packets, handshakes } = await untilTunnelled(report, tools, signal)
   steady.stdin?.end()
   const { requests, failures, connections } = JSON.parse((await result).stdout) as SteadyResult
   show(report, packets, 'seen between the nodes now:')
@@ -132,7 +132,7 @@ async function enterTheMesh(report: TourReport, tools: TourTools, signal: AbortS
   report.check('cart answers web as before', answer.code === 0 && servedBy(answer) === 'cart', answer.stderr)
   report.check(
     `all of it travels as TLS 1.3 to port 15008 (${tunnelled.length} packets), and the card number is nowhere`,
-    tunnelled.some(choosesTls13) && tunnelled.length === packets.length && !packets.some(carriesSecret),
+    handshakes.some(choosesTls13) && tunnelled.length === packets.length && !packets.some(carriesSecret),
     packets
       .filter(packet => !isHbone(packet))
       .map(describe)
@@ -290,7 +290,13 @@ async function untilTunnelled(
   report: TourReport,
   tools: TourTools,
   signal: AbortSignal
-): Promise<{ answer: CommandResult; packets: readonly WirePacket[] }> {
+): Promise<{
+  answer: CommandResult
+  packets: readonly WirePacket[]
+  /** All that went by tunnel, also for requests before: later ones use the session that is there. */
+  handshakes: readonly WirePacket[]
+}> {
+  const handshakes: WirePacket[] = []
   const deadline = Date.now() + enrolDeadlineMs
   for (let first = true; ; first = false) {
     const wire = await tools.listen(link)
@@ -300,7 +306,9 @@ async function untilTunnelled(
     const packets = wire
       .between(await tools.podIp('web'), await tools.podIp('cart'))
       .filter(packet => isHbone(packet) || carriesSecret(packet))
-    if ((packets.length > 0 && packets.every(isHbone)) || Date.now() > deadline) return { answer, packets }
+    handshakes.push(...packets.filter(isHbone))
+    if ((packets.length > 0 && packets.every(isHbone)) || Date.now() > deadline)
+      return { answer, packets, handshakes }
     await wait(100, signal)
   }
 }
