@@ -1,5 +1,6 @@
 /** From an event of the cluster to everybody who has to know: clients by xDS, authors by the status of their object. */
 import type { KubeClient } from '../shared/kube/client.ts'
+import { messageOf } from '../shared/runtime/errors.ts'
 import type { LogOutput } from '../shared/telemetry/logger.ts'
 import type { Metrics } from '../shared/telemetry/metrics.ts'
 import type { Config } from './config.ts'
@@ -38,7 +39,15 @@ export function propagate(options: PropagateOptions): Propagation {
   let synced = false
   const refresh = (firstAt: number): void => {
     const started = performance.now()
-    const changes = desired.refresh(unit => status.translated(unit))
+    const changes = desired.refresh(
+      unit => status.translated(unit),
+      ({ kind, key }, error) =>
+        log.error('a translation failed; what it gave before stays in force', {
+          kind,
+          object: key,
+          error: messageOf(error)
+        })
+    )
     metrics.series('underpass_translation_seconds_total').add((performance.now() - started) / 1000)
     xds.push(changes)
     metrics.series('pilot_proxy_convergence_time').observe((performance.now() - firstAt) / 1000)

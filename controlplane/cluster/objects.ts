@@ -51,7 +51,7 @@ export interface PodObject {
   readonly ready: boolean
   readonly terminating: boolean
   /** Named TCP ports of its containers and of its native sidecars. */
-  readonly namedPorts: Readonly<Record<string, number>>
+  readonly namedPorts: ReadonlyMap<string, number>
 }
 
 export interface ServicePort {
@@ -98,7 +98,7 @@ export interface EndpointSliceObject {
 export interface WorkloadSpec {
   readonly address: string
   readonly ip: Ip | undefined
-  readonly ports: Readonly<Record<string, number>>
+  readonly ports: ReadonlyMap<string, number>
   readonly labels: Labels
   readonly network: string
   readonly locality: Locality | undefined

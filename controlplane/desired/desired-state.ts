@@ -77,8 +77,11 @@ export class DesiredState {
     this.#allOutdated = true
   }
 
-  /** Translates what is out of date into the snapshot; `onTranslated` hears of each unit. */
-  refresh(onTranslated?: (unit: Unit) => void): Changes {
+  /**
+   * Translates what is out of date into the snapshot; `onTranslated` hears of each unit. A unit whose
+   * translation throws keeps what it made before: one object must not hold up the others.
+   */
+  refresh(onTranslated?: (unit: Unit) => void, onFault?: (unit: Unit, error: unknown) => void): Changes {
     if (this.#allOutdated) {
       this.#allOutdated = false
       everything(this.#cluster, this.#touch)
@@ -87,7 +90,13 @@ export class DesiredState {
     }
     const translated = new Map<string, readonly Translated[]>()
     for (const [id, unit] of this.#outdated) {
-      const resources = this.#translate(unit)
+      let resources: readonly Translated[]
+      try {
+        resources = this.#translate(unit)
+      } catch (error) {
+        onFault?.(unit, error)
+        continue
+      }
       if (resources.length > 0) this.#made.set(id, unit)
       else this.#made.delete(id)
       translated.set(id, resources)

@@ -15,7 +15,7 @@ import { workloadName } from './owner.ts'
 export const trafficDistributionAnnotation = 'networking.istio.io/traffic-distribution'
 export const canaryWeightAnnotation = 'istio.io/use-waypoint-canary-weight'
 
-const noPorts: Readonly<Record<string, number>> = Object.freeze({})
+const noPorts: ReadonlyMap<string, number> = new Map()
 
 export function readNamespace(object: Fields): NamespaceObject {
   return {
@@ -53,17 +53,17 @@ export function readPod(object: Fields): PodObject {
 }
 
 /** As a Service finds them: containers first, then init containers that stay (native sidecars). */
-function namedPorts(spec: Fields): Readonly<Record<string, number>> {
+function namedPorts(spec: Fields): ReadonlyMap<string, number> {
   const staying = spec
     .list('initContainers')
     .filter(container => container.text('restartPolicy') === 'Always')
-  let ports: Record<string, number> | undefined
+  let ports: Map<string, number> | undefined
   for (const container of [...spec.list('containers'), ...staying]) {
     for (const port of container.list('ports')) {
       const name = port.text('name')
       if (name === '' || port.text('protocol', 'TCP') !== 'TCP') continue
-      ports ??= {}
-      ports[name] ??= port.port('containerPort')
+      ports ??= new Map()
+      if (!ports.has(name)) ports.set(name, port.port('containerPort'))
     }
   }
   return ports ?? noPorts

@@ -90,8 +90,11 @@ export class Fields {
     const value = this.#values[name]
     if (value === undefined || value === null) return noLabels
     const map = this.at(name)
-    for (const key of map.names()) map.text(key)
-    return map.#values as Labels
+    const names = map.names()
+    for (const key of names) map.text(key)
+    // As in every other place, what is null is absent.
+    if (names.every(key => map.has(key))) return map.#values as Labels
+    return Object.fromEntries(names.filter(key => map.has(key)).map(key => [key, map.text(key)]))
   }
 
   /** A port that is a number or a name. */

@@ -72,7 +72,7 @@ function readWorkloadSpec(spec: Fields): WorkloadSpec {
   return {
     address,
     ip: parseIp(address),
-    ports: Object.fromEntries(ports.names().map(name => [name, ports.port(name)])),
+    ports: new Map(ports.names().map(name => [name, ports.port(name)])),
     labels: spec.labels('labels'),
     network: spec.text('network'),
     locality: readLocality(spec.text('locality')),

@@ -2,6 +2,7 @@
 import type { KubeClient } from '../../shared/kube/client.ts'
 import { tokenReviews } from '../../shared/kube/review-api.ts'
 import { steadyClock, type Clock } from '../../shared/runtime/clock.ts'
+import { messageOf } from '../../shared/runtime/errors.ts'
 import { packageVersion } from '../../shared/runtime/package-version.ts'
 import type { LogOutput } from '../../shared/telemetry/logger.ts'
 import type { Metrics } from '../../shared/telemetry/metrics.ts'
@@ -102,12 +103,23 @@ async function openStream(
     const status = authentication.kind === 'unavailable' ? 'UNAVAILABLE' : 'UNAUTHENTICATED'
     return { kind: 'refused', status, message: reason }
   }
-  return connect({
+  const handler = connect({
     remote: info.remote,
     caller: authentication.caller,
     send: response => stream.send(response),
     close: (status, reason) => stream.close(status, reason)
   })
+  return {
+    ended: () => handler.ended(),
+    request: message => {
+      try {
+        handler.request(message)
+      } catch (error) {
+        logs.logger('xds').error('a request failed', { remote: info.remote, error: messageOf(error) })
+        stream.close('INTERNAL', 'the control plane failed; see its log')
+      }
+    }
+  }
 }
 
 function debugOptions({ config, debug, xds }: ServicesOptions): DebugStreamOptions {

@@ -58,7 +58,7 @@ function hostnameOf(view: ClusterView, { meta }: ServiceObject): string {
 function servicePodPorts(service: ServiceObject, pod: PodObject): readonly PortMessage[] {
   const ports: PortMessage[] = []
   for (const { port, target } of service.ports) {
-    const targetPort = typeof target === 'number' ? target || port : pod.namedPorts[target]
+    const targetPort = typeof target === 'number' ? target || port : pod.namedPorts.get(target)
     // A name that this pod does not have takes out this port only.
     if (targetPort !== undefined) ports.push({ servicePort: port, targetPort })
   }
@@ -69,7 +69,7 @@ function servicePodPorts(service: ServiceObject, pod: PodObject): readonly PortM
 function entryPodPorts(entry: ServiceEntryObject, pod: PodObject): readonly PortMessage[] {
   return entry.ports.map(({ port, target, name }) => ({
     servicePort: port,
-    targetPort: (name === '' ? undefined : pod.namedPorts[name]) ?? (Number(target) || port)
+    targetPort: (name === '' ? undefined : pod.namedPorts.get(name)) ?? (Number(target) || port)
   }))
 }
 
@@ -100,7 +100,7 @@ function serviceSpecPorts(service: ServiceObject, spec: WorkloadSpec): readonly 
   const ports: PortMessage[] = []
   for (const { port, target, name } of service.ports) {
     const targetPort =
-      typeof target === 'string' ? spec.ports[target] : (spec.ports[name] ?? (target || port))
+      typeof target === 'string' ? spec.ports.get(target) : (spec.ports.get(name) ?? (target || port))
     if (targetPort !== undefined) ports.push({ servicePort: port, targetPort })
   }
   return ports
@@ -110,7 +110,7 @@ function serviceSpecPorts(service: ServiceObject, spec: WorkloadSpec): readonly 
 export function entrySpecPorts(entry: ServiceEntryObject, spec: WorkloadSpec): readonly PortMessage[] {
   return entry.ports.map(({ port, target, name }) => ({
     servicePort: port,
-    targetPort: spec.ports[name] ?? (Number(target) || port)
+    targetPort: spec.ports.get(name) ?? (Number(target) || port)
   }))
 }
 

@@ -171,34 +171,31 @@ function clausesOf(rule: PolicyRule, namespace: string, path: string): Clauses {
   }
   for (const [index, { key, values, notValues }] of rule.when.entries()) {
     const reader = new MatchReader(`${path}.when[${index}]`)
-    switch (key) {
-      case 'source.ip':
-        reader.list('sourceIps', 'values', values, readBlock)
-        reader.list('notSourceIps', 'notValues', notValues, readBlock)
-        break
-      case 'source.namespace':
-        reader.list('namespaces', 'values', values, readString)
-        reader.list('notNamespaces', 'notValues', notValues, readString)
-        break
-      case 'source.principal':
-        reader.list('principals', 'values', values, readString)
-        reader.list('notPrincipals', 'notValues', notValues, readString)
-        break
-      case 'destination.ip':
-        reader.list('destinationIps', 'values', values, readBlock)
-        reader.list('notDestinationIps', 'notValues', notValues, readBlock)
-        break
-      case 'destination.port':
-        reader.list('destinationPorts', 'values', values, readPort)
-        reader.list('notDestinationPorts', 'notValues', notValues, readPort)
-        break
-      default:
-        reader.layer7([`key ${key}`])
+    const known = conditionKeys.get(key)
+    if (known === undefined) reader.layer7([`key ${key}`])
+    else {
+      reader.list(known.values, 'values', values, known.read)
+      reader.list(known.notValues, 'notValues', notValues, known.read)
     }
     clauses.push([reader.alternative()])
   }
   return clauses
 }
+
+/** Reads one value; undefined when it is not valid. */
+type ReadValue = (text: string) => unknown
+
+/** The keys of conditions that ztunnel can decide. */
+const conditionKeys = new Map<
+  string,
+  { readonly values: keyof MatchMessage; readonly notValues: keyof MatchMessage; readonly read: ReadValue }
+>([
+  ['source.ip', { values: 'sourceIps', notValues: 'notSourceIps', read: readBlock }],
+  ['source.namespace', { values: 'namespaces', notValues: 'notNamespaces', read: readString }],
+  ['source.principal', { values: 'principals', notValues: 'notPrincipals', read: readString }],
+  ['destination.ip', { values: 'destinationIps', notValues: 'notDestinationIps', read: readBlock }],
+  ['destination.port', { values: 'destinationPorts', notValues: 'notDestinationPorts', read: readPort }]
+])
 
 class MatchReader {
   readonly #path: string
@@ -214,12 +211,7 @@ class MatchReader {
   }
 
   /** A list with a value that cannot be read is not enforced at all: half of it would be another rule. */
-  list(
-    field: keyof MatchMessage,
-    name: string,
-    texts: readonly string[],
-    read: (text: string) => unknown
-  ): void {
+  list(field: keyof MatchMessage, name: string, texts: readonly string[], read: ReadValue): void {
     const values = texts.map(read)
     const wrong = texts.find((_, index) => values[index] === undefined)
     if (wrong !== undefined)
@@ -227,8 +219,11 @@ class MatchReader {
     else if (values.length > 0) this.#match[field] = values
   }
 
+  /** What says nothing at all is not enforced either: ztunnel would take it as never true. */
   alternative(): Alternative {
-    return { match: this.#match as MatchMessage, unenforced: this.#unenforced }
+    const match = this.#match as MatchMessage
+    const empty = isBlank(match) && this.#unenforced.length === 0
+    return { match, unenforced: empty ? [`${this.#path} (empty)`] : this.#unenforced }
   }
 }
 

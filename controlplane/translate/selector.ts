@@ -22,7 +22,7 @@ export function matches(selector: LabelSelector, labels: Labels): boolean {
   return (
     selects(selector.matchLabels, labels) &&
     selector.expressions.every(({ key, operator, values }) => {
-      const value = labels[key]
+      const value = Object.hasOwn(labels, key) ? labels[key] : undefined
       switch (operator) {
         case 'In':
           return value !== undefined && values.includes(value)

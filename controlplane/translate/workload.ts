@@ -87,7 +87,7 @@ export function translateServiceEntryEndpoints(
 const blankSpec: WorkloadSpec = {
   address: '',
   ip: undefined,
-  ports: {},
+  ports: new Map(),
   labels: {},
   network: '',
   locality: undefined,

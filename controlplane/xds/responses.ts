@@ -11,13 +11,17 @@ import {
 } from '../desired/snapshot.ts'
 import type { Batch } from './subscription.ts'
 
-export const servedTypes: Readonly<
-  Record<string, { readonly table: Table; readonly workloadsOnly: boolean }>
-> = {
-  [addressType]: { table: 'address', workloadsOnly: false },
-  [workloadType]: { table: 'address', workloadsOnly: true },
-  [authorizationType]: { table: 'authorization', workloadsOnly: false }
+export interface ServedType {
+  readonly table: Table
+  readonly workloadsOnly: boolean
 }
+
+/** By URL. */
+export const servedTypes: ReadonlyMap<string, ServedType> = new Map([
+  [addressType, { table: 'address', workloadsOnly: false }],
+  [workloadType, { table: 'address', workloadsOnly: true }],
+  [authorizationType, { table: 'authorization', workloadsOnly: false }]
+])
 
 const discoveryResponse: Message<object> = message('envoy.service.discovery.v3.DeltaDiscoveryResponse')
 const resourceMessage: Message<object> = message('envoy.service.discovery.v3.Resource')
@@ -49,7 +53,7 @@ export class Responses {
   #everything(typeUrl: string): Buffer {
     const known = this.#bodies.get(typeUrl)
     if (known !== undefined) return known
-    const type = servedTypes[typeUrl]
+    const type = servedTypes.get(typeUrl)
     const parts: Buffer[] = []
     for (const resource of this.#snapshot.table(type?.table ?? 'address').values()) {
       if (type?.workloadsOnly !== true) parts.push(lengthDelimited(resourcesField, resource.wire))
@@ -64,7 +68,7 @@ export class Responses {
   /** Before what changed is sent. */
   forget(changes: Changes): void {
     for (const typeUrl of this.#bodies.keys()) {
-      const { changed, removed } = changes[servedTypes[typeUrl]?.table ?? 'address']
+      const { changed, removed } = changes[servedTypes.get(typeUrl)?.table ?? 'address']
       if (changed.size + removed.size > 0) this.#bodies.delete(typeUrl)
     }
   }

@@ -8,14 +8,13 @@ import { message, type Message } from '../../shared/xds/schema.ts'
 import type { Metrics } from '../../shared/telemetry/metrics.ts'
 import type { Logger } from '../../shared/telemetry/logger.ts'
 import type { metricFamilies } from '../metrics.ts'
-import { Responses, servedTypes } from './responses.ts'
+import { Responses, servedTypes, type ServedType } from './responses.ts'
 import {
   addressType,
   authorizationType,
   workloadType,
   type Changes,
-  type Snapshot,
-  type Table
+  type Snapshot
 } from '../desired/snapshot.ts'
 import { Subscription, type DeltaRequest } from './subscription.ts'
 import { nodeProblem, readNode, type ClientNode } from './client-node.ts'
@@ -165,7 +164,7 @@ class Connection {
     }
     if (this.#node === undefined && !this.#identify(request)) return
     const typeUrl = request.typeUrl ?? ''
-    const type = servedTypes[typeUrl]
+    const type = servedTypes.get(typeUrl)
     if (type === undefined) {
       this.#unknownType(typeUrl)
       return
@@ -178,7 +177,7 @@ class Connection {
 
   push(changes: Changes): void {
     for (const [typeUrl, subscription] of this.#subscriptions) {
-      const table = servedTypes[typeUrl]?.table
+      const table = servedTypes.get(typeUrl)?.table
       if (table !== undefined) subscription.note(changes[table])
     }
     this.#flush()
@@ -244,16 +243,12 @@ class Connection {
     log.info('an xDS client asks for a type that is not served', { node: this.#node?.id, typeUrl })
   }
 
-  #subscribe(
-    typeUrl: string,
-    type: { readonly table: Table; readonly workloadsOnly: boolean },
-    request: DeltaRequest
-  ): void {
+  #subscribe(typeUrl: string, type: ServedType, request: DeltaRequest): void {
     const node = this.#node
     const scope = node === undefined || type.table !== 'address' ? undefined : this.#deps.scopeOf(node)
     const options = { ...type, snapshot: this.#deps.snapshot, node: node?.nodeName ?? '', scope }
     this.#subscriptions.set(typeUrl, new Subscription(options, request))
-    const tables = new Set([...this.#subscriptions.keys()].map(url => servedTypes[url]?.table))
+    const tables = new Set([...this.#subscriptions.keys()].map(url => servedTypes.get(url)?.table))
     if (tables.size === 2) this.#release()
     else if (this.#holding === undefined && this.#subscriptions.size === 1) this.#hold()
   }

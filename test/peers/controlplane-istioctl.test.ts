@@ -137,7 +137,7 @@ async function runPod(
     kind: 'Pod',
     metadata: { namespace, name, labels },
     spec: { nodeName: 'n1', serviceAccountName: account, containers: [{ name: 'c', image: 'x' }] }
-  } as coreApi.Pod)
+  })
   const ready = [
     { type: 'Ready', status: 'True' },
     { type: 'ContainersReady', status: 'True' }

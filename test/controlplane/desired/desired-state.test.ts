@@ -127,6 +127,20 @@ t.test('objects of another revision are not ours', async t => {
   })
 })
 
+t.test('an object that cannot be translated keeps what it gave, and holds nothing up', async t => {
+  const desired = started(shop)
+  const [pod] = objects(shop).filter(({ kind, meta }) => kind === 'Pod' && meta.name === 'a')
+  if (pod?.kind !== 'Pod') throw new Error('no pod')
+  desired.put({ ...pod, ips: undefined } as never)
+  for (const other of objects('kind: ServiceEntry\nmetadata: {name: e}\nspec: {hosts: [h]}\n'))
+    desired.put(other)
+  const faults: string[] = []
+  const changes = desired.refresh(undefined, unit => faults.push(`${unit.kind} ${unit.key}`))
+  t.strictSame(faults, ['Pod shop/a'])
+  t.strictSame(names(changes), { changed: ['shop/h'], removed: [] })
+  t.ok(desired.snapshot.table('address').has(podUid('a')))
+})
+
 t.test('namespaces that are not discovered are not there', async t => {
   const desired = started(`${shop}---\nkind: Namespace\nmetadata: {name: shop, labels: {mesh: in}}\n`)
   const select = (value: string): object => ({

@@ -217,6 +217,21 @@ t.test('what cannot be enforced never opens anything', async t => {
     },
     {
       action: 'DENY',
+      rule: 'from: [{source: {namespaces: [a]}}], to: [{operation: {}}]',
+      expect: [{ clauses: [fromA] }],
+      note: /to\[0\]\.operation \(empty\)/
+    },
+    {
+      action: 'DENY',
+      rule: 'from: [{source: {namespaces: []}}]',
+      expect: [{}],
+      note: /from\[0\]\.source \(empty\)/
+    },
+    { action: 'DENY', rule: 'when: [{key: source.ip}]', expect: [{}], note: /when\[0\] \(empty\)/ },
+    { action: 'ALLOW', rule: 'from: [{source: {}}]', expect: [], note: /from\[0\]\.source \(empty\)/ },
+    { action: 'ALLOW', rule: 'when: [{key: constructor, values: [x]}]', expect: [], note: /key constructor/ },
+    {
+      action: 'DENY',
       rule: 'from: [{source: {namespaces: [a]}}], when: [{key: x, values: [y]}]',
       expect: [{ clauses: [fromA] }],
       note: /key x/

@@ -237,6 +237,11 @@ t.test('ports of the services that select a pod', async t => {
       port: { port: 80, targetPort: 'no' },
       expect: undefined
     },
+    {
+      name: 'nor of what every object has',
+      port: { port: 80, targetPort: 'constructor' },
+      expect: undefined
+    },
     { name: 'UDP is left out', port: { port: 80, targetPort: 80, protocol: 'UDP' }, expect: undefined }
   ]
   for (const { name, port, expect } of rows) {

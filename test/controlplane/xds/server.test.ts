@@ -397,6 +397,7 @@ t.test('a type that is not served is not answered, and the others are', async t 
   const world = await new World(t, 1).start(pod('a', '10.0.0.1'))
   const client = world.client()
   client.subscribe('type.googleapis.com/envoy.config.cluster.v3.Cluster')
+  for (const typeUrl of ['constructor', '__proto__', '']) client.subscribe(typeUrl)
   client.subscribe(addressType)
   t.strictSame(await next(client), addresses([uid('a')]))
 })
