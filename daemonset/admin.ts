@@ -1,7 +1,8 @@
-/** What the node agent shows of itself: its pods, and for each the rules that shall be there and those that are. */
+/** What the node agent shows: its pods, the rules that each shall have and has, and all that is on the machine. */
 import { type Answer, HttpProblem, jsonAnswer, type Route } from '../shared/runtime/admin-http.ts'
 import type { PodCapture } from './decide.ts'
 import type { EnrolledPod, Enroller } from './enrol.ts'
+import type { Found } from './inventory.ts'
 import { describeDrift, type CaptureMethod, type RuleState } from './rules/capture.ts'
 
 export interface AdminDeps {
@@ -10,6 +11,7 @@ export interface AdminDeps {
   readonly method: CaptureMethod
   readonly connected: () => number
   readonly readRules: (netns: number, capture: PodCapture) => Promise<RuleState>
+  readonly findOnMachine: () => Promise<readonly Found[]>
 }
 
 /** `/v1/pods` */
@@ -48,10 +50,17 @@ export interface RulesAnswer {
   readonly summary: string
 }
 
+/** `/v1/inventory`: everything of ours that is on the machine. */
+export interface InventoryAnswer {
+  readonly node: string
+  readonly found: readonly Found[]
+}
+
 export function adminRoutes(deps: AdminDeps): readonly Route[] {
   return [
     { method: 'GET', path: '/v1/pods', handle: () => listPods(deps) },
-    { method: 'GET', path: '/v1/rules', handle: async request => showRules(deps, request.query.get('pod')) }
+    { method: 'GET', path: '/v1/rules', handle: async request => showRules(deps, request.query.get('pod')) },
+    { method: 'GET', path: '/v1/inventory', handle: async () => listFound(deps) }
   ]
 }
 
@@ -64,6 +73,11 @@ function listPods({ enroller, nodeName, method, connected }: AdminDeps): Answer 
     ztunnelConnections: connected(),
     pods: pods.toSorted((a, b) => (`${a.namespace}/${a.name}` < `${b.namespace}/${b.name}` ? -1 : 1))
   }
+  return jsonAnswer(answer)
+}
+
+async function listFound({ nodeName, findOnMachine }: AdminDeps): Promise<Answer> {
+  const answer: InventoryAnswer = { node: nodeName, found: await findOnMachine() }
   return jsonAnswer(answer)
 }
 

@@ -21,16 +21,18 @@ import { annotatePod, warnAboutPod } from './cluster.ts'
 import { serveCni } from './cni-server.ts'
 import type { Config } from './config.ts'
 import type { EnablementSelector } from './decide.ts'
-import { Enroller, type EnrolDeps } from './enrol.ts'
+import { Enroller, type EnrolDeps, WaitsForZtunnel, withdrawAfterMs } from './enrol.ts'
 import { families } from './families.ts'
 import { HostProbes } from './host-probes.ts'
-import { addressesIn, findPodNetns, indexNamedNetns, openGivenNetns } from './pod-netns.ts'
+import { findOnMachine } from './inventory.ts'
+import { addressesIn, findPodNetns, openGivenNetns, surveyNetns } from './pod-netns.ts'
 import { findCaptureMethod } from './probe-method.ts'
 import { ReconcileQueue } from './reconcile-queue.ts'
 import {
   type Applied,
   applyCapture,
   type CaptureMethod,
+  hasCapture,
   readCapture,
   removeCapture,
   repairCapture
@@ -39,6 +41,7 @@ import type { RuleOptions } from './rules/desired.ts'
 import { probeRules, removeProbeRules } from './rules/host-probes.ts'
 import { PodWatch } from './watch-pods.ts'
 import { ZdsServer } from './zds-server.ts'
+import { ztunnelListensIn } from './ztunnel-ports.ts'
 
 export interface AppOptions {
   readonly config: Config
@@ -89,9 +92,14 @@ export async function startApp({ config, selectors, client, output }: AppOptions
       apply: async (netns, capture) => noteRefusals(await applyCapture(netns, method, optionsOf(capture))),
       repair: async (netns, capture) => noteRefusals(await repairCapture(netns, method, optionsOf(capture))),
       read: async (netns, capture) => readCapture(netns, method, optionsOf(capture)),
-      remove: removeCapture
+      remove: removeCapture,
+      leftIn: hasCapture
     },
-    ztunnel: { add: async uid => zds.add(uid), remove: async uid => zds.remove(uid) },
+    ztunnel: {
+      add: async uid => zds.add(uid),
+      remove: async uid => zds.remove(uid),
+      listensIn: ztunnelListensIn
+    },
     probes,
     netns: {
       find: pod => findPodNetns(config.places, pod),
@@ -118,6 +126,8 @@ export async function startApp({ config, selectors, client, output }: AppOptions
       try {
         await watch.reconcile(uid, enroller)
       } catch (error) {
+        // Whoever connects gets all pods and says what it makes of them: until then there is nothing to try.
+        if (error instanceof WaitsForZtunnel && zds.connected === 0) return
         metrics.series('underpass_enrolment_failures_total').add()
         log.debug('to be tried again', { uid, problem: messageOf(error) })
         throw error
@@ -134,10 +144,9 @@ export async function startApp({ config, selectors, client, output }: AppOptions
     onEvent: type => metrics.series('nodeagent_reconcile_events_total', type).add()
   })
   await watch.synced()
-  const index = indexNamedNetns(config.places)
+  const survey = surveyNetns(config.places)
   for (const facts of watch.candidates()) {
-    const hints = facts.addresses.flatMap(address => index.get(address) ?? [])
-    enroller.adopt(facts, findPodNetns(config.places, facts, hints))
+    enroller.adopt(facts, survey.find(facts))
     if (facts.redirection !== undefined) probes.adopt(facts.uid, facts.addresses, facts.probePorts)
   }
   await probes.repair()
@@ -154,18 +163,24 @@ export async function startApp({ config, selectors, client, output }: AppOptions
     pod: uid => enroller.zdsPod(uid),
     onSnapshotAnswer: (uid, outcome) => {
       enroller.noteAnswer(uid, outcome)
-      if (outcome.kind === 'refused' || enroller.pod(uid)?.facts.redirection !== 'enabled') queue.add(uid)
+      const pod = enroller.pod(uid)
+      if (pod?.problem !== undefined || pod?.facts.redirection !== 'enabled') queue.add(uid)
     },
     onFallback: () => {
-      for (const { facts } of enroller.pods()) {
-        enroller.noteAnswer(facts.uid, { kind: 'absent' })
-        queue.add(facts.uid)
+      loseZtunnel(enroller)
+      for (const { facts } of enroller.pods()) queue.add(facts.uid)
+    },
+    onConnections: count => {
+      metrics.series('ztunnel_connected').set(count)
+      if (count === 0) {
+        loseZtunnel(enroller)
+        void withdrawLater({ enroller, queue, zds }, signal)
       }
     },
-    onConnections: count => metrics.series('ztunnel_connected').set(count),
     log: output.logger('zds')
   })
   metrics.series('ztunnel_connected').set(0)
+  void withdrawLater({ enroller, queue, zds }, signal)
   queue.start()
   const cni = await serveCni({
     path: config.cniSocket,
@@ -188,7 +203,8 @@ export async function startApp({ config, selectors, client, output }: AppOptions
         nodeName: config.nodeName,
         method,
         connected: () => zds.connected,
-        readRules: async (netns, capture) => readCapture(netns, method, optionsOf(capture))
+        readRules: async (netns, capture) => readCapture(netns, method, optionsOf(capture)),
+        findOnMachine: () => findOnMachine(config)
       })
     })
   )
@@ -269,6 +285,19 @@ function countPods(metrics: Metrics<typeof families>, enroller: Enroller): void 
     const unprotected = pods.filter(({ rulesWritten }) => !rulesWritten).length
     metrics.series('underpass_unprotected_pods').set(unprotected)
   })
+}
+
+function loseZtunnel(enroller: Enroller): void {
+  for (const { facts } of enroller.pods()) enroller.noteAnswer(facts.uid, { kind: 'absent' })
+}
+
+/** Looks at all pods again when no ztunnel has come for so long that they may have to be withdrawn. */
+async function withdrawLater(
+  { enroller, queue, zds }: { enroller: Enroller; queue: ReconcileQueue; zds: ZdsServer },
+  signal: AbortSignal
+): Promise<void> {
+  if (!(await sleep(withdrawAfterMs + 500, signal)) || zds.connected > 0) return
+  for (const { facts } of enroller.pods()) queue.add(facts.uid)
 }
 
 interface Verified {

@@ -79,8 +79,11 @@ export function readConfig(env: Env): {
           .filter(Boolean)
       ),
       systemNamespace: read.text('POD_NAMESPACE', 'istio-system', 'Where ztunnel runs.'),
-      // The proxy for DNS comes with a later step; until then capturing it would only break it.
-      dnsCapture: read.flag('AMBIENT_DNS_CAPTURE', false, 'Capture DNS where a pod does not say.')
+      dnsCapture: read.flag(
+        'AMBIENT_DNS_CAPTURE',
+        false,
+        'Capture DNS where a pod does not object; only with a ztunnel that answers DNS on port 15053.'
+      )
     },
     selectorsYaml: read.optional(
       'AMBIENT_ENABLEMENT_SELECTOR',

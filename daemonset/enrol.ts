@@ -18,7 +18,7 @@ import { describeDrift, hasDrift, type RuleState } from './rules/capture.ts'
 import type { AddOutcome, ZdsPod } from './zds-server.ts'
 
 /** How long a captured pod may be out of order before its annotation says so. */
-const withdrawAfterMs = 10_000
+export const withdrawAfterMs = 10_000
 
 /** Value of the annotation `ambient.istio.io/redirection`. */
 export type Redirection = 'enabled' | 'pending'
@@ -34,6 +34,8 @@ export interface PodFacts {
   /** TCP ports that the kubelet probes. */
   readonly probePorts: readonly number[]
   readonly redirection: Redirection | undefined
+  /** Whether it is being deleted: its sandbox may be gone before it is. */
+  readonly going: boolean
 }
 
 export type PodIdentity = Pick<PodFacts, 'uid' | 'namespace' | 'name'>
@@ -45,10 +47,14 @@ export interface EnrolDeps {
     repair(netns: number, capture: PodCapture): Promise<void>
     read(netns: number, capture: PodCapture): Promise<RuleState>
     remove(netns: number): Promise<void>
+    /** Whether anything of ours is in a namespace, also of a removal that was cut short. */
+    leftIn(netns: number): Promise<boolean>
   }
   readonly ztunnel: {
     add(uid: string): Promise<AddOutcome>
     remove(uid: string): Promise<void>
+    /** Whether all of ztunnel's capture ports are open in a namespace. */
+    listensIn(netns: number): boolean
   }
   readonly probes: {
     put(uid: string, addresses: readonly Ip[], ports: readonly number[]): Promise<void>
@@ -73,6 +79,7 @@ export type ProxyState = 'unasked' | AddOutcome['kind']
 export interface EnrolledPod {
   readonly facts: PodFacts
   readonly netns: PodNetns | undefined
+  /** Whether its rules were in force when they were last looked at. */
   readonly rulesWritten: boolean
   readonly ztunnel: ProxyState
   /** Why it is not complete; undefined when all is well. */
@@ -81,11 +88,27 @@ export interface EnrolledPod {
   readonly problemSince: number | undefined
 }
 
-type Entry = { -readonly [K in keyof EnrolledPod]: EnrolledPod[K] }
+interface Entry {
+  facts: PodFacts
+  netns: PodNetns | undefined
+  rulesWritten: boolean
+  /** Whether this namespace had its rules at any time: from then on it is cut off rather than in the clear. */
+  captured: boolean
+  ztunnel: ProxyState
+  /** ztunnel's words, where it refused the pod. */
+  refusal: string | undefined
+  problem: string | undefined
+  problemSince: number | undefined
+}
 
 /** Enrolment that could not be completed now; the caller tries again. */
 export class EnrolmentError extends Error {
-  override readonly name = 'EnrolmentError'
+  override readonly name: string = 'EnrolmentError'
+}
+
+/** All is done but ztunnel's part, and none is connected: its snapshot brings the pod back to work. */
+export class WaitsForZtunnel extends EnrolmentError {
+  override readonly name = 'WaitsForZtunnel'
 }
 
 export class Enroller {
@@ -126,13 +149,31 @@ export class Enroller {
 
   /**
    * Takes a pod out. `running`: its namespace is there and has to be cleaned; `annotated`: the API server has it
-   * and its annotation has to go.
+   * and its annotation has to go. Rejects when that is not complete.
    */
   async takeOut(
     pod: PodIdentity & { readonly addresses: readonly Ip[] },
     state: { readonly running: boolean; readonly annotated: boolean }
   ): Promise<void> {
     return this.#inTurn(pod.uid, () => this.#takeOut(pod, state))
+  }
+
+  /**
+   * For a pod that is not to be enrolled and is not known: removes what an agent left that was killed before it could
+   * write the annotation. Without ztunnel such rules would cut the pod off.
+   */
+  async removeLeftovers(pod: PodIdentity & { readonly addresses: readonly Ip[] }): Promise<void> {
+    return this.#inTurn(pod.uid, async () => {
+      const netns = this.#pods.has(pod.uid) ? undefined : this.#deps.netns.find(pod)
+      if (netns === undefined) return
+      try {
+        if (!(await this.#deps.rules.leftIn(netns.fd))) return
+        await this.#deps.rules.remove(netns.fd)
+        this.#deps.log.warn('removed the rules that an interrupted enrolment left', { pod: podName(pod) })
+      } finally {
+        closeNetns(netns.fd)
+      }
+    })
   }
 
   /** All pods as ZDS sends them. */
@@ -145,11 +186,14 @@ export class Enroller {
     return entry === undefined ? undefined : zdsPodOf(entry)
   }
 
-  /** What a ztunnel that connected anew said of a pod. */
+  /** What a ztunnel that connected anew said of a pod; `absent` when the last one left. */
   noteAnswer(uid: string, outcome: AddOutcome): void {
     const entry = this.#pods.get(uid)
     if (entry === undefined) return
     entry.ztunnel = outcome.kind
+    if (outcome.kind === 'acknowledged') return
+    entry.problem ??= proxyProblem(outcome)
+    entry.problemSince ??= this.#deps.clock.now()
   }
 
   /** Closes the namespaces; the rules in them stay. */
@@ -162,20 +206,29 @@ export class Enroller {
     const entry = this.#entryOf(facts)
     try {
       const netns = this.#netnsOf(entry)
+      if (netns === undefined) {
+        if (facts.going) return // its sandbox went first
+        throw new EnrolmentError(
+          `no network namespace holds an address of the pod (${facts.addresses.join(', ')}); has its sandbox ended?`
+        )
+      }
       const state = await this.#deps.rules.read(netns.fd, facts.capture)
-      const captured = entry.rulesWritten || facts.redirection !== undefined || state.present
-      if (captured) {
-        if (hasDrift(state)) await this.#repair(entry, netns, state)
-        entry.rulesWritten = true
+      entry.captured ||= facts.redirection !== undefined || state.present
+      if (entry.captured) {
+        await this.#restoreRules(entry, netns, state)
         await this.#askZtunnel(entry)
       } else {
         await this.#askZtunnel(entry)
-        if (entry.ztunnel !== 'acknowledged') throw new EnrolmentError(proxyProblem(entry))
+        this.#expectAcknowledged(entry)
         await this.#writeAfterAnswer(entry, netns)
       }
       await this.#deps.probes.put(facts.uid, facts.addresses, facts.probePorts)
-      await this.#annotate(entry, entry.ztunnel === 'acknowledged' ? 'enabled' : 'pending')
-      if (entry.ztunnel !== 'acknowledged') throw new EnrolmentError(proxyProblem(entry))
+      // A pod that is advertised as taking tunnels stays so for a while: ztunnel may be about to connect again.
+      if (entry.ztunnel !== 'acknowledged' && facts.redirection === undefined) {
+        await this.#annotate(entry, 'pending')
+      }
+      this.#expectAcknowledged(entry)
+      await this.#annotate(entry, 'enabled')
       entry.problem = undefined
       entry.problemSince = undefined
     } catch (error) {
@@ -192,9 +245,9 @@ export class Enroller {
       const netns = this.#deps.netns.open(path)
       entry.netns = netns
       await this.#deps.rules.apply(netns.fd, facts.capture)
-      entry.rulesWritten = true
+      entry.captured = entry.rulesWritten = true
       await this.#askZtunnel(entry)
-      if (entry.ztunnel !== 'acknowledged') throw new EnrolmentError(proxyProblem(entry))
+      this.#expectAcknowledged(entry)
       await this.#deps.probes.put(facts.uid, facts.addresses, facts.probePorts)
     } catch (error) {
       this.#complain(entry, error)
@@ -203,6 +256,7 @@ export class Enroller {
       throw error
     }
     entry.problem = undefined
+    entry.problemSince = undefined
     // The pod is safe without its annotation: should this fail, the pod's next event brings it.
     await this.#annotate(entry, 'enabled').catch((error: unknown) => this.#complain(entry, error))
   }
@@ -212,26 +266,38 @@ export class Enroller {
     { running, annotated }: { readonly running: boolean; readonly annotated: boolean }
   ): Promise<void> {
     const entry = this.#pods.get(pod.uid)
-    await this.#deps.probes.remove(pod.uid)
-    if (running) {
-      const known = entry?.netns
-      const netns = known ?? this.#deps.netns.find(pod)
-      if (netns === undefined && (annotated || entry?.rulesWritten === true)) {
-        throw new EnrolmentError('the network namespace is not found, so its rules cannot be removed')
-      }
-      try {
-        if (netns !== undefined) await this.#deps.rules.remove(netns.fd)
-      } finally {
-        if (known === undefined && netns !== undefined) closeNetns(netns.fd)
-      }
+    try {
+      await this.#deps.probes.remove(pod.uid)
+      if (running) await this.#removeRules(pod, entry, annotated)
+      await this.#deps.ztunnel.remove(pod.uid)
+      if (annotated) await this.#deps.annotate(pod, undefined)
+    } catch (error) {
+      if (entry !== undefined) this.#complain(entry, error, 'TakingOutFailed')
+      throw error
     }
-    await this.#deps.ztunnel.remove(pod.uid)
     if (entry !== undefined) {
       this.#pods.delete(pod.uid)
       forgetNetns(entry)
     }
-    if (annotated) await this.#deps.annotate(pod, undefined)
-    this.#deps.log.info('pod taken out of the mesh', { pod: `${pod.namespace}/${pod.name}` })
+    this.#deps.log.info('pod taken out of the mesh', { pod: podName(pod) })
+  }
+
+  async #removeRules(
+    pod: PodIdentity & { readonly addresses: readonly Ip[] },
+    entry: Entry | undefined,
+    annotated: boolean
+  ): Promise<void> {
+    const expected = annotated || entry?.captured === true
+    const netns = entry === undefined ? this.#deps.netns.find(pod) : this.#netnsOf(entry)
+    if (netns === undefined) {
+      if (!expected) return
+      throw new EnrolmentError('its network namespace is not found, so its rules cannot be removed')
+    }
+    try {
+      await this.#deps.rules.remove(netns.fd)
+    } finally {
+      if (entry === undefined) closeNetns(netns.fd)
+    }
   }
 
   #entryOf(facts: PodFacts): Entry {
@@ -244,7 +310,9 @@ export class Enroller {
       facts,
       netns: undefined,
       rulesWritten: false,
+      captured: false,
       ztunnel: 'unasked',
+      refusal: undefined,
       problem: undefined,
       problemSince: undefined
     }
@@ -253,18 +321,14 @@ export class Enroller {
   }
 
   /** The namespace that the pod has now: a sandbox that was made anew under the same UID has another one. */
-  #netnsOf(entry: Entry): PodNetns {
+  #netnsOf(entry: Entry): PodNetns | undefined {
     const { facts, netns } = entry
     if (netns !== undefined) {
       const inside = this.#deps.netns.addresses(netns.fd)
       if (facts.addresses.some(address => inside.includes(address))) return netns
     }
     const found = this.#deps.netns.find(facts)
-    if (found === undefined) {
-      throw new EnrolmentError(
-        `no network namespace holds an address of the pod (${facts.addresses.join(', ')})`
-      )
-    }
+    if (found === undefined) return undefined
     if (netns !== undefined && netnsId(netns.fd) === netnsId(found.fd)) {
       closeNetns(found.fd)
       return netns
@@ -274,27 +338,34 @@ export class Enroller {
     return found
   }
 
-  async #repair(entry: Entry, netns: PodNetns, state: RuleState): Promise<void> {
+  async #restoreRules(entry: Entry, netns: PodNetns, state: RuleState): Promise<void> {
     const { facts } = entry
+    entry.rulesWritten = !hasDrift(state)
+    if (entry.rulesWritten) return
     await this.#deps.rules.repair(netns.fd, facts.capture)
+    entry.rulesWritten = true
     this.#deps.onRepair()
     this.#deps.log.warn('capture rules repaired', { pod: podName(facts), drift: describeDrift(state) })
   }
 
+  /** A ztunnel that took the pod is not asked again. */
   async #askZtunnel(entry: Entry): Promise<void> {
-    if (entry.ztunnel !== 'acknowledged') {
-      const outcome = await this.#deps.ztunnel.add(entry.facts.uid)
-      entry.ztunnel = outcome.kind
-      entry.problem =
-        outcome.kind === 'refused' ? `ztunnel refused the pod: ${outcome.reason}` : entry.problem
-    }
+    if (entry.ztunnel === 'acknowledged') return
+    const outcome = await this.#deps.ztunnel.add(entry.facts.uid)
+    entry.ztunnel = outcome.kind
+    entry.refusal = outcome.kind === 'refused' ? outcome.reason : undefined
+  }
+
+  #expectAcknowledged({ ztunnel, refusal = '' }: Entry): void {
+    if (ztunnel === 'refused') throw new EnrolmentError(proxyProblem({ kind: 'refused', reason: refusal }))
+    if (ztunnel !== 'acknowledged') throw new WaitsForZtunnel(proxyProblem({ kind: 'absent' }))
   }
 
   /** Rules for a pod that ztunnel just took: where they cannot be written, it shall not hold the pod either. */
   async #writeAfterAnswer(entry: Entry, netns: PodNetns): Promise<void> {
     try {
       await this.#deps.rules.apply(netns.fd, entry.facts.capture)
-      entry.rulesWritten = true
+      entry.captured = entry.rulesWritten = true
     } catch (error) {
       await this.#deps.rules.remove(netns.fd)
       entry.ztunnel = 'unasked'
@@ -312,30 +383,35 @@ export class Enroller {
     })
   }
 
+  /** ztunnel tries a pod that it refused again by itself, so that it has to be told as well. */
   async #forget(entry: Entry): Promise<void> {
     const { uid } = entry.facts
-    if (entry.ztunnel === 'acknowledged') await this.#deps.ztunnel.remove(uid)
+    if (entry.ztunnel !== 'unasked') await this.#deps.ztunnel.remove(uid)
     this.#pods.delete(uid)
     forgetNetns(entry)
+    await this.#deps.probes.remove(uid)
   }
 
   /**
    * A pod that cannot be brought back in order stops being advertised as one that takes tunnels; what is written of
-   * its rules stays.
+   * its rules stays. Not while all of its traffic works: a ztunnel that lost only us goes on serving.
    */
   async #withdraw(entry: Entry): Promise<void> {
-    entry.problemSince ??= this.#deps.clock.now()
-    const long = this.#deps.clock.now() - entry.problemSince >= withdrawAfterMs
-    if (long && entry.facts.redirection === 'enabled') await this.#annotate(entry, 'pending')
+    const { clock, ztunnel } = this.#deps
+    entry.problemSince ??= clock.now()
+    if (entry.facts.redirection !== 'enabled' || clock.now() - entry.problemSince < withdrawAfterMs) return
+    if (entry.rulesWritten && entry.netns !== undefined && ztunnel.listensIn(entry.netns.fd)) return
+    await this.#annotate(entry, 'pending')
   }
 
   /** Says a new problem once; the retries that follow are quiet. */
-  #complain(entry: Entry, error: unknown): void {
+  #complain(entry: Entry, error: unknown, reason = 'EnrolmentFailed'): void {
     const problem = messageOf(error)
     if (entry.problem === problem) return
     entry.problem = problem
-    this.#deps.log.warn('pod not enrolled yet', { pod: podName(entry.facts), problem })
-    this.#deps.warn(entry.facts, 'EnrolmentFailed', problem)
+    const what = reason === 'EnrolmentFailed' ? 'pod not enrolled yet' : 'pod not taken out yet'
+    this.#deps.log.warn(what, { pod: podName(entry.facts), problem })
+    this.#deps.warn(entry.facts, reason, problem)
   }
 
   /** One after the other for each pod: CNI ADD and events of the same pod may come together. */
@@ -359,13 +435,14 @@ function zdsPodOf({ facts, netns }: EnrolledPod): ZdsPod {
 function forgetNetns(entry: Entry): void {
   if (entry.netns !== undefined) closeNetns(entry.netns.fd)
   entry.netns = undefined
-  entry.rulesWritten = false
+  entry.captured = entry.rulesWritten = false
   entry.ztunnel = 'unasked'
 }
 
-function proxyProblem(entry: Entry): string {
-  if (entry.ztunnel === 'refused') return entry.problem ?? 'ztunnel refused the pod'
-  return 'no ztunnel is connected; is its pod on this node ready?'
+function proxyProblem(outcome: Exclude<AddOutcome, { kind: 'acknowledged' }>): string {
+  return outcome.kind === 'refused'
+    ? `ztunnel refused the pod: ${outcome.reason}`
+    : 'no ztunnel is connected; is its pod on this node ready?'
 }
 
 function podName({ namespace, name }: PodIdentity): string {

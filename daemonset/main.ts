@@ -1,4 +1,4 @@
-/** Starts the node agent; `uninstall` removes what it put on this machine (`--dry-run` lists it). */
+/** Starts the node agent; `inventory` lists what it put on this machine, `uninstall` removes it. */
 import { KubeClient } from '../shared/kube/client.ts'
 import { kubeConfigSource, loadKubeConfig } from '../shared/kube/config.ts'
 import { ConfigError } from '../shared/runtime/env.ts'
@@ -14,8 +14,9 @@ const EX_CONFIG = 78
 const [command, ...rest] = process.argv.slice(2)
 try {
   if (command === undefined) await run()
+  else if (command === 'inventory') await removeAll(true)
   else if (command === 'uninstall') await removeAll(rest.includes('--dry-run'))
-  else fail(2, `unknown command ${command}; commands: none (run), uninstall [--dry-run]`)
+  else fail(2, `unknown command ${command}; commands: none (run), inventory, uninstall [--dry-run]`)
 } catch (error) {
   fail(error instanceof ConfigError ? EX_CONFIG : 1, messageOf(error))
 }

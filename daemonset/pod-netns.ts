@@ -1,7 +1,7 @@
 /**
  * Finds the network namespace of a pod that runs: by name in a folder of namespaces, else through its processes.
- * Either way it counts only if it holds one of the pod's addresses: nested containers and pods that see the host's
- * processes could otherwise lead into a foreign namespace.
+ * Either way it counts only if it holds one of the pod's addresses and no other pod's processes: nested containers,
+ * pods that see the host's processes and addresses that are used again could otherwise lead into a foreign namespace.
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { networkInterfaces } from 'node:os'
@@ -22,32 +22,61 @@ export interface PodNetns {
   readonly path: string
 }
 
-/** Opens the namespace of a pod, looking at `hints` first; undefined when none holds one of its addresses. */
-export function findPodNetns(
-  places: NetnsPlaces,
-  pod: { readonly uid: string; readonly addresses: readonly Ip[] },
-  hints: readonly string[] = []
-): PodNetns | undefined {
-  const wanted = new Set(pod.addresses)
-  const fits = (fd: number): boolean => addressesIn(fd).some(address => wanted.has(address))
-  const candidates = function* (): Generator<string> {
-    yield* hints
-    yield* namedNetns(places)
-    yield* netnsOfProcesses(places, pod.uid)
-  }
-  for (const candidate of candidates()) {
-    const found = openIf(candidate, fits)
-    if (found !== undefined) return found
-  }
-  return undefined
+export interface SoughtPod {
+  readonly uid: string
+  readonly addresses: readonly Ip[]
 }
 
-/** Paths of the named namespaces by the addresses inside: one look for many pods. */
-export function indexNamedNetns(places: NetnsPlaces): ReadonlyMap<Ip, string> {
-  const index = new Map<Ip, string>()
+/** Opens the namespace of a pod; undefined when none that is not somebody else's holds one of its addresses. */
+export function findPodNetns(places: NetnsPlaces, pod: SoughtPod): PodNetns | undefined {
+  return surveyNetns(places).find(pod)
+}
+
+export interface NetnsSurvey {
+  find(pod: SoughtPod): PodNetns | undefined
+}
+
+/** One look at all named namespaces and processes, for many pods at the start. It ages: namespaces come and go. */
+export function surveyNetns(places: NetnsPlaces): NetnsSurvey {
+  const machine = machineNetns(places)
+  const processes = processesOf(places)
+  const named = namedByAddress(places)
+  /** UIDs of the pods that have a process in a namespace. */
+  const owners = new Map<string, Set<string>>()
+  for (const { id, pod } of processes) {
+    if (pod !== undefined) owners.set(id, (owners.get(id) ?? new Set()).add(pod))
+  }
+  return {
+    find: ({ uid, addresses }) => {
+      const wanted = new Set(addresses)
+      const fits = (fd: number): boolean => {
+        const id = netnsId(fd)
+        if (machine.has(id)) return false
+        // Addresses are used again within a second: whose processes are inside says more than an address does.
+        const pods = owners.get(id)
+        if (pods !== undefined && !pods.has(uid)) return false
+        return addressesIn(fd).some(address => wanted.has(address))
+      }
+      const own = processes.filter(({ pod }) => pod === uid).toSorted((a, b) => a.started - b.started)
+      const candidates = new Set([
+        ...addresses.flatMap(address => named.get(address) ?? []),
+        ...own.map(({ path }) => path)
+      ])
+      for (const candidate of candidates) {
+        const found = openIf(candidate, fits)
+        if (found !== undefined) return found
+      }
+      return undefined
+    }
+  }
+}
+
+/** Paths of the named namespaces by the addresses inside. */
+function namedByAddress(places: NetnsPlaces): ReadonlyMap<Ip, readonly string[]> {
+  const index = new Map<Ip, string[]>()
   for (const candidate of namedNetns(places)) {
     openIf(candidate, fd => {
-      for (const address of addressesIn(fd)) index.set(address, candidate)
+      for (const address of addressesIn(fd)) index.set(address, [...(index.get(address) ?? []), candidate])
       return false
     })
   }
@@ -57,7 +86,7 @@ export function indexNamedNetns(places: NetnsPlaces): ReadonlyMap<Ip, string> {
 /** Every namespace that can be found, once each; the machine's own is not among them. */
 export function* allNetns(places: NetnsPlaces): Generator<PodNetns> {
   const seen = machineNetns(places)
-  for (const candidate of [...namedNetns(places), ...netnsOfProcesses(places, undefined)]) {
+  for (const candidate of [...namedNetns(places), ...processesOf(places).map(({ path }) => path)]) {
     const found = openIf(candidate, fd => !seen.has(netnsId(fd)))
     if (found === undefined) continue
     seen.add(netnsId(found.fd))
@@ -92,29 +121,35 @@ function* namedNetns({ netnsDir }: NetnsPlaces): Generator<string> {
   for (const name of listed(netnsDir)) yield path.join(netnsDir, name)
 }
 
-/** Namespaces of the processes of one pod (or of all), those of its oldest process first. */
-function* netnsOfProcesses(places: NetnsPlaces, uid: string | undefined): Generator<string> {
+interface PodProcess {
+  /** Of its namespace: what {@link netnsId} gives for it. */
+  readonly id: string
+  readonly path: string
+  /** UID of the pod that it belongs to; undefined for a process outside of pods. */
+  readonly pod: string | undefined
+  readonly started: number
+}
+
+/** Every process that is in a namespace of its own, which is not the machine's. */
+function processesOf(places: NetnsPlaces): readonly PodProcess[] {
   const machine = machineNetns(places)
-  const found: { readonly path: string; readonly started: number }[] = []
-  const seen = new Set<string>()
-  for (const pid of listed(places.procDir).filter(name => /^\d+$/.test(name))) {
-    const folder = path.join(places.procDir, pid)
-    const process = attempt(() => {
-      const { dev, ino } = statSync(path.join(folder, 'ns/net'), { bigint: true })
-      const id = `${dev}:${ino}`
-      if (machine.has(id) || (uid === undefined && seen.has(id))) return undefined
-      if (uid !== undefined && podUidOfCgroup(readFileSync(path.join(folder, 'cgroup'), 'utf8')) !== uid) {
-        return undefined
-      }
-      seen.add(id)
-      return {
-        path: path.join(folder, 'ns/net'),
-        started: startTime(readFileSync(path.join(folder, 'stat'), 'utf8'))
-      }
+  return listed(places.procDir)
+    .filter(name => /^\d+$/.test(name))
+    .flatMap(pid => {
+      const folder = path.join(places.procDir, pid)
+      const process = attempt(() => {
+        const { dev, ino } = statSync(path.join(folder, 'ns/net'), { bigint: true })
+        const id = `${dev}:${ino}`
+        if (machine.has(id)) return undefined
+        return {
+          id,
+          path: path.join(folder, 'ns/net'),
+          pod: podUidOfCgroup(readFileSync(path.join(folder, 'cgroup'), 'utf8')),
+          started: startTime(readFileSync(path.join(folder, 'stat'), 'utf8'))
+        }
+      })
+      return process ?? []
     })
-    if (process !== undefined) found.push(process)
-  }
-  for (const { path } of found.toSorted((a, b) => a.started - b.started)) yield path
 }
 
 /**

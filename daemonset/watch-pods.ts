@@ -32,6 +32,8 @@ export class PodWatch {
   readonly #pods: Informer<Pod>
   readonly #namespaces: Informer<Namespace>
   readonly #seen = new Map<string, SeenPod>()
+  /** Pods that were there before this agent was, until it looked at them: an earlier one may have left rules. */
+  readonly #fromBefore = new Set<string>()
 
   constructor(options: WatchOptions) {
     const { client, nodeName, signal, log } = options
@@ -72,10 +74,7 @@ export class PodWatch {
   /** Resolves when both lists are complete: before that, a missing namespace would look like a missing label. */
   async synced(): Promise<void> {
     await Promise.all([this.#pods.synced, this.#namespaces.synced])
-  }
-
-  get isSynced(): boolean {
-    return this.#pods.isSynced && this.#namespaces.isSynced
+    for (const uid of this.#seen.keys()) this.#fromBefore.add(uid)
   }
 
   uids(): Iterable<string> {
@@ -95,14 +94,22 @@ export class PodWatch {
         await enroller.takeOut(identity, { running: false, annotated: false })
       }
       if (this.#seen.get(uid) === seen) this.#seen.delete(uid)
+      this.#fromBefore.delete(uid)
       return
     }
     const decision = decideEnrolment(pod, this.#labelsOf(pod), this.#options.settings)
     if (decision.kind === 'skip') {
       const annotated = redirectionOf(pod) !== undefined
-      if (known || annotated) await enroller.takeOut(identity, { running: !hasEnded(pod), annotated })
+      // A pod in the network of its node has no namespace to clean, whatever its annotation says.
+      const running = !hasEnded(pod) && pod.spec?.hostNetwork !== true
+      if (known || annotated) await enroller.takeOut(identity, { running, annotated })
+      else if (running && addresses.length > 0 && this.#fromBefore.has(uid)) {
+        await enroller.removeLeftovers(identity)
+      }
+      this.#fromBefore.delete(uid)
       return
     }
+    this.#fromBefore.delete(uid)
     // Without an address the sandbox is not there yet; the event that brings it comes back here.
     if (addresses.length > 0) await enroller.enrol(factsOf(pod, addresses, decision.capture))
   }
@@ -159,7 +166,8 @@ function factsOf(pod: Pod, addresses: readonly Ip[], capture: PodFacts['capture'
     addresses,
     capture,
     probePorts: probePorts(pod),
-    redirection: redirectionOf(pod)
+    redirection: redirectionOf(pod),
+    going: isGoing(pod)
   }
 }
 

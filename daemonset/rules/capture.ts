@@ -9,15 +9,10 @@ import {
   readIptables,
   removeIptables
 } from './iptables.ts'
-import {
-  applyLoopRoute,
-  applySettings,
-  desiredLoopRoute,
-  readLoopRoute,
-  removeLoopRoute
-} from './loop-route.ts'
+import { applyLoopRoute, desiredLoopRoute, readLoopRoute, removeLoopRoute } from './loop-route.ts'
 import { applyNft, desiredNft, readNft, removeNft } from './nft.ts'
-import { CommandError } from '../run-command.ts'
+import { applySettings, changedSettings, readSettings, restoreSettings } from './settings.ts'
+import { CommandError, mustRun } from '../run-command.ts'
 
 /** How rules are written on this machine. */
 export interface CaptureMethod {
@@ -75,9 +70,10 @@ export async function readCapture(
   options: RuleOptions
 ): Promise<RuleState> {
   const rules = desiredRules(options)
-  const desired = [...desiredOf(netns, method, rules), ...desiredLoopRoute(netns)]
+  const settings = readSettings(netns, rules)
+  const desired = [...desiredOf(netns, method, rules), ...desiredLoopRoute(netns), ...settings.desired]
   const written = method.backend === 'nft' ? await readNft(netns) : await readIptables(method.backend, netns)
-  const actual = [...written, ...(await readLoopRoute(netns))]
+  const actual = [...written, ...(await readLoopRoute(netns)), ...settings.actual]
   return {
     generation: rules.generation,
     present: written.length > 0,
@@ -100,21 +96,68 @@ export async function repairCapture(
   return applied
 }
 
-/** Takes everything of ours out, by whichever backend it was written. */
+/** Takes everything of ours out, by whichever backend it was written; the way back goes last, as it came first. */
 export async function removeCapture(netns: number): Promise<void> {
+  const { rules } = await findCapture(netns)
   await tolerateMissing(() => removeNft(netns))
   for (const program of iptablesPrograms) await tolerateMissing(() => removeIptables(program, netns))
-  await removeLoopRoute(netns)
+  restoreSettings(netns, interfacesIn(rules))
+  if (!(await othersLoop(netns))) await removeLoopRoute(netns)
+}
+
+export interface FoundCapture {
+  readonly rules: readonly string[]
+  /** Policy rules and routes; without rules of ours they are what an interrupted removal left. */
+  readonly routes: readonly string[]
+  /** Kernel settings that have the value which capture gives them. */
+  readonly settings: readonly string[]
 }
 
 /** Everything of ours in a namespace, by whichever backend it was written. */
-export async function findCapture(netns: number): Promise<readonly string[]> {
-  const lines: string[] = []
-  await tolerateMissing(async () => void lines.push(...(await readNft(netns))))
+export async function findCapture(netns: number): Promise<FoundCapture> {
+  const rules: string[] = []
+  await tolerateMissing(async () => void rules.push(...(await readNft(netns))))
   for (const program of iptablesPrograms) {
-    await tolerateMissing(async () => void lines.push(...(await readIptables(program, netns))))
+    await tolerateMissing(async () => {
+      const found = await readIptables(program, netns)
+      rules.push(...found.filter(line => !rules.includes(line))) // `iptables` is one of the other two
+    })
   }
-  return lines
+  const routes = await readLoopRoute(netns)
+  return {
+    rules,
+    routes: routes.length > 0 && (await othersLoop(netns)) ? [] : routes,
+    settings: changedSettings(netns, interfacesIn(rules))
+  }
+}
+
+/** Whether {@link findCapture} would find anything; cheap where there is nothing, as the route is there first. */
+export async function hasCapture(netns: number): Promise<boolean> {
+  if ((await readLoopRoute(netns)).length === 0) return false
+  const { rules, routes } = await findCapture(netns)
+  return rules.length + routes.length > 0
+}
+
+/** Whether rules of somebody else, such as istio-cni's, set the mark that our policy route serves as well. */
+async function othersLoop(netns: number): Promise<boolean> {
+  for (const [program, parameters] of [
+    ['nft', ['list', 'ruleset']],
+    ['iptables-save', []],
+    ['iptables-legacy-save', []]
+  ] as const) {
+    let text = ''
+    await tolerateMissing(async () => {
+      text = await mustRun(netns, program, parameters)
+    })
+    if (/\bISTIO_|istio-(?:prerouting|output)/.test(text)) return true
+  }
+  return false
+}
+
+/** Names of the interfaces that rules match, `lo` aside. */
+function interfacesIn(rules: readonly string[]): readonly string[] {
+  const names = rules.flatMap(rule => /(?:\biifname| -i|: -i) (\S+)/.exec(rule)?.[1] ?? [])
+  return [...new Set(names)].filter(name => name !== 'lo')
 }
 
 export function hasDrift({ missing, unexpected }: Drift): boolean {

@@ -36,13 +36,14 @@ export function probeRules(
   return backend === 'nft' ? nftProbes(sources, netns) : iptablesProbes(backend, sources, netns)
 }
 
-/** Whether there are rules of ours on the node, by whichever backend. */
-export async function hasProbeRules(netns?: number): Promise<boolean> {
-  const saved = await Promise.all([
-    attempt(() => mustRun(netns, 'nft', ['list', 'tables'])),
-    ...iptablesSavers.map(program => attempt(() => mustRun(netns, `${program}-save`, ['-t', 'nat'])))
-  ])
-  return saved.some(text => text.includes(hostTable) || text.includes(hostChain))
+/** The node's rules as nft and iptables-save print them, by whichever backend they were written. */
+export async function findProbeRules(netns?: number): Promise<readonly string[]> {
+  const table = await attempt(() => mustRun(netns, 'nft', ['list', 'table', 'inet', hostTable]))
+  const saved = await Promise.all(
+    iptablesSavers.map(program => attempt(() => mustRun(netns, `${program}-save`, ['-t', 'nat'])))
+  )
+  const rules = saved.flatMap(text => text.split('\n')).filter(line => line.includes(hostChain))
+  return [...table.split('\n').filter(line => line.trim() !== ''), ...new Set(rules)]
 }
 
 /** Removes the node's rules, by whichever backend they were written; `keep` is one that is in use now. */

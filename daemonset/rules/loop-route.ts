@@ -1,12 +1,12 @@
 /**
- * The way back to `lo`: packets that carry the loop mark are routed to a table whose only route is "local". And the
- * few kernel settings of the pod that capture needs. Other software flushes rules, so these are verified like any.
+ * The way back to `lo`: packets that carry the loop mark are routed to a table whose only route is "local".
+ * Other software flushes rules, so these are verified like any.
  */
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import type { Family } from '../../shared/net/address.ts'
 import { inNetns } from '../../shared/net/netns.ts'
 import { mustRun, runCommand } from '../run-command.ts'
-import { loopMark, loopPriority, loopTable, markMask, type RuleSet } from './desired.ts'
+import { loopMark, loopPriority, loopTable, markMask } from './desired.ts'
 
 const mark = `0x${loopMark.toString(16)}/0x${markMask.toString(16)}`
 const ruleText = `pref ${loopPriority} fwmark ${mark} lookup ${loopTable}`
@@ -47,31 +47,6 @@ export async function readLoopRoute(netns: number): Promise<readonly string[]> {
 
 export function desiredLoopRoute(netns: number): readonly string[] {
   return routedFamilies(netns).flatMap(family => [ruleLine(family), routeLine(family)])
-}
-
-/**
- * Settings that make capture better but are not needed for it; the names of those that this kernel or a read-only
- * /proc refused.
- */
-export function applySettings(netns: number, rules: RuleSet): readonly string[] {
-  const settings: (readonly [file: string, value: string])[] = [
-    // Connections that wait in the backlog of a closing listener move to its SO_REUSEPORT siblings (Linux 5.14).
-    ['ipv4/tcp_migrate_req', '1'],
-    ...rules.looseInterfaces.map(device => [`ipv4/conf/${device}/rp_filter`, '0'] as const)
-  ]
-  return inNetns(netns, () =>
-    settings.filter(([file, value]) => !writeSetting(file, value)).map(([file]) => file)
-  )
-}
-
-function writeSetting(file: string, value: string): boolean {
-  const path = `/proc/sys/net/${file}`
-  try {
-    if (readFileSync(path, 'utf8').trim() !== value) writeFileSync(path, value)
-    return true
-  } catch {
-    return false // reported by name to the caller, who logs it
-  }
 }
 
 /** IPv6 only where lo has it: the kernel takes no route over lo otherwise, and marked packets then fail closed. */

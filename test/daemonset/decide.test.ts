@@ -126,9 +126,15 @@ const captures: readonly { name: string; annotations: Labels; dns?: boolean; exp
     expect: { inbound: true }
   },
   {
-    name: 'DNS is on for one pod',
+    name: 'DNS is on for the node',
     annotations: { 'ambient.istio.io/dns-capture': 'T' },
+    dns: true,
     expect: { dns: true }
+  },
+  {
+    name: 'a pod cannot ask for DNS where no ztunnel answers it',
+    annotations: { 'ambient.istio.io/dns-capture': 'T' },
+    expect: { dns: false }
   },
   {
     name: 'DNS is off for one pod',

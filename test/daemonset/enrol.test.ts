@@ -13,7 +13,8 @@ const facts: PodFacts = {
   addresses: [ip('10.0.0.7')],
   capture: { inbound: true, dns: false, virtualInterfaces: [] },
   probePorts: [8080],
-  redirection: undefined
+  redirection: undefined,
+  going: false
 }
 const identity = { uid: 'uid-1', namespace: 'shop', name: 'web-1', addresses: facts.addresses }
 
@@ -24,6 +25,8 @@ class Surroundings {
   rules: 'none' | 'ours' | 'drifted' = 'none'
   answer: AddOutcome = { kind: 'acknowledged' }
   found = true
+  /** Whether a ztunnel serves the pod, connected or not. */
+  listens = false
   now = 0
   /** Step that fails, with its error. */
   failing: string | undefined
@@ -66,14 +69,16 @@ class Surroundings {
         remove: async () => {
           this.step('remove-rules')
           this.rules = 'none'
-        }
+        },
+        leftIn: async () => this.rules !== 'none'
       },
       ztunnel: {
         add: async () => {
           this.step('ztunnel')
           return this.answer
         },
-        remove: async () => this.step('remove-ztunnel')
+        remove: async () => this.step('remove-ztunnel'),
+        listensIn: () => this.listens
       },
       probes: {
         put: async () => this.step('probes'),
@@ -128,9 +133,51 @@ t.test('a pod that was captured gets missing rules back first, also without ztun
   const around = surroundings(t)
   around.answer = { kind: 'refused', reason: 'cannot bind' }
   const enabled: PodFacts = { ...facts, redirection: 'enabled' }
-  await t.rejects(around.enroller.enrol(enabled), /cannot bind/)
-  t.strictSame(around.taken(), ['repair-rules', 'repaired', 'ztunnel', 'probes', 'annotate pending'])
+  await t.rejects(around.enroller.enrol(enabled), /ztunnel refused the pod: cannot bind/)
+  t.strictSame(around.taken(), ['repair-rules', 'repaired', 'ztunnel', 'probes'])
   t.equal(around.rules, 'ours')
+})
+
+t.test('a captured pod without annotation and without ztunnel is pending at once', async t => {
+  const around = surroundings(t)
+  around.rules = 'ours'
+  around.answer = { kind: 'absent' }
+  await t.rejects(around.enroller.enrol(facts), { name: 'WaitsForZtunnel' })
+  t.strictSame(around.taken(), ['ztunnel', 'probes', 'annotate pending'])
+})
+
+t.test('an agent that starts before ztunnel has come back withdraws nothing for ten seconds', async t => {
+  const around = surroundings(t)
+  around.rules = 'ours'
+  around.answer = { kind: 'absent' }
+  const enabled: PodFacts = { ...facts, redirection: 'enabled' }
+  await t.rejects(around.enroller.enrol(enabled))
+  around.now += 9_999
+  await t.rejects(around.enroller.enrol(enabled))
+  t.notOk(around.taken().includes('annotate pending'))
+  around.now += 1
+  await t.rejects(around.enroller.enrol(enabled))
+  t.strictSame(around.taken(), ['ztunnel', 'probes', 'annotate pending'])
+  around.answer = { kind: 'acknowledged' }
+  await around.enroller.enrol({ ...facts, redirection: 'pending' })
+  t.strictSame(around.taken(), ['ztunnel', 'probes', 'annotate enabled'])
+})
+
+t.test('a ztunnel that lost only the agent keeps its pods advertised while it listens', async t => {
+  const around = surroundings(t)
+  await around.enroller.enrol(facts)
+  around.taken()
+  around.listens = true
+  around.answer = { kind: 'absent' }
+  around.enroller.noteAnswer('uid-1', { kind: 'absent' })
+  t.match(around.enroller.pod('uid-1'), { ztunnel: 'absent', problem: /no ztunnel is connected/ })
+  around.now += 60_000
+  const enabled: PodFacts = { ...facts, redirection: 'enabled' }
+  await t.rejects(around.enroller.enrol(enabled), /no ztunnel/)
+  t.strictSame(around.taken(), ['ztunnel', 'probes'])
+  around.listens = false
+  await t.rejects(around.enroller.enrol(enabled), /no ztunnel/)
+  t.strictSame(around.taken(), ['ztunnel', 'probes', 'annotate pending'])
 })
 
 t.test('rules of ours without an annotation mean the pod was captured', async t => {
@@ -171,9 +218,16 @@ t.test('a new pod that ztunnel does not take must not start, and keeps its rules
   const around = surroundings(t)
   around.answer = { kind: 'absent' }
   await t.rejects(around.enroller.enrolNew(facts, '/var/run/netns/cni-1'), /no ztunnel/)
-  t.strictSame(around.taken(), ['rules', 'ztunnel'])
+  t.strictSame(around.taken(), ['rules', 'ztunnel', 'remove-ztunnel', 'remove-probes'])
   t.equal(around.rules, 'ours')
   t.strictSame([...around.enroller.pods()], [], 'the next sandbox is another one')
+})
+
+t.test('a new pod that ztunnel refused is taken back from it and from the probes', async t => {
+  const around = surroundings(t)
+  around.answer = { kind: 'refused', reason: 'cannot bind' }
+  await t.rejects(around.enroller.enrolNew(facts, '/var/run/netns/cni-1'), /cannot bind/)
+  t.strictSame(around.taken(), ['rules', 'ztunnel', 'remove-ztunnel', 'remove-probes'])
 })
 
 t.test('a new pod starts although its annotation cannot be written yet', async t => {
@@ -217,6 +271,42 @@ t.test('rules that cannot be removed keep the annotation', async t => {
   around.failing = 'remove-rules'
   await t.rejects(around.enroller.takeOut(identity, { running: true, annotated: true }))
   t.strictSame(around.taken(), ['remove-probes', 'remove-rules'])
+  t.match(around.warnings[0], /TakingOutFailed: remove-rules failed/)
+})
+
+t.test('a pod that is taken out while its sandbox is a new one is cleaned in the new one', async t => {
+  const around = surroundings(t)
+  await around.enroller.enrol(facts)
+  around.found = false
+  around.taken()
+  await t.rejects(
+    around.enroller.takeOut(identity, { running: true, annotated: true }),
+    /namespace is not found, so its rules cannot be removed/
+  )
+  around.found = true
+  await around.enroller.takeOut(identity, { running: true, annotated: true })
+  t.equal(around.rules, 'none')
+})
+
+t.test('what an interrupted enrolment left is removed, and nothing where nothing is', async t => {
+  const around = surroundings(t)
+  await around.enroller.removeLeftovers(identity)
+  t.strictSame(around.taken(), [])
+  around.rules = 'drifted'
+  await around.enroller.removeLeftovers(identity)
+  t.strictSame(around.taken(), ['remove-rules'])
+  around.found = false
+  around.rules = 'ours'
+  await around.enroller.removeLeftovers(identity)
+  t.strictSame(around.taken(), [], 'a pod without a sandbox')
+})
+
+t.test('a pod on its way out whose sandbox went first is no problem', async t => {
+  const around = surroundings(t)
+  around.found = false
+  await around.enroller.enrol({ ...facts, going: true })
+  t.strictSame(around.warnings, [])
+  t.strictSame(around.taken(), [])
 })
 
 t.test('a sandbox made anew under the same UID is enrolled anew', async t => {

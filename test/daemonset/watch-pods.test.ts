@@ -62,7 +62,8 @@ async function scene(t: Test): Promise<Scene> {
     ) => {
       known.delete(uid)
       calls.push(`out ${name} ${addresses.join(' ')} running=${running} annotated=${annotated}`)
-    }
+    },
+    removeLeftovers: async ({ name }: { name: string }) => void calls.push(`leftovers ${name}`)
   } as unknown as Enroller
   return { client, watch, changes, calls, enroller }
 }

@@ -206,7 +206,10 @@ t.test('the node agent', { skip: needsRoot() }, async t => {
     await eventually('enrolled', async () => (await annotation(client)) === 'enabled')
     await agent.stop()
     const listed = await agent.run('uninstall', '--dry-run')
-    t.match(listed, /would remove: \d+ rules in/)
+    t.match(
+      listed,
+      /would remove: \d+ rules, routes and settings in[\s\S]*tproxy to :15006[\s\S]*ipv4 rule pref 32764/
+    )
     t.match(pod.run('nft', 'list', 'ruleset'), /underpass/)
     t.match(await agent.run('uninstall'), /removed: rules for probes[\s\S]*removed: annotation of shop\/web/)
     t.equal(await agent.run('uninstall'), '', 'a second time there is nothing left')
