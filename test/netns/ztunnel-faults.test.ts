@@ -1,15 +1,17 @@
 /** What users see of faults, and that nothing is left behind: shutdown, crowds, slow readers, dead peers, full disks. */
 import t from 'tap'
-import { readdirSync, readFileSync } from 'node:fs'
+import { once } from 'node:events'
 import type net from 'node:net'
 import { raiseFileLimit } from '../../shared/net/sockets.ts'
 import { accessLines, samples } from '../support/access-lines.ts'
 import { eventually } from '../support/eventually.ts'
 import { CLIENT, localMesh, SERVER, SERVER_PORT } from '../support/local-mesh.ts'
+import { descriptors, residentMiB, settledDescriptors } from '../support/process-state.ts'
 import {
   at,
   attempt,
   connect,
+  exchange,
   needsRoot,
   serve,
   startProxy,
@@ -93,7 +95,8 @@ t.test(
     )
     await serve(t, b, echo, { port: SERVER_PORT })
     await attempt(await connect(a, at(b.v4, SERVER_PORT)), Buffer.from('warm'))
-    const before = [rss(client.pid), rss(server.pid)]
+    const before = [residentMiB(client.pid), residentMiB(server.pid)]
+    const held = [await settledDescriptors(client.pid), await settledDescriptors(server.pid)]
     const slow = await connect(a, at(b.v4, 9000))
     slow.pause()
     let last = -1
@@ -104,7 +107,7 @@ t.test(
     })
     t.ok(accepted < 128 << 20, `of 1 GiB, ${accepted >> 20} MiB were taken`)
     for (const [index, pid] of [client.pid, server.pid].entries()) {
-      const grown = rss(pid) - (before[index] ?? 0)
+      const grown = residentMiB(pid) - (before[index] ?? 0)
       t.ok(grown < 80, `memory grew by ${grown.toFixed(0)} MiB`)
     }
     for (let round = 0; round < 5; round++) {
@@ -115,6 +118,66 @@ t.test(
       'the slow connection is gone at both ends',
       async () => (await open(client)) === 0 && (await open(server)) === 0
     )
+    await givenBack([client, server], held)
+  }
+)
+
+t.test(
+  'either side may end first while the other goes on for long, many times over, and nothing is left',
+  { skip },
+  async t => {
+    const { a, b, client, server } = await world(t)
+    const half = Buffer.alloc(1 << 20, 'half')
+    // 9000: answers only when the client has ended. 9001: ends first, then takes all that comes, and says how much.
+    await serve(
+      t,
+      b,
+      socket => {
+        let bytes = 0
+        socket.on('data', (chunk: Buffer) => (bytes += chunk.length))
+        socket.on('end', () => socket.end(`${bytes} `.padEnd(half.length, '.')))
+      },
+      { port: 9000 }
+    )
+    const taken: number[] = []
+    await serve(
+      t,
+      b,
+      socket => {
+        let bytes = 0
+        socket.end('that is all from here')
+        socket.on('data', (chunk: Buffer) => (bytes += chunk.length))
+        socket.on('end', () => taken.push(bytes))
+      },
+      { port: 9001 }
+    )
+    await attempt(await connect(a, at(b.v4, 9000)), Buffer.from('warm'))
+    const before = [await settledDescriptors(client.pid), await settledDescriptors(server.pid)]
+    const count = 20
+    await Promise.all(
+      Array.from({ length: count }, async () => {
+        const answer = await exchange(await connect(a, at(b.v4, 9000)), half)
+        t.equal(answer.length, half.length)
+        t.ok(answer.toString('latin1', 0, 20).startsWith(`${half.length} `))
+        const second = await connect(a, at(b.v4, 9001))
+        const ended = once(second, 'end')
+        t.equal(String((await once(second, 'data'))[0]), 'that is all from here')
+        await ended
+        second.end(half)
+        await once(second, 'close')
+      })
+    )
+    await eventually('all that came after the end of the other side arrived', () => taken.length === count)
+    t.strictSame([...new Set(taken)], [half.length])
+    await eventually(
+      'both ends have none',
+      async () => (await open(client)) === 0 && (await open(server)) === 0
+    )
+    await givenBack([client, server], before)
+    const errors = [client, server].flatMap(({ log }) =>
+      accessLines(log).filter(({ level }) => level === 'error')
+    )
+    t.strictSame(errors, [])
   }
 )
 
@@ -159,6 +222,8 @@ t.test(
   async t => {
     const { a, b, nodes, client } = await world(t, { UNDERPASS_CONNECT_TIMEOUT: '1s' })
     await serve(t, b, echo, { port: SERVER_PORT })
+    await attempt(await connect(a, at(b.v4, SERVER_PORT)), Buffer.from('warm'))
+    const before = await settledDescriptors(client.pid)
     const live = await connect(a, at(b.v4, SERVER_PORT))
     live.write('one')
     t.equal(await read(live), 'one')
@@ -178,6 +243,12 @@ t.test(
       samples(body, 'istio_tcp_connections_failed_total').some(
         ({ labels }) => labels['response_flags'] === 'NETWORK_POLICY'
       )
+    )
+    t.equal(await open(client), 0)
+    await givenBack([client], [before])
+    nodes.run('b', 'ip', 'link', 'set', 'eth0', 'up')
+    await eventually('it is reached again when it is back', async () =>
+      attempt(await connect(a, at(b.v4, SERVER_PORT)), Buffer.from('back')).then(answer => answer === 'back')
     )
   }
 )
@@ -199,12 +270,18 @@ t.test('a disk that is full for logs stops no traffic', { skip }, async t => {
   })
   await startProxy(t, nodes.b, { kind: 'underpass', workload: SERVER, localConfig })
   await serve(t, nodes.b, echo, { port: SERVER_PORT })
+  await attempt(await connect(nodes.a, at(nodes.b.v4, SERVER_PORT)), Buffer.from('warm'))
+  const before = await settledDescriptors(client.pid)
+  const memory = residentMiB(client.pid)
   for (let round = 0; round < 20; round++) {
     t.equal(await attempt(await connect(nodes.a, at(nodes.b.v4, SERVER_PORT)), Buffer.from('on')), 'on')
   }
   t.match(samples((await client.ask(15020, '/metrics')).body, 'istio_tcp_connections_opened_total'), [
-    { value: 20 }
+    { value: 21 }
   ])
+  await givenBack([client], [before])
+  const grown = residentMiB(client.pid) - memory
+  t.ok(grown < 60, `memory grew by ${grown.toFixed(0)} MiB, no line is kept`)
   t.equal(await client.stop(), 0)
 })
 
@@ -232,13 +309,11 @@ async function open(proxy: Proxy): Promise<number> {
   )
 }
 
-/** Resident memory in MiB. */
-function rss(pid: number): number {
-  return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
-}
-
-function descriptors(pid: number): number {
-  return readdirSync(`/proc/${pid}/fd`).length
+/** A few may come and go meanwhile: connections to the admin interface, a session more. */
+async function givenBack(proxies: readonly Proxy[], before: readonly number[]): Promise<void> {
+  await eventually('descriptors are given back', () =>
+    proxies.every(({ pid }, index) => descriptors(pid) <= (before[index] ?? 0) + 3)
+  )
 }
 
 function echo(socket: net.Socket): void {
