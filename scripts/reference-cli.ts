@@ -3,6 +3,21 @@ import { isGroup, type CommandSpec, type LeafCommand, type OptionSpec } from '..
 import { clusterOptions, colourOption, meshOptions } from '../cli/options.ts'
 import { verbs } from '../cli/verbs.ts'
 
+/** What other programs may rely on. */
+const outputForPrograms: readonly string[] = [
+  '',
+  '## Output for programs',
+  '',
+  '`-o json`, `yaml` and `jsonl` (one object a line) carry `apiVersion: underpass.dev/v1` and `kind`. Within `v1` fields are',
+  'only added: none is renamed, removed or given another meaning; readers skip fields that they do not know. Lists are',
+  'in `items` of a kind that ends in `List`. `-o name` prints `kind/namespace/name`. Tables, texts and messages are for people',
+  'and may change at any time.',
+  '',
+  'Results go to stdout; errors and warnings (an agent that did not answer, events that were dropped) to stderr, and each error to',
+  'one exit code of the list above; `lab exec` and `lab kubectl` end as what they ran. Colours are used on a terminal only, never with',
+  '`NO_COLOR` or `--color never`. A reader that stops, such as `| head`, is no failure.'
+]
+
 process.stdout.write(await reference())
 
 export async function reference(): Promise<string> {
@@ -24,6 +39,7 @@ export async function reference(): Promise<string> {
     '## Options of every command that asks the cluster',
     '',
     ...optionTable(shared),
+    ...outputForPrograms,
     ...commands.flatMap(command => section(command))
   ].join('\n')}\n`
 

@@ -1,9 +1,27 @@
 /** `npm run demo` as its users run it: every claim holds, and nothing is left. */
 import t from 'tap'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
+import path from 'node:path'
 import { LabProcess, users } from './lab-process.ts'
 
 t.setTimeout(400_000)
+
+/** The lines of a tour without what differs each time: packets, ports, times, counts, names of pods. */
+function shape(text: string): readonly string[] {
+  return text
+    .trim()
+    .split('\n')
+    .filter(line => !/:\d+ > \d/.test(line))
+    .map(line =>
+      line
+        .replace(/-[a-z0-9]{8}-[a-z0-9]{5}"/, '-POD"')
+        .replaceAll(/\d+/g, 'N')
+        .replaceAll(/N\.N s/g, 'N s')
+    )
+}
+
+const readme = readFileSync(path.resolve(import.meta.dirname, '../../README.md'), 'utf8')
+const recorded = shape(/^```\n(Underpass, a tour:.*?)\n```$/ms.exec(readme)?.[1] ?? '')
 
 for (const { user, skip } of await users({ withCurl: false })) {
   t.test(`as ${user}: the tour proves what it tells`, { skip }, async t => {
@@ -23,6 +41,7 @@ for (const { user, skip } of await users({ withCurl: false })) {
       /with the policy +visitor +cart +HBONE, TLS 1\.3 +refused by policy/
     ]
     for (const line of told) t.match(stdout, line)
+    t.strictSame(shape(stdout), recorded, 'the README shows what is printed')
     const [, held, all] = /(\d+) of (\d+) claims held/.exec(stdout) ?? []
     t.equal(held, all)
     t.ok(Number(all) >= 17, 'the tour has not become shorter')
