@@ -160,6 +160,22 @@ t.test('who may have which identity', async t => {
   }
 })
 
+t.test('several accounts may be trusted, each for the node of its own pod', async t => {
+  const second =
+    'kind: Pod\nmetadata: {name: agent-y, namespace: mesh, uid: uid-2}\nspec: {nodeName: n2, serviceAccountName: agent}\nstatus: {phase: Running}\n'
+  const view = world(ztunnel + web() + `---\n${second}`)
+  const both = new NodeAuthorizer({
+    view,
+    trusted: new Set(['istio-system/ztunnel', 'mesh/agent']),
+    clock: systemClock,
+    patienceMs: 0
+  })
+  const other: Caller = { namespace: 'mesh', serviceAccount: 'agent', podName: 'agent-y', podUid: 'uid-2' }
+  t.equal(outcome(both.decide(caller, identity())), 'allowed')
+  t.equal(outcome(both.decide(other, identity())), 'NO_SUCH_WORKLOAD_ON_NODE', 'its pod is on another node')
+  t.equal(outcome(both.decide({ ...other, serviceAccount: 'ztunnel' }, identity())), 'CALLER_NOT_TRUSTED')
+})
+
 t.test('a pod that is not known yet is waited for', async t => {
   const alive = setInterval(() => undefined, 1000) // waiting does not keep a process alive
   t.teardown(() => clearInterval(alive))
