@@ -1,9 +1,10 @@
 /** A short benchmark: it runs to its end, and no figure is worse than twice what was recorded. */
 import t from 'tap'
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import { missing } from './missing.ts'
 import type { Row } from './table.ts'
 
 const skip = missing()
@@ -38,11 +39,3 @@ t.test('no figure is worse than twice its recorded ratio', { skip }, async t => 
     if (now !== undefined) t.ok(now.ours <= bound, `${now.name}: ${now.ours} ${now.unit}, at most ${bound}`)
   }
 })
-
-function missing(): string | false {
-  if (process.getuid?.() !== 0) return 'needs root'
-  const absent = ['nginx', 'wrk', 'h2load', 'iperf3', 'openssl'].filter(
-    program => spawnSync('which', [program]).status !== 0
-  )
-  return absent.length === 0 ? false : `needs ${absent.join(', ')}`
-}
