@@ -41,6 +41,8 @@ export interface ArgumentSpec {
   readonly help: string
   readonly required?: boolean
   readonly variadic?: boolean
+  /** What completion offers as the first word. */
+  readonly offered?: readonly string[]
 }
 
 export interface Example {

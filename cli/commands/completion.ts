@@ -17,7 +17,7 @@ export const completion = (verbs: readonly KnownVerb[]): LeafCommand => ({
   name: 'completion',
   summary: 'completion for bash, zsh or fish',
   description: `Prints a script that completes commands, options and their values.`,
-  arguments: [{ name: 'shell', help: shells.join(', '), required: true }],
+  arguments: [{ name: 'shell', help: shells.join(', '), required: true, offered: shells }],
   options: [],
   examples: [
     { what: 'In this shell', command: 'completion bash > /tmp/underpass.sh && . /tmp/underpass.sh' },
@@ -52,10 +52,11 @@ export async function completionWords(verbs: readonly KnownVerb[]): Promise<Word
 }
 
 function wordsOf(spec: CommandSpec, path: string): Words[] {
-  if (!isGroup(spec))
-    return [
-      { path, commands: [], options: [...spec.options.filter(({ hidden }) => hidden !== true), colourOption] }
-    ]
+  if (!isGroup(spec)) {
+    const commands = (spec.arguments?.[0]?.offered ?? []).map(name => ({ name, summary: '' }))
+    const options = [...spec.options.filter(({ hidden }) => hidden !== true), colourOption]
+    return [{ path, commands, options: spec.passThrough === true ? [] : options }]
+  }
   const inner = spec.commands.flatMap(command =>
     [command.name, ...(command.aliases ?? [])].flatMap(name => wordsOf(command, `${path} ${name}`))
   )

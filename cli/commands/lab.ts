@@ -8,7 +8,14 @@ export const command: LeafCommand = {
   summary: 'the whole mesh on this machine, from Kubernetes manifests',
   description: `Runs a whole mesh in network namespaces of this machine: API store, control plane, two nodes with agent and
 ztunnel, and the pods of your manifests. What follows "lab" goes to the lab; "underpass lab --help" shows what it takes.`,
-  arguments: [{ name: 'words', help: 'command of the lab and its arguments', variadic: true }],
+  arguments: [
+    {
+      name: 'words',
+      help: 'command of the lab and its arguments',
+      variadic: true,
+      offered: ['up', 'status', 'exec', 'kubectl', 'kubeconfig', 'demo', 'check', 'down']
+    }
+  ],
   options: [],
   passThrough: true,
   examples: [

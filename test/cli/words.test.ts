@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { isGroup, type LeafCommand } from '../../cli/command.ts'
+import { usage } from '../../lab/arguments.ts'
 import { verbs } from '../../cli/verbs.ts'
 import { dumpFile, run } from './run-cli.ts'
 
@@ -101,6 +102,19 @@ t.test('the version needs no cluster', async t => {
     apiVersion: 'underpass.dev/v1',
     kind: 'Version'
   })
+})
+
+t.test('completion offers the commands of the lab, and the shells', async t => {
+  const { out } = await run(['completion', 'bash'])
+  const [, offered = ''] = /^ +"lab"\) words="([^"]*)"/m.exec(out) ?? []
+  t.strictSame(
+    offered
+      .split(' ')
+      .filter(word => word !== '--help')
+      .toSorted(),
+    Object.keys(usage).filter(Boolean).toSorted()
+  )
+  t.match(out, /"completion"\) words="bash zsh fish /)
 })
 
 t.test('lab hands its words on unread', async t => {
