@@ -36,22 +36,29 @@ const programs = new Set([
   )
 ])
 
-const { values } = parseArgs({
-  options: { arch: { type: 'string' }, pin: { type: 'boolean' }, out: { type: 'string' } }
-})
-if (values.pin === true) await pinDebian()
-const architectures = chosenArchitectures(values.arch)
-
 const work = mkdtempSync(path.join(os.tmpdir(), 'underpass-image-'))
 try {
+  const { values } = parseArgs({
+    options: { arch: { type: 'string' }, pin: { type: 'boolean' }, out: { type: 'string' } }
+  })
+  if (values.pin === true) await pinDebian()
+  await build(
+    chosenArchitectures(values.arch),
+    path.resolve(root, values.out ?? `dist/underpass-${version}.tar`)
+  )
+} catch (error) {
+  process.stderr.write(`image: ${error instanceof Error ? error.message : String(error)}\n`)
+  process.exitCode = 1
+} finally {
+  rmSync(work, { recursive: true, force: true })
+}
+
+async function build(architectures: readonly Architecture[], file: string): Promise<void> {
   run(process.execPath, [path.join(root, 'scripts/build.ts')], root)
   const images = []
   for (const architecture of architectures) {
-    const layers = await layersOf(architecture, path.join(work, architecture))
-    images.push({ architecture, layers })
+    images.push({ architecture, layers: await layersOf(architecture, path.join(work, architecture)) })
   }
-  const file = path.resolve(root, values.out ?? `dist/underpass-${version}.tar`)
-  const debian = new Map(architectures.map(one => [one, debianPackages(one)]))
   const sizes = writeImage(file, images, {
     reference,
     version,
@@ -62,14 +69,14 @@ try {
       'org.opencontainers.image.licenses': 'Apache-2.0'
     }
   })
+  const debian = new Map(architectures.map(one => [one, debianPackages(one)]))
   writeFileSync(file.replace(/\.tar$/, '.sbom.json'), billOfMaterials(root, version, debian))
   process.stdout.write(
     `${reference}\n${path.relative(process.cwd(), file)}  ${megabytes(statSync(file).size)}\n`
   )
-  for (const [architecture, bytes] of sizes)
+  for (const [architecture, bytes] of sizes) {
     process.stdout.write(`  ${architecture}  ${megabytes(bytes)} compressed\n`)
-} finally {
-  rmSync(work, { recursive: true, force: true })
+  }
 }
 
 /** Bottom up, by how seldom they change. */
@@ -139,8 +146,7 @@ function isShipped(source: string): boolean {
 function chosenArchitectures(name: string | undefined): readonly Architecture[] {
   if (name === undefined) return ['amd64', 'arm64']
   if (name === 'amd64' || name === 'arm64') return [name]
-  process.stderr.write(`image: --arch ${name}: amd64 and arm64 are supported\n`)
-  process.exit(1)
+  throw new Error(`--arch ${name}: amd64 and arm64 are supported`)
 }
 
 function run(command: string, args: readonly string[], cwd: string): void {

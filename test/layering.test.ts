@@ -18,7 +18,9 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   '@grpc/grpc-js': ['shared/xds/grpc-client.ts', 'controlplane/serve/grpc-server.ts'],
   ws: ['shared/kube/websocket.ts', 'lab/api-store/websocket.ts'],
   yaml: ['shared/kube/yaml.ts'],
-  commander: ['cli/program.ts']
+  commander: ['cli/program.ts'],
+  fflate: ['scripts/image/cni-plugin.ts'],
+  tar: ['scripts/image/debian.ts', 'scripts/image/oci.ts']
 }
 
 /** Inside shared, words come first: what these files may import of ours. */

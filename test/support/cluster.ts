@@ -59,53 +59,20 @@ export async function startCluster(nodes = 2): Promise<Cluster> {
 export async function buildImage(): Promise<string> {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'underpass-image-'))
   const archive = path.join(folder, 'underpass.tar')
+  const architecture = process.arch === 'arm64' ? 'arm64' : 'amd64'
   try {
-    await execute(process.execPath, ['scripts/build.ts'], {
+    await execute(process.execPath, ['scripts/image.ts', '--arch', architecture, '--out', archive], {
       cwd: root,
-      env: { ...process.env, PATH: `${path.join(root, 'node_modules/.bin')}:${process.env['PATH']}` }
+      env: {
+        ...process.env,
+        PATH: `${path.join(root, 'node_modules/.bin')}:${process.env['PATH']}`,
+        NODE_OPTIONS: ''
+      },
+      maxBuffer: 64 << 20
     })
-    const { version } = (await import('../../package.json', { with: { type: 'json' } })).default
-    await execute(
-      path.join(process.env['UNDERPASS_CLUSTER'] ?? '', 'cluster'),
-      [
-        ...['image', archive, `underpass.dev/underpass:${version}`, '/usr/local/bin/node'],
-        `+${process.execPath}=/usr/local/bin/node`,
-        `${path.join(root, 'dist')}=/app`,
-        ...(await productionPackages()).map(folder => `${path.join(root, folder)}=/app/${folder}`),
-        ...['nft', 'ip', 'sysctl'].flatMap(withLibraries),
-        ...['iptables', 'ip6tables'].flatMap(name =>
-          ['', '-save', '-restore'].map(suffix => `+/usr/sbin/xtables-nft-multi=/usr/sbin/${name}${suffix}`)
-        ),
-        `+/usr/lib/${libraryFolder()}/xtables=/usr/lib/${libraryFolder()}/xtables`,
-        '+/bin/sh=/bin/sh',
-        '=/tmp'
-      ],
-      { maxBuffer: 64 << 20, env: { ...process.env, NODE_OPTIONS: '' } }
-    )
     return archive
   } catch (error) {
     rmSync(folder, { recursive: true })
     throw error
   }
-}
-
-function withLibraries(program: string): string[] {
-  const found = ['/usr/sbin', '/sbin', '/usr/bin', '/bin']
-    .map(folder => `${folder}/${program}`)
-    .find(file => existsSync(file))
-  return found === undefined ? [] : [`+${found}=/usr/sbin/${program}`]
-}
-
-function libraryFolder(): string {
-  return process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu'
-}
-
-/** Folders below the project of the packages that the programs need at run time, less the pinned Node. */
-async function productionPackages(): Promise<readonly string[]> {
-  const { stdout } = await execute('npm', ['ls', '--omit=dev', '--all', '--parseable'], { cwd: root })
-  return stdout
-    .trim()
-    .split('\n')
-    .map(folder => path.relative(root, folder))
-    .filter(folder => folder.startsWith('node_modules/') && !folder.includes('node-linux-'))
 }
