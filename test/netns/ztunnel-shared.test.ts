@@ -1,12 +1,12 @@
 /** Shared mode: one ztunnel carries the pods of a node that the node agent names, with the real capture rules. */
 import t from 'tap'
-import { readdirSync } from 'node:fs'
 import type net from 'node:net'
 import { ip } from '../../shared/net/address.ts'
 import { closeDescriptor, openListener } from '../../shared/net/sockets.ts'
 import { accessLines, samples } from '../support/access-lines.ts'
 import { eventually } from '../support/eventually.ts'
 import { needsRoot } from '../support/namespaces.ts'
+import { descriptors, settledDescriptors } from '../support/process-state.ts'
 import { sharedNode, type SharedNode } from '../support/shared-node.ts'
 import { at, attempt, connect, serve } from '../support/two-nodes.ts'
 
@@ -276,20 +276,4 @@ function occupy(
   }
   t.teardown(close)
   return close
-}
-
-function descriptors(pid: number): number {
-  return readdirSync(`/proc/${pid}/fd`).length
-}
-
-/** Their number once it stands still. */
-async function settledDescriptors(pid: number): Promise<number> {
-  let last = -1
-  await eventually('descriptors stand still', () => {
-    const now = descriptors(pid)
-    const still = now === last
-    last = now
-    return still
-  })
-  return last
 }

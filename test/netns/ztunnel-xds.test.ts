@@ -7,6 +7,7 @@ import { accessLines, samples } from '../support/access-lines.ts'
 import { eventually } from '../support/eventually.ts'
 import { hbonePeer } from '../support/hbone-peer.ts'
 import { CLIENT, SERVER, SERVER_HOST, SERVER_PORT, VIP } from '../support/local-mesh.ts'
+import { residentMiB, settledDescriptors } from '../support/process-state.ts'
 import {
   AUTHORIZATION_TYPE,
   startControlPlane,
@@ -102,6 +103,19 @@ t.test('a broken resource among good ones is named and changes nothing else', { 
   t.ok(workloads.some(({ uid }) => uid === 'good/uid'))
   t.notOk(workloads.some(({ uid }) => uid === 'broken/uid'))
   t.equal(await attempt(await connect(a, at(ip(VIP), 80)), Buffer.from('fine')), 'fine')
+
+  const held = await settledDescriptors(client.pid)
+  const memory = residentMiB(client.pid)
+  const broken = { uid: 'broken/uid', name: 'broken', namespace: 'shop', addresses: [Buffer.from([1, 2, 3])] }
+  for (let push = 0; push < 500; push++) plane.put({ addresses: { 'broken/uid': { workload: broken } } })
+  await plane.settled()
+  t.equal(plane.nacks.length, 2 * 501, 'each one is objected to, on the stream that stands')
+  t.equal(await attempt(await connect(a, at(ip(VIP), 80)), Buffer.from('fine')), 'fine')
+  t.ok((await settledDescriptors(client.pid)) <= held + 2)
+  const grown = residentMiB(client.pid) - memory
+  t.ok(grown < 40, `memory grew by ${grown.toFixed(0)} MiB`)
+  const { body } = await client.ask(15020, '/metrics')
+  t.equal(samples(body, 'istio_xds_connection_terminations_total').length, 0)
 })
 
 t.test('a policy that cannot be read shuts what it protects', { skip }, async t => {
