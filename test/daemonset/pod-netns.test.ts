@@ -113,6 +113,17 @@ t.test('namespaces of pods', { skip: needsRoot() }, async t => {
     t.equal(found?.path, path.join(procDir, '30/ns/net'))
     if (found !== undefined) closeNetns(found.fd)
 
+    const next = { uid: '11111111-2222-3333-4444-555555555555', addresses: wanted.addresses }
+    symlinkSync(pod.path, path.join(places.netnsDir, 'cni-1'))
+    t.equal(
+      findPodNetns(places, next),
+      undefined,
+      'an address does not lead into the namespace of another pod'
+    )
+    const own = ip('127.0.0.1')
+    symlinkSync('/proc/1/ns/net', path.join(places.netnsDir, 'default'))
+    t.equal(findPodNetns(places, { uid: next.uid, addresses: [own] }), undefined, "the machine's is no pod's")
+
     const all = [...allNetns(places)]
     t.strictSame(
       new Set(all.map(({ fd }) => netnsId(fd))),

@@ -29,10 +29,16 @@ export interface RulesView {
 /** ztunnel's part of ZDS: for each pod that it is given, a proxy in the pod's namespace. */
 export class StandIn {
   readonly requests: string[] = []
+  /** Called for each `add` before it is answered. */
+  beforeAdd: (uid: string) => Promise<void> | void = () => undefined
+  /** What each `add` is answered; empty is yes. */
+  refusal = ''
   readonly #poller = new Poller()
   readonly #socket: string
   readonly #pods = new Map<string, { readonly netns: number; readonly proxy: TestProxy }>()
   #connection: ZdsConnection | undefined
+  /** Pods that the agent named since the connection began; at the end of the snapshot all others go. */
+  readonly #named = new Set<string>()
   #wanted = false
 
   constructor(t: Test, socket: string) {
@@ -74,6 +80,7 @@ export class StandIn {
         onClose: () => setTimeout(() => this.#reconnect(), 50)
       })
       this.#connection = connection
+      this.#named.clear()
       connection.send(encodeHello())
     } catch {
       setTimeout(() => this.#reconnect(), 50) // the agent is not there yet
@@ -83,6 +90,11 @@ export class StandIn {
   async #answer(connection: ZdsConnection, bytes: Buffer, descriptors: readonly number[]): Promise<void> {
     const request = decodeRequest(bytes)
     const [netns] = descriptors
+    if (request.kind === 'add' || request.kind === 'keep') this.#named.add(request.uid)
+    if (request.kind === 'snapshot-sent') {
+      for (const uid of [...this.#pods.keys()].filter(held => !this.#named.has(held))) this.#end(uid)
+    }
+    if (request.kind === 'add') await this.beforeAdd(request.uid)
     if (request.kind === 'add' && netns !== undefined) {
       const held = this.#pods.get(request.uid)
       if (held !== undefined && netnsId(held.netns) === netnsId(netns)) closeSync(netns)
@@ -95,7 +107,7 @@ export class StandIn {
     }
     if (request.kind === 'del') this.#end(request.uid)
     this.requests.push(request.kind)
-    connection.send(encodeAck())
+    if (!connection.closed) connection.send(encodeAck(request.kind === 'add' ? this.refusal : ''))
   }
 
   #end(uid: string): void {
@@ -124,6 +136,7 @@ export class Agent {
   }
 
   async start(): Promise<void> {
+    await this.kill()
     const child = this.#spawn([])
     this.#child = child
     let log = ''
