@@ -13,7 +13,7 @@ import {
   type ServiceObject
 } from './objects.ts'
 import type { MeshSettings } from './settings.ts'
-import { matches } from '../translate/selector.ts'
+import { matches } from '../../shared/kube/label-selector.ts'
 
 export const gatewayNameLabel = 'gateway.networking.k8s.io/gateway-name'
 

@@ -2,6 +2,7 @@
  * The Kubernetes objects as the control plane keeps them: only the fields that decide something, so that
  * tens of thousands fit in memory. `read/` makes them from what the API server sends.
  */
+import type { LabelSelector } from '../../shared/kube/object.ts'
 import type { Ip } from '../../shared/net/address.ts'
 
 export type Labels = Readonly<Record<string, string>>
@@ -135,15 +136,6 @@ export interface GatewayListener {
   readonly protocol: string
   readonly from: 'All' | 'Same' | 'Selector' | 'None'
   readonly selector: LabelSelector | undefined
-}
-
-export interface LabelSelector {
-  readonly matchLabels: Labels
-  readonly expressions: readonly {
-    readonly key: string
-    readonly operator: string
-    readonly values: readonly string[]
-  }[]
 }
 
 export interface GatewayObject {

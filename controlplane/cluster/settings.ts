@@ -1,5 +1,5 @@
 /** What the operator decided about the mesh as a whole; changes of the mesh configuration make a new value. */
-import type { LabelSelector } from './objects.ts'
+import type { LabelSelector } from '../../shared/kube/object.ts'
 
 export type Visibility = 'PUBLIC' | 'NAMESPACE' | 'NONE'
 

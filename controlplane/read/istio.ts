@@ -1,11 +1,11 @@
 /** Reads Istio's and the Gateway API's kinds. */
+import type { LabelSelector } from '../../shared/kube/object.ts'
 import { parseCidr, parseIp } from '../../shared/net/address.ts'
 import type {
   AuthorizationPolicyObject,
   GatewayClassObject,
   GatewayListener,
   GatewayObject,
-  LabelSelector,
   Locality,
   PeerAuthenticationObject,
   PolicyRule,
@@ -116,7 +116,7 @@ function readListener(listener: Fields): GatewayListener {
 export function readSelector(selector: Fields): LabelSelector {
   return {
     matchLabels: selector.labels('matchLabels'),
-    expressions: selector.list('matchExpressions').map(expression => ({
+    matchExpressions: selector.list('matchExpressions').map(expression => ({
       key: expression.text('key'),
       operator: expression.oneOf('operator', ['In', 'NotIn', 'Exists', 'DoesNotExist'], 'In'),
       values: expression.texts('values')

@@ -5,7 +5,7 @@
 import type { ClusterView, HostOwner } from '../cluster/cluster.ts'
 import { byAge, type ServiceEntryObject } from '../cluster/objects.ts'
 import type { Visibility } from '../cluster/settings.ts'
-import { matches } from './selector.ts'
+import { matches } from '../../shared/kube/label-selector.ts'
 
 /** In one namespace: the Service, else the oldest ServiceEntry that is visible at all. */
 export function hostOwner(view: ClusterView, namespace: string, hostname: string): HostOwner | undefined {

@@ -16,7 +16,7 @@ import { inboundBindingAnnotation } from '../read/istio.ts'
 import { canaryWeightAnnotation } from '../read/core.ts'
 import { networkAddress } from './address.ts'
 import type { GatewayAddressMessage, WorkloadMessage } from './messages.ts'
-import { matches } from './selector.ts'
+import { matches } from '../../shared/kube/label-selector.ts'
 
 const managedLabel = 'gateway.istio.io/managed'
 

@@ -6,7 +6,7 @@ export function matches({ matchLabels = {}, matchExpressions = [] }: LabelSelect
   return (
     Object.entries(matchLabels).every(([key, value]) => labels[key] === value) &&
     matchExpressions.every(({ key, operator, values = [] }) => {
-      const value = labels[key]
+      const value = Object.hasOwn(labels, key) ? labels[key] : undefined
       switch (operator) {
         case 'In':
           return value !== undefined && values.includes(value)

@@ -83,7 +83,7 @@ t.test('the mesh configuration', async t => {
       expect: {
         discoverySelectors: [
           { matchLabels: { mesh: 'on' } },
-          { expressions: [{ key: 'env', operator: 'In', values: ['prod'] }] }
+          { matchExpressions: [{ key: 'env', operator: 'In', values: ['prod'] }] }
         ]
       }
     },

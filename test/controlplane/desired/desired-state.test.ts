@@ -145,7 +145,7 @@ t.test('namespaces that are not discovered are not there', async t => {
   const desired = started(`${shop}---\nkind: Namespace\nmetadata: {name: shop, labels: {mesh: in}}\n`)
   const select = (value: string): object => ({
     ...settings,
-    discoverySelectors: [{ matchLabels: { mesh: value }, expressions: [] }]
+    discoverySelectors: [{ matchLabels: { mesh: value } }]
   })
   desired.configure({ ...settings, ...select('out') })
   desired.refresh()

@@ -209,7 +209,7 @@ t.test('a ServiceEntry', async t => {
 
 t.test('how far a ServiceEntry is seen', async t => {
   const rule = (visibility: 'PUBLIC' | 'NAMESPACE' | 'NONE'): Partial<MeshSettings> => ({
-    serviceEntryVisibility: [{ selector: { matchLabels: { team: 'a' }, expressions: [] }, visibility }]
+    serviceEntryVisibility: [{ selector: { matchLabels: { team: 'a' } }, visibility }]
   })
   const namespace = '---\nkind: Namespace\nmetadata: {name: shop, labels: {team: a}}\n'
   const spec = '{hosts: [h.example], resolution: DNS}'
