@@ -1,5 +1,6 @@
 /** What the node agent shows: its pods, the rules that each shall have and has, and all that is on the machine. */
 import { type Answer, HttpProblem, jsonAnswer, type Route } from '../shared/runtime/admin-http.ts'
+import { packageRevision, packageVersion } from '../shared/runtime/package-version.ts'
 import type { PodCapture } from './decide.ts'
 import type { EnrolledPod, Enroller } from './enrol.ts'
 import type { Found } from './inventory.ts'
@@ -12,6 +13,13 @@ export interface AdminDeps {
   readonly connected: () => number
   readonly readRules: (netns: number, capture: PodCapture) => Promise<RuleState>
   readonly findOnMachine: () => Promise<readonly Found[]>
+}
+
+/** `/v1/version` */
+export interface VersionAnswer {
+  readonly version: string
+  /** The commit; `unknown` where the sources run. */
+  readonly revision: string
 }
 
 /** `/v1/pods` */
@@ -58,10 +66,16 @@ export interface InventoryAnswer {
 
 export function adminRoutes(deps: AdminDeps): readonly Route[] {
   return [
+    { method: 'GET', path: '/v1/version', handle: showVersion },
     { method: 'GET', path: '/v1/pods', handle: () => listPods(deps) },
     { method: 'GET', path: '/v1/rules', handle: async request => showRules(deps, request.query.get('pod')) },
     { method: 'GET', path: '/v1/inventory', handle: async () => listFound(deps) }
   ]
+}
+
+function showVersion(): Answer {
+  const answer: VersionAnswer = { version: packageVersion(), revision: packageRevision() }
+  return jsonAnswer(answer)
 }
 
 function listPods({ enroller, nodeName, method, connected }: AdminDeps): Answer {

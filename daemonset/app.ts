@@ -12,12 +12,14 @@ import { raiseFileLimit } from '../shared/net/sockets.ts'
 import { loopback, serveAdmin, wildcard, type AdminServer, type Route } from '../shared/runtime/admin-http.ts'
 import { sleep, steadyClock, systemClock } from '../shared/runtime/clock.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
+import { packageRevision, packageVersion } from '../shared/runtime/package-version.ts'
 import { Readiness } from '../shared/runtime/readiness.ts'
 import { metricsAnswer } from '../shared/telemetry/exposition.ts'
 import type { LogOutput } from '../shared/telemetry/logger.ts'
 import { Metrics } from '../shared/telemetry/metrics.ts'
 import { adminRoutes } from './admin.ts'
 import { annotatePod, warnAboutPod } from './cluster.ts'
+import { keepInstalled } from './cni-install/keep-installed.ts'
 import { serveCni } from './cni-server.ts'
 import type { Config } from './config.ts'
 import type { EnablementSelector } from './decide.ts'
@@ -60,6 +62,7 @@ export interface App {
 /** Rejects when this machine cannot capture traffic, with what was tried. */
 export async function startApp({ config, selectors, client, output }: AppOptions): Promise<App> {
   const log = output.logger('agent')
+  log.info('node agent starts', { version: packageVersion(), revision: packageRevision() })
   raiseFileLimit()
   const problem = netnsProblem()
   if (problem !== undefined) throw new Error(problem)
@@ -67,6 +70,7 @@ export async function startApp({ config, selectors, client, output }: AppOptions
   readiness.block('capture method')
   readiness.block('pods')
   readiness.block('sockets')
+  if (config.cniInstall !== undefined) readiness.block('CNI plug-in')
   const metrics = new Metrics(families)
   const stopping = new AbortController()
   const { signal } = stopping
@@ -192,6 +196,8 @@ export async function startApp({ config, selectors, client, output }: AppOptions
     log: output.logger('cni')
   })
   countPods(metrics, enroller)
+  // Last: from here on every new pod of the node waits for the answer of what was started above.
+  const installing = installPlugin(config, { metrics, readiness, output }, signal)
   const verifying = verifyForEver(config, { enroller, queue, probes, metrics, log }, signal)
   servers.push(
     await serveAdmin({
@@ -223,13 +229,37 @@ export async function startApp({ config, selectors, client, output }: AppOptions
       stopping.abort()
       await cni.close()
       zds.close()
-      await verifying
+      await Promise.all([verifying, installing])
       enroller.close()
       if (hostNetns !== undefined) closeNetns(hostNetns)
       await Promise.all(servers.map(server => server.close(0)))
       await poller.close()
     }
   }
+}
+
+async function installPlugin(
+  { cniInstall }: Config,
+  {
+    metrics,
+    readiness,
+    output
+  }: { metrics: Metrics<typeof families>; readiness: Readiness; output: LogOutput },
+  signal: AbortSignal
+): Promise<void> {
+  metrics.series('istio_cni_install_ready').set(0)
+  if (cniInstall === undefined) return
+  await keepInstalled({
+    install: cniInstall,
+    clock: steadyClock,
+    log: output.logger('cni'),
+    signal,
+    onState: problem => {
+      readiness.set('CNI plug-in', problem === undefined)
+      metrics.series('istio_cni_install_ready').set(problem === undefined ? 1 : 0)
+    },
+    onWrite: () => metrics.series('istio_cni_installs_total').add()
+  })
 }
 
 async function chooseMethod(config: Config, output: LogOutput): Promise<CaptureMethod> {

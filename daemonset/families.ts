@@ -7,6 +7,16 @@ export const families = {
     help: 'Pods announced by the CNI plug-in, by the status that it got.',
     labels: ['response_code']
   },
+  istio_cni_installs_total: {
+    type: 'counter',
+    help: 'Times that the CNI plug-in or its entry in the network configuration was written.',
+    labels: []
+  },
+  istio_cni_install_ready: {
+    type: 'gauge',
+    help: '1 while the CNI plug-in is in its place; 0 while it is not, or is left to somebody else.',
+    labels: []
+  },
   nodeagent_reconcile_events_total: {
     type: 'counter',
     help: 'Events of pods of this node.',

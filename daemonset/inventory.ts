@@ -8,6 +8,10 @@ import type { KubeClient } from '../shared/kube/client.ts'
 import { pods } from '../shared/kube/core-api.ts'
 import { closeNetns, openNetns } from '../shared/net/netns.ts'
 import { annotatePod } from './cluster.ts'
+import { planRemoval } from './cni-install/chain.ts'
+import { applyChanges, readConfigurations } from './cni-install/configuration-folder.ts'
+import type { CniInstall } from './cni-install/keep-installed.ts'
+import { copyProgram, hasProgram, programPath } from './cni-install/program.ts'
 import type { Config } from './config.ts'
 import { allNetns } from './pod-netns.ts'
 import { findCapture, removeCapture } from './rules/capture.ts'
@@ -15,8 +19,15 @@ import { findProbeRules, removeProbeRules } from './rules/host-probes.ts'
 import { redirectionAnnotation, redirectionOf } from './watch-pods.ts'
 
 export interface Found {
-  readonly kind: 'capture' | 'probe rules' | 'socket' | 'folder' | 'annotation'
-  /** The path of a namespace, socket or folder, `node`, or a pod as `namespace/name`. */
+  readonly kind:
+    | 'capture'
+    | 'probe rules'
+    | 'network configuration'
+    | 'CNI plug-in'
+    | 'socket'
+    | 'folder'
+    | 'annotation'
+  /** The path of a namespace, file, socket or folder, `node`, or a pod as `namespace/name`. */
   readonly where: string
   /** Rules, routes and settings, one a line. */
   readonly lines: readonly string[]
@@ -36,11 +47,26 @@ export async function findOnMachine(config: Config): Promise<readonly Found[]> {
   }
   const probeRules = await inHost(config, findProbeRules)
   if (probeRules.length > 0) found.push({ kind: 'probe rules', where: 'node', lines: probeRules })
+  if (config.cniInstall !== undefined) found.push(...findInstalled(config.cniInstall))
   const sockets = [config.cniSocket, config.zdsSocket].filter(existsSync)
   for (const where of sockets) found.push({ kind: 'socket', where, lines: [] })
   for (const where of new Set([config.cniSocket, config.zdsSocket].map(file => path.dirname(file)))) {
     if (isEmptyBut(where, sockets)) found.push({ kind: 'folder', where, lines: [] })
   }
+  return found
+}
+
+/** The entry before its program: a runtime that finds one without the other could start no pod. */
+export function findInstalled(install: CniInstall): readonly Found[] {
+  const { confDir, chain } = install
+  const found: Found[] = []
+  for (const [file, text] of existsSync(confDir) ? readConfigurations(confDir) : []) {
+    const changes = planRemoval({ file, text }, chain)
+    const lines = changes.map(change => `${change.kind} ${change.file}`)
+    if (changes.length > 0)
+      found.push({ kind: 'network configuration', where: path.join(confDir, file), lines })
+  }
+  if (hasProgram(install)) found.push({ kind: 'CNI plug-in', where: programPath(install), lines: [] })
   return found
 }
 
@@ -77,6 +103,13 @@ export async function removeFromMachine(config: Config, { kind, where }: Found):
     }
     case 'probe rules':
       return inHost(config, host => removeProbeRules(host))
+    case 'network configuration':
+      if (config.cniInstall !== undefined) removeEntry(config.cniInstall, where)
+      return
+    case 'CNI plug-in':
+      // A runtime may still hold a configuration that names it, and has to end pods that it started with it.
+      if (config.cniInstall !== undefined) copyProgram(config.cniInstall, 'pass-through')
+      return
     case 'socket':
       return rmSync(where, { force: true })
     case 'folder':
@@ -109,6 +142,12 @@ async function inHost<T>({ hostNetns }: Config, work: (netns: number | undefined
   } finally {
     if (host !== undefined) closeNetns(host)
   }
+}
+
+function removeEntry({ confDir, chain }: CniInstall, where: string): void {
+  const file = path.basename(where)
+  const text = readConfigurations(confDir).get(file)
+  if (text !== undefined) applyChanges(confDir, planRemoval({ file, text }, chain))
 }
 
 function isEmptyBut(folder: string, files: readonly string[]): boolean {

@@ -7,6 +7,7 @@ import { LogOutput } from '../shared/telemetry/logger.ts'
 import { startApp } from './app.ts'
 import { readConfig, type Config } from './config.ts'
 import { defaultSelectors, readSelectors, type EnablementSelector } from './decide.ts'
+import { decideEnding, type Ending, lookAtOwnDaemonSet, type Place } from './cni-install/own-daemonset.ts'
 import { uninstall } from './uninstall.ts'
 
 const EX_CONFIG = 78
@@ -25,15 +26,37 @@ async function run(): Promise<void> {
   const { config } = readConfig(process.env)
   const selectors = await selectorsOf(config)
   const output = new LogOutput({ filter: config.log.filter, format: config.log.format })
+  const log = output.logger('agent')
   const client = new KubeClient(await loadKubeConfig(kubeConfigSource(process.env)), 'underpass-node-agent')
   const app = await startApp({ config, selectors, client, output })
   const stop = new Promise<NodeJS.Signals>(resolve => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve)
   })
+  const ending = config.cniInstall === undefined ? undefined : await watchForEnding(config, client)
   const signal = await stop
-  output.logger('agent').info('stopping; the rules of enrolled pods stay', { signal })
+  const { kind, why } = (await ending?.()) ?? { kind: 'comes back', why: 'it installs nothing' }
+  log.info(`stopping; ${kind === 'comes back' ? 'all rules stay' : 'all rules go'}`, { signal, why })
   await app.close()
+  if (kind === 'is removed') {
+    const say = (line: string): void => log.info(line)
+    const problems = await uninstall(config, kubeConfigSource(process.env), { dryRun: false, say })
+    for (const problem of problems) log.warn('not removed', { problem })
+  }
   process.exit(0)
+}
+
+/** Whether the agent comes back after its end depends on what the API server says now as well. */
+async function watchForEnding(config: Config, client: KubeClient): Promise<() => Promise<Ending>> {
+  const place: Place = {
+    namespace: config.enrolment.systemNamespace,
+    daemonSet: config.daemonSet,
+    nodeName: config.nodeName
+  }
+  const before = await lookAtOwnDaemonSet(client, place, { signal: AbortSignal.timeout(10_000) })
+  return async () => {
+    const options = { signal: AbortSignal.timeout(10_000), attempts: 5 }
+    return decideEnding(await lookAtOwnDaemonSet(client, place, options), before)
+  }
 }
 
 async function removeAll(dryRun: boolean): Promise<void> {
@@ -46,7 +69,8 @@ async function removeAll(dryRun: boolean): Promise<void> {
 }
 
 /** The reader of YAML is loaded only where somebody set selectors of their own. */
-async function selectorsOf({ selectorsYaml }: Config): Promise<readonly EnablementSelector[]> {
+async function selectorsOf({ ambient, selectorsYaml }: Config): Promise<readonly EnablementSelector[]> {
+  if (!ambient) return []
   if (selectorsYaml === undefined || selectorsYaml.trim() === '') return defaultSelectors
   const { parseYaml } = await import('../shared/kube/yaml.ts')
   try {
