@@ -102,7 +102,7 @@ t.test('the admin interface answers what istioctl and operators ask', async t =>
         services: [{ name: 'cart' }],
         policies: [{ name: 'deny' }]
       },
-      config: { proxyMode: 'dedicated', authToken: null },
+      config: { proxyMode: 'Dedicated', authToken: null },
       version: { version: String },
       workloadState: {
         dedicated: {
