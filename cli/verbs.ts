@@ -10,6 +10,24 @@ export interface Verb {
 
 export const verbs: readonly Verb[] = [
   {
+    name: 'install',
+    aliases: [],
+    summary: 'install the mesh, or take over one part of another mesh',
+    load: () => import('./commands/install.ts')
+  },
+  {
+    name: 'upgrade',
+    aliases: [],
+    summary: 'bring an installed mesh to the version of this program',
+    load: () => import('./commands/upgrade.ts')
+  },
+  {
+    name: 'uninstall',
+    aliases: [],
+    summary: 'take the mesh away; pods go on working',
+    load: () => import('./commands/uninstall.ts')
+  },
+  {
     name: 'status',
     aliases: [],
     summary: 'the mesh on one screen: programs, nodes, pods, certificates',

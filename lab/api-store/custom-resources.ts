@@ -1,5 +1,6 @@
 /** Serves the resources that CustomResourceDefinitions define, from the moment they are stored until they go. */
-import { reachable, readData, type GroupVersionKind, type Schema, type Schemas } from './schema/schema.ts'
+import { publishedDefinitions } from '../../shared/kube/definitions.ts'
+import { reachable, type GroupVersionKind, type Schema, type Schemas } from './schema/schema.ts'
 import { FieldTypes } from './schema/field-types.ts'
 import { checkSchema, setSchemaDefaults } from './schema/structural.ts'
 import { isObject, listOf, objectOf, textOf, type JsonObject } from './json.ts'
@@ -7,9 +8,9 @@ import type { ApiObject } from './object.ts'
 import type { PrinterColumn, Resource, ResourceRegistry, ScalePaths } from './resources.ts'
 import type { Strategy } from './kinds/strategy.ts'
 
-/** The definitions that the lab starts with (`crds/README.md`). */
+/** The definitions that the lab starts with: those of Istio and the Gateway API. */
 export function bundledDefinitions(): readonly JsonObject[] {
-  return ['crds/istio.json.gz', 'crds/gateway-api.json.gz'].flatMap(file => readData(file) as JsonObject[])
+  return publishedDefinitions() as unknown as readonly JsonObject[]
 }
 
 const metadataSchema = 'io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta'

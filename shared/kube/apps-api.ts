@@ -21,8 +21,11 @@ export interface Deployment extends KubeObject {
     readonly template?: PodTemplate
   }
   readonly status?: {
+    readonly observedGeneration?: number
     readonly replicas?: number
     readonly readyReplicas?: number
+    readonly updatedReplicas?: number
+    readonly availableReplicas?: number
     readonly conditions?: readonly Condition[]
   }
 }
@@ -30,7 +33,10 @@ export interface Deployment extends KubeObject {
 export interface DaemonSet extends KubeObject {
   readonly spec?: { readonly selector?: LabelSelector; readonly template?: PodTemplate }
   readonly status?: {
+    readonly observedGeneration?: number
     readonly desiredNumberScheduled?: number
+    readonly updatedNumberScheduled?: number
+    readonly numberAvailable?: number
     readonly numberReady?: number
     readonly numberUnavailable?: number
   }

@@ -48,10 +48,23 @@ export interface ContainerStatus {
   readonly restartCount: number
   readonly containerID?: string
   readonly image?: string
-  readonly state?: Readonly<
-    Record<string, { readonly reason?: string; readonly message?: string; readonly startedAt?: string }>
-  >
+  readonly state?: ContainerStates
+  /** How the run before this one ended. */
+  readonly lastState?: ContainerStates
 }
+
+/** Of `waiting`, `running` and `terminated` the one that holds. */
+export type ContainerStates = Readonly<
+  Record<
+    string,
+    {
+      readonly reason?: string
+      readonly message?: string
+      readonly startedAt?: string
+      readonly exitCode?: number
+    }
+  >
+>
 
 export interface Pod extends KubeObject {
   readonly spec?: {

@@ -13,7 +13,7 @@ const manifests = ['1-control-plane', '2-node-agent', '3-ztunnel'].map(name =>
 )
 
 const definitions = ['istio', 'gateway-api'].map(name => {
-  const items = gunzipSync(readFileSync(path.join(root, 'lab/api-store/crds', `${name}.json.gz`))).toString()
+  const items = gunzipSync(readFileSync(path.join(root, 'shared/kube/crds', `${name}.json.gz`))).toString()
   return `{"apiVersion":"v1","kind":"List","items":${items}}`
 })
 
