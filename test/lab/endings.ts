@@ -114,12 +114,13 @@ function backgroundPid(): number {
 /** Everything of this machine that a lab could change, one thing a line. */
 function snapshot(): readonly string[] {
   const list = (command: string, ...args: string[]): string[] =>
-    execFileSync(command, args, { encoding: 'utf8' })
+    execFileSync(command, args, { encoding: 'utf8', maxBuffer: 64 << 20 })
       .split('\n')
       .filter(line => line.trim() !== '')
       .map(line => `${command} ${args.join(' ')}: ${line.replace(/(?:packets|bytes) \d+/g, '')}`)
   return [
-    ...list('find', '/tmp', '/run', '/dev/shm'),
+    // The project itself may lie below /tmp, and be large.
+    ...list('find', '/tmp', '/run', '/dev/shm', '-path', root, '-prune', '-o', '-print'),
     ...list('ip', '-o', 'link'),
     ...list('ip', '-o', 'address'),
     ...list('ip', 'rule'),
