@@ -51,7 +51,7 @@ static const char *skip_value(const char *p, const char *end, int depth) {
   if (*p == '"') return skip_string(p, end);
   if (*p != '{' && *p != '[') {
     const char *start = p;
-    while (p < end && (strchr("+-.", *p) || (*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'z') || *p == 'E')) p++;
+    while (p < end && (*p == '+' || *p == '-' || *p == '.' || (*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'z') || *p == 'E')) p++;
     return p > start ? p : NULL;
   }
   const char open = *p, close = open == '{' ? '}' : ']';
@@ -105,6 +105,15 @@ static Slice member(Slice object, const char *name) {
   return none;
 }
 
+/* Copies a JSON text without its quotes; false when it is absent, escaped or too long. */
+static bool copy_text(Slice value, char *to, size_t size) {
+  size_t length = value.start ? (size_t)(value.end - value.start) : 0;
+  if (length < 2 || *value.start != '"' || length - 2 >= size || memchr(value.start, '\\', length)) return false;
+  memcpy(to, value.start + 1, length - 2);
+  to[length - 2] = 0;
+  return true;
+}
+
 /* ---- answering the container runtime ---- */
 
 static void print_quoted(const char *text) {
@@ -117,9 +126,10 @@ static void print_quoted(const char *text) {
 }
 
 static int fail(int code, const char *message, const char *details) {
-  Slice version = member(config, "cniVersion");
-  printf("{\"cniVersion\":%.*s,\"code\":%d,\"msg\":", version.start ? (int)(version.end - version.start) : 7,
-         version.start ? version.start : "\"1.0.0\"", code);
+  char version[16];
+  if (!copy_text(member(config, "cniVersion"), version, sizeof version) || version[strspn(version, "0123456789.")])
+    strcpy(version, "1.0.0");
+  printf("{\"cniVersion\":\"%s\",\"code\":%d,\"msg\":", version, code);
   print_quoted(message);
   printf(",\"details\":");
   print_quoted(details);
@@ -141,15 +151,6 @@ static bool contains_text(Slice array, const char *text) {
   while ((value = next(array, &position, &key)).start)
     if (is_text(value, text)) return true;
   return false;
-}
-
-/* Copies a JSON text without its quotes; false when it is absent, escaped or too long. */
-static bool copy_text(Slice value, char *to, size_t size) {
-  size_t length = value.start ? (size_t)(value.end - value.start) : 0;
-  if (length < 2 || *value.start != '"' || length - 2 >= size || memchr(value.start, '\\', length)) return false;
-  memcpy(to, value.start + 1, length - 2);
-  to[length - 2] = 0;
-  return true;
 }
 
 /* The value of NAME in CNI_ARGS ("K8S_POD_NAME=web;K8S_POD_NAMESPACE=shop"); names of Kubernetes need no escaping. */
@@ -191,9 +192,10 @@ static int post(const char *socket_path, const char *body, size_t length, char *
   setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
   if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 && send_all(fd, head, (size_t)head_length) && send_all(fd, body, length)) {
     size_t filled = 0;
-    ssize_t got;
+    ssize_t got = 0;
     while (filled < size - 1 && (got = recv(fd, text + filled, size - 1 - filled, 0)) > 0) filled += (size_t)got;
     text[filled] = 0;
+    errno = got == 0 ? ECONNRESET : errno == EAGAIN ? ETIMEDOUT : errno; /* an agent that ended, or is stuck */
     if (sscanf(text, "HTTP/1.%*d %d", &status) != 1) status = 0;
     const char *content = strstr(text, "\r\n\r\n");
     if (status != 0) memmove(text, content ? content + 4 : "", strlen(content ? content + 4 : "") + 1);

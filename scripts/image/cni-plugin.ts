@@ -30,15 +30,26 @@ const targets: Readonly<Record<Architecture, string>> = {
   arm64: 'aarch64-linux-musl'
 }
 
-/** Writes `istio-cni` and `istio-cni-pass-through`, what an uninstall leaves behind, into the folder. */
-export async function compileCniPlugin(architecture: Architecture, folder: string): Promise<void> {
+const released = ['-Os', '-s']
+/** Ends with SIGILL at whatever the C standard leaves undefined. */
+const checked = ['-O1', '-fsanitize=undefined', '-fsanitize-trap=undefined']
+
+/**
+ * Writes `istio-cni` and `istio-cni-pass-through`, what an uninstall leaves behind, into the folder; `check` makes the
+ * form that tests try to break.
+ */
+export async function compileCniPlugin(
+  architecture: Architecture,
+  folder: string,
+  { check = false } = {}
+): Promise<void> {
   const zig = await compiler()
   mkdirSync(folder, { recursive: true })
   for (const [name, ...flags] of [['istio-cni'], ['istio-cni-pass-through', '-DPASS_THROUGH']] as const) {
     execFileSync(
       zig,
       [
-        ...['cc', '-target', targets[architecture], '-static', '-Os', '-s', '-std=c17'],
+        ...['cc', '-target', targets[architecture], '-static', '-std=c17', ...(check ? checked : released)],
         ...['-Wall', '-Wextra', '-Werror', '-D_GNU_SOURCE', ...flags, '-o', path.join(folder, name), source]
       ],
       {
