@@ -1,5 +1,7 @@
 /** Runs a program of the system inside a network namespace: a child process is born where its parent's thread is. */
 import { spawn } from 'node:child_process'
+import { closeSync, writeSync } from 'node:fs'
+import { check, libc } from '../shared/net/ffi.ts'
 import { inNetns } from '../shared/net/netns.ts'
 
 const timeoutMs = 20_000
@@ -36,11 +38,17 @@ export async function runCommand(
   parameters: readonly string[],
   { input = '', descriptor }: CommandOptions = {}
 ): Promise<CommandResult> {
+  const stdin = input === '' ? undefined : inputFile(input)
   const start = (): ReturnType<typeof spawn> =>
     spawn(program, parameters, {
-      stdio: ['pipe', 'pipe', 'pipe', ...(descriptor === undefined ? [] : [descriptor])]
+      stdio: [stdin ?? 'ignore', 'pipe', 'pipe', ...(descriptor === undefined ? [] : [descriptor])]
     })
-  const child = netns === undefined ? start() : inNetns(netns, start)
+  let child: ReturnType<typeof spawn>
+  try {
+    child = netns === undefined ? start() : inNetns(netns, start)
+  } finally {
+    if (stdin !== undefined) closeSync(stdin)
+  }
   return new Promise((resolve, reject) => {
     const output = { stdout: '', stderr: '' }
     for (const name of ['stdout', 'stderr'] as const) {
@@ -61,9 +69,14 @@ export async function runCommand(
       if (signal === null) resolve({ code: code ?? -1, ...output })
       else reject(new CommandError(program, `ended by ${signal} (at most ${timeoutMs / 1000} s are allowed)`))
     })
-    // A program that ends without reading its input is judged by its exit code.
-    child.stdin?.on('error', () => undefined).end(input)
   })
+}
+
+/** A nameless file in memory to read from: some programs (nft) cannot read the socket that Node makes of an input. */
+function inputFile(input: string): number {
+  const file = check('memfd_create', libc.memfd_create('input', 0))
+  writeSync(file, input, 0) // by position, so that the reader starts at the beginning
+  return file
 }
 
 /** As {@link runCommand}, but throws {@link CommandError} with what the program complained about. */

@@ -67,8 +67,7 @@ function nftProbes(sources: readonly Ip[], netns: number | undefined): ProbeRule
   return {
     write: async targets => {
       const transaction = JSON.stringify({ nftables: nftHostTable(sources, targets) })
-      // A parameter may have 128 KiB, and nft cannot read from the socket that Node makes of a child's input.
-      await mustRun(netns, 'sh', ['-c', 'cat | nft -j -f -'], { input: transaction })
+      await mustRun(netns, 'nft', ['-j', '-f', '-'], { input: transaction }) // a parameter may have 128 KiB only
     },
     verify: async targets => {
       const { code, stdout } = await runCommand(netns, 'nft', ['-j', 'list', 'table', 'inet', hostTable])

@@ -23,6 +23,7 @@ interface LibC {
   sendmsg(fd: number, message: Buffer, flags: number): number
   recvmsg(fd: number, message: Buffer, flags: number): number
   write(fd: number, bytes: Buffer, size: number): number
+  memfd_create(name: string, flags: number): number
   eventfd(initial: number, flags: number): number
   epoll_create1(flags: number): number
   epoll_ctl(epoll: number, operation: number, fd: number, event: Buffer): number
@@ -50,12 +51,29 @@ export const libc: LibC = {
   sendmsg: library.func('intptr_t sendmsg(int, const void *, int)'),
   recvmsg: library.func('intptr_t recvmsg(int, void *, int)'),
   write: library.func('intptr_t write(int, const void *, size_t)'),
+  memfd_create: library.func('int memfd_create(const char *, uint32)'),
   eventfd: library.func('int eventfd(uint32, int)'),
   epoll_create1: library.func('int epoll_create1(int)'),
   epoll_ctl: library.func('int epoll_ctl(int, int, int, void *)'),
   epoll_wait: library.func('int epoll_wait(int, void *, int, int)'),
   getrlimit: library.func('int getrlimit(int, void *)'),
   setrlimit: library.func('int setrlimit(int, const void *)')
+}
+
+/** Returns free pages of the C library's heaps to the system. musl keeps none, and has no such function. */
+export function trimHeaps(): void {
+  mallocTrim ??= symbol('int malloc_trim(size_t)')
+  mallocTrim(0)
+}
+
+let mallocTrim: ((pad: number) => number) | undefined
+
+function symbol(declaration: string): (pad: number) => number {
+  try {
+    return library.func(declaration)
+  } catch {
+    return () => 0 // not in this C library
+  }
 }
 
 /** The address of a buffer's first byte, for pointers inside structs. The caller keeps the buffer alive. */
