@@ -28,7 +28,7 @@ export interface EnrolmentSettings {
   readonly excludedNamespaces: ReadonlySet<string>
   /** Where ztunnel runs; its own pods are never enrolled. */
   readonly systemNamespace: string
-  /** Whether DNS is captured where a pod does not object; only for a ztunnel that answers DNS. */
+  /** Whether DNS is captured where a pod does not say; needs a ztunnel that answers DNS. */
   readonly dnsCapture: boolean
 }
 
@@ -81,8 +81,7 @@ export function captureOf(
   const interfaces = annotations['istio.io/reroute-virtual-interfaces'] ?? ''
   return {
     inbound: !(booleanOf(annotations['ambient.istio.io/bypass-inbound-capture']) ?? false),
-    // Where ztunnel answers no DNS, a pod that asks for it would lose all its names.
-    dns: dnsCapture && (booleanOf(annotations['ambient.istio.io/dns-capture']) ?? true),
+    dns: booleanOf(annotations['ambient.istio.io/dns-capture']) ?? dnsCapture,
     virtualInterfaces: interfaces
       .split(',')
       .map(name => name.trim())

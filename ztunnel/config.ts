@@ -86,6 +86,8 @@ export async function withVariables(
   const clusterId =
     env.optional('ISTIO_META_CLUSTER_ID', 'Name of the cluster; wins over CLUSTER_ID') ??
     env.text('CLUSTER_ID', 'Kubernetes', 'Name of the cluster')
+  const clusterDomain = env.text('CLUSTER_DOMAIN', 'cluster.local', "The cluster's DNS domain")
+  const metadata = readNodeMetadata(env, proxyConfig)
   const nodeName = env.text('NODE_NAME', '', 'The node; certificates of its pods are fetched ahead')
   if (!env.flag('ENABLE_PROXY', true, 'Carry traffic')) {
     env.problem('ENABLE_PROXY=false: there is nothing else to do; unset it')
@@ -100,7 +102,7 @@ export async function withVariables(
     proxyWorkload: workloadInfo(env, proxyMode),
     nodeName,
     clusterId,
-    clusterDomain: env.text('CLUSTER_DOMAIN', 'cluster.local', "The cluster's DNS domain"),
+    clusterDomain,
     workers: readWorkerCount(env, proxyConfig, sources.cores),
     workerSemiSpaceMiB: env.integer(
       'UNDERPASS_WORKER_SEMI_SPACE',
@@ -115,7 +117,7 @@ export async function withVariables(
     readiness: { port: env.port('UNDERPASS_READY_PORT', 15021, 'Readiness port') },
     xds: {
       ...readControlPlane(env, 'XDS', proxyConfig),
-      metadata: readNodeMetadata(env, proxyConfig)
+      metadata
     },
     ca: {
       ...readControlPlane(env, 'CA', proxyConfig),
@@ -145,7 +147,12 @@ export async function withVariables(
     logFilter: logFilter(env),
     logFormat: env.choice('LOG_FORMAT', ['plain', 'json'], 'plain', 'Form of log lines'),
     istioVersion: sources.env['ISTIO_META_ISTIO_VERSION'] ?? 'unknown',
-    data: readDataConfig(env, { mode: proxyMode, clusterId, nodeName })
+    data: readDataConfig(env, {
+      mode: proxyMode,
+      clusterId,
+      nodeName,
+      dns: { domain: clusterDomain, metadata, readFile: sources.readFile }
+    })
   }
   if (config.crlPath !== undefined && config.data.sameNode === 'direct')
     env.problem('CRL_PATH: without TLS there is no certificate to look up; set UNDERPASS_SAME_NODE=tunnel')

@@ -1,5 +1,6 @@
 /** The part of ztunnel's configuration that the threads with the connections need; plain values, so that it can be posted. */
 import type { EnvReader } from '../shared/runtime/env.ts'
+import { readDnsConfig, type DnsConfig, type DnsConfigContext } from './dns/config.ts'
 
 export interface DataConfig {
   readonly network: string
@@ -37,15 +38,21 @@ export interface DataConfig {
   readonly loadBalancing: 'random' | 'least-request'
   /** Addresses are asked for when connections go to them. */
   readonly onDemand: boolean
+  /** Undefined: nobody answers the pods' DNS queries. */
+  readonly dns: DnsConfig | undefined
 }
 
 export interface DataConfigContext {
   readonly mode: 'shared' | 'dedicated'
   readonly clusterId: string
   readonly nodeName: string
+  readonly dns: Pick<DnsConfigContext, 'domain' | 'metadata' | 'readFile'>
 }
 
-export function readDataConfig(env: EnvReader, { mode, clusterId, nodeName }: DataConfigContext): DataConfig {
+export function readDataConfig(env: EnvReader, context: DataConfigContext): DataConfig {
+  const { mode, clusterId, nodeName } = context
+  const ipv6 = env.flag('IPV6_ENABLED', true, 'Listen on IPv6 too')
+  const onDemand = env.flag('XDS_ON_DEMAND', false, 'Ask only for the addresses that connections go to')
   return {
     network: env.text('NETWORK', '', 'Name of the own network'),
     clusterId,
@@ -59,7 +66,7 @@ export function readDataConfig(env: EnvReader, { mode, clusterId, nodeName }: Da
         'Port of captured incoming plaintext connections'
       )
     },
-    ipv6: env.flag('IPV6_ENABLED', true, 'Listen on IPv6 too'),
+    ipv6,
     packetMark: packetMark(env, mode),
     portReuse: env.flag(
       'INPOD_PORT_REUSE',
@@ -125,7 +132,8 @@ export function readDataConfig(env: EnvReader, { mode, clusterId, nodeName }: Da
       'random',
       'How an endpoint is chosen'
     ),
-    onDemand: env.flag('XDS_ON_DEMAND', false, 'Ask only for the addresses that connections go to')
+    onDemand,
+    dns: readDnsConfig(env, { ...context.dns, mode, ipv6, onDemand })
   }
 }
 

@@ -13,6 +13,13 @@ const sourceLabels = [
   'source_cluster'
 ] as const
 
+const dnsLabels = [
+  'request_query_type',
+  'request_protocol',
+  'source_canonical_service',
+  'source_canonical_revision'
+] as const
+
 /** Counted by the workers. */
 export const workerFamilies = {
   ...trafficFamilies,
@@ -20,6 +27,27 @@ export const workerFamilies = {
     type: 'counter',
     help: 'The total number of requests that used on-demand DNS (unstable).',
     labels: [...sourceLabels, 'hostname']
+  },
+  istio_dns_requests_total: {
+    type: 'counter',
+    help: 'Total number of DNS requests (unstable).',
+    labels: dnsLabels
+  },
+  istio_dns_upstream_requests_total: {
+    type: 'counter',
+    help: 'Total number of DNS requests forwarded to upstream (unstable).',
+    labels: dnsLabels
+  },
+  istio_dns_upstream_failures_total: {
+    type: 'counter',
+    help: 'Total number of DNS requests failed to forward to upstream (unstable).',
+    labels: dnsLabels
+  },
+  istio_dns_upstream_request_duration_seconds: {
+    type: 'histogram',
+    help: 'Total time in seconds Istio takes to get DNS response from upstream (unstable).',
+    labels: dnsLabels,
+    buckets: [0.0005, 0.001, 0.01, 0.1, 1, 5]
   },
   istio_crl_policy_rejections_total: {
     type: 'counter',

@@ -9,6 +9,7 @@ import { sleep } from '../shared/runtime/clock.ts'
 import type { MeshError } from '../shared/runtime/errors.ts'
 import { BaggageReader } from './baggage.ts'
 import { Connections } from './connections.ts'
+import { PodDns, type DnsParts } from './dns/pod-dns.ts'
 import { acceptHbone } from './inbound.ts'
 import { proxyOutbound } from './outbound.ts'
 import { OutboundLoad } from './outbound-load.ts'
@@ -36,6 +37,8 @@ export type PodSurroundings = Pick<
   readonly transparent: boolean
   /** A clock that only goes forward. */
   readonly now: () => number
+  /** Undefined where nobody answers DNS. */
+  readonly dns: DnsParts | undefined
 }
 
 export class PodProxy {
@@ -45,12 +48,13 @@ export class PodProxy {
   readonly #sessions = new Set<ServerSession>()
   /** Connections that no Connection stands for yet: in a handshake, or waiting for the pod's record. */
   readonly #arriving = new Set<net.Socket>()
+  #dns: PodDns | undefined
   #work = 0
   #onIdle: (() => void) | undefined
 
   /** Throws a SystemCallError when a listener cannot be opened; nothing is left behind then. */
   constructor(surroundings: PodSurroundings, description: PodDescription) {
-    const { config, now, transparent, ...shared } = surroundings
+    const { config, now, transparent, dns, ...shared } = surroundings
     const pool: TunnelPool = new TunnelPool({
       dial: (key, signal) => dialSession(this.pod, key, signal),
       maxStreams: config.pool.maxStreams,
@@ -81,6 +85,9 @@ export class PodProxy {
       if (description.self) return
       this.#listen(ports.passthrough, transparent, application, socket => proxyPassthrough(this.pod, socket))
       this.#listen(ports.outbound, transparent, application, socket => proxyOutbound(this.pod, socket))
+      if (config.dns !== undefined && dns !== undefined) {
+        this.#dns = new PodDns(this.pod, { ...dns, config: config.dns, transparent, now })
+      }
     } catch (error) {
       for (const server of this.#servers) server.close()
       throw error
@@ -94,6 +101,7 @@ export class PodProxy {
 
   /** Takes nothing new: listeners close, sessions are told to go elsewhere. */
   drain(): void {
+    this.#dns?.drain()
     for (const server of this.#servers) server.close()
     for (const session of this.#sessions) session.drain()
     this.pod.pool.close()
@@ -106,6 +114,7 @@ export class PodProxy {
         this.#onIdle = resolve
       })
     }
+    await this.#dns?.idle()
     // The last tunnels have just ended; what they carried may still be on its way to the application.
     while (this.pod.connections.size > 0) await sleep(5)
   }
@@ -113,6 +122,7 @@ export class PodProxy {
   /** Ends everything now. */
   close(reason: MeshError): void {
     this.drain()
+    this.#dns?.close()
     this.#gone.abort(reason)
     this.pod.connections.closeAll(reason)
     for (const session of this.#sessions) session.destroy(reason)

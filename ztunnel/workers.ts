@@ -1,5 +1,6 @@
 /** The main thread's side of its workers: starts them, asks them, hears them. */
 import { Worker } from 'node:worker_threads'
+import type { PollShare } from '../shared/net/poll.ts'
 import type { Logger } from '../shared/telemetry/logger.ts'
 import type { FromWorker, QuestionKind, Questions, ToWorker, WorkerData } from './worker-protocol.ts'
 
@@ -17,7 +18,9 @@ export interface WorkersOptions {
   readonly count: number
   /** V8's young generation in MiB; 0 leaves it to Node. */
   readonly semiSpaceMiB: number
-  readonly data: Omit<WorkerData, 'index' | 'workers'>
+  readonly data: Omit<WorkerData, 'index' | 'workers' | 'poll'>
+  /** One a worker, or none for any. */
+  readonly polls: readonly PollShare[]
   readonly events: WorkerEvents
   readonly log: Logger
 }
@@ -38,6 +41,7 @@ export class WorkerThread {
     this.#events = events
     this.#worker = new Worker(new URL(`./worker${moduleExtension}`, import.meta.url), {
       workerData: data,
+      transferList: data.poll === undefined ? [] : [data.poll.port],
       name: `ztunnel-${data.index}`,
       resourceLimits: semiSpaceMiB === 0 ? {} : { maxYoungGenerationSizeMb: semiSpaceMiB * 3 }
     })
@@ -109,10 +113,11 @@ export class WorkerThread {
 export class Workers {
   readonly threads: readonly WorkerThread[]
 
-  constructor({ count, semiSpaceMiB, data, events }: WorkersOptions) {
+  constructor({ count, semiSpaceMiB, data, polls, events }: WorkersOptions) {
     this.threads = Array.from(
       { length: count },
-      (_, index) => new WorkerThread({ ...data, index, workers: count }, semiSpaceMiB, events)
+      (_, index) =>
+        new WorkerThread({ ...data, index, workers: count, poll: polls[index] }, semiSpaceMiB, events)
     )
   }
 

@@ -80,6 +80,11 @@ const loopbackBlocks: readonly Condition[] = [
   { kind: 'destination', block: '127.0.0.0/8', family: 4 },
   { kind: 'destination', block: '::1', family: 6 }
 ]
+const dnsByUdp: Condition = { kind: 'udp-port', port: 53 }
+const dnsByTcp: Condition = { kind: 'tcp-port', port: 53 }
+/** What a DNS server of the pod says, which may go to port 53 too. */
+const dnsAnswer: Condition = { kind: 'udp-source-port', port: 53 }
+const toDnsProxy: Action = { kind: 'tproxy', port: capturePorts.dns, marked: true }
 const pass: Action = { kind: 'return' }
 const markConnection: Action = { kind: 'mark-connection' }
 
@@ -110,16 +115,13 @@ function tproxyChains(options: RuleOptions): Chain[] {
       ]
     }),
     // What the application sends, sent round through lo by the output chain and the loop route.
-    rule([fromLoopback, loopMarked, syn], { kind: 'tproxy', port: capturePorts.outbound, marked: true }),
     ...(dns
       ? [
-          rule([fromLoopback, loopMarked, { kind: 'udp-port', port: 53 }], {
-            kind: 'tproxy',
-            port: capturePorts.dns,
-            marked: true
-          })
+          rule([fromLoopback, loopMarked, dnsByTcp, syn], toDnsProxy),
+          rule([fromLoopback, loopMarked, dnsByUdp], toDnsProxy)
         ]
       : []),
+    rule([fromLoopback, loopMarked, syn], { kind: 'tproxy', port: capturePorts.outbound, marked: true }),
     rule([fromLoopback], pass),
     ...probeAddresses.map(address => rule([source(address)], pass)),
     ...loopbackBlocks.map(block => rule([block], pass)),
@@ -132,7 +134,14 @@ function tproxyChains(options: RuleOptions): Chain[] {
     ...probeAddresses.map(address => rule([destination(address)], pass)),
     ...loopbackBlocks.map(block => rule([block], pass)),
     rule([syn], markConnection),
-    ...(dns ? [rule([{ kind: 'udp-port', port: 53 }], markConnection)] : []),
+    ...(dns
+      ? [
+          rule([dnsAnswer], pass),
+          // Its scope is lost on the way to the proxy, which could not ask it.
+          rule([{ kind: 'destination', block: 'fe80::/10', family: 6 }, dnsByUdp], pass),
+          rule([dnsByUdp], markConnection)
+        ]
+      : []),
     rule([loopConnection], { kind: 'restore-mark' })
   ]
   return [chain('pre', 'mangle', 'prerouting', pre), chain('out', 'mangle', 'output', out), ...guard(options)]
@@ -161,8 +170,9 @@ function redirectChains(options: RuleOptions): Chain[] {
     ...loopbackBlocks.map(block => rule([block], pass)),
     ...(dns
       ? [
-          rule([{ kind: 'udp-port', port: 53 }], redirect(capturePorts.dns)),
-          rule([{ kind: 'tcp-port', port: 53 }, syn], redirect(capturePorts.dns))
+          rule([dnsAnswer], pass),
+          rule([dnsByUdp], redirect(capturePorts.dns)),
+          rule([dnsByTcp, syn], redirect(capturePorts.dns))
         ]
       : []),
     rule([syn], redirect(capturePorts.outbound))
@@ -181,8 +191,8 @@ function redirectChains(options: RuleOptions): Chain[] {
 function dnsZones(): Chain[] {
   const zone: Action = { kind: 'conntrack-zone', zone: 1 }
   return [
-    chain('raw-out', 'raw', 'output', [rule([proxyMarked, { kind: 'udp-port', port: 53 }], zone)]),
-    chain('raw-pre', 'raw', 'prerouting', [rule([{ kind: 'udp-source-port', port: 53 }], zone)])
+    chain('raw-out', 'raw', 'output', [rule([proxyMarked, dnsByUdp], zone)]),
+    chain('raw-pre', 'raw', 'prerouting', [rule([dnsAnswer], zone)])
   ]
 }
 

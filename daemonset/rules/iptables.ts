@@ -19,6 +19,7 @@ import {
 
 const ours = /\bUNDERPASS_[A-Z]+_[0-9a-f]+\b/
 const tables = ['raw', 'mangle', 'nat'] as const
+const tcp = '-p tcp -m tcp'
 
 /** `iptables`, or where both kinds are installed one of them by name: `iptables-nft`, `iptables-legacy`. */
 export type IptablesProgram = 'iptables' | 'iptables-nft' | 'iptables-legacy'
@@ -112,7 +113,10 @@ function ruleLines(title: string, rule: Rule, family: Family): string[] {
   const conditions = rule.conditions
     .map(condition => matchOf(condition, family))
     .toSorted((a, b) => a.order - b.order)
-    .map(({ text }) => text)
+    // The protocol is named once, whatever is asked of its header.
+    .map(({ text }, index, all) =>
+      all[index - 1]?.text.startsWith(tcp) === true ? text.replace(tcp, '').trimStart() : text
+    )
   return [['-A', title, ...conditions, targetOf(rule.action, family)].join(' ')]
 }
 
@@ -131,18 +135,18 @@ function matchOf(condition: Condition, family: Family): { readonly order: number
       const option = condition.kind === 'in' ? '-i' : '-o'
       return { order: 1, text: `${condition.negated === true ? '! ' : ''}${option} ${condition.device}` }
     }
-    case 'tcp-syn':
-      return { order: 2, text: '-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN' }
     case 'tcp-port':
-      return { order: 2, text: `-p tcp -m tcp --dport ${condition.port}` }
+      return { order: 2, text: `${tcp} --dport ${condition.port}` }
+    case 'tcp-syn':
+      return { order: 3, text: `${tcp} --tcp-flags FIN,SYN,RST,ACK SYN` }
     case 'udp-port':
       return { order: 2, text: `-p udp -m udp --dport ${condition.port}` }
     case 'udp-source-port':
       return { order: 2, text: `-p udp -m udp --sport ${condition.port}` }
     case 'mark':
-      return { order: 3, text: `-m mark --mark ${hex(condition.value)}/${hex(markMask)}` }
+      return { order: 4, text: `-m mark --mark ${hex(condition.value)}/${hex(markMask)}` }
     case 'connection-mark':
-      return { order: 4, text: `-m connmark --mark ${hex(condition.value)}/${hex(markMask)}` }
+      return { order: 5, text: `-m connmark --mark ${hex(condition.value)}/${hex(markMask)}` }
     default:
       return condition satisfies never
   }

@@ -1,9 +1,11 @@
 /** The thread of `poll.ts`: sleeps until descriptors are ready, reports their ids, ends when woken by id 0. */
-import { parentPort, workerData } from 'node:worker_threads'
+import { parentPort, workerData, type MessagePort } from 'node:worker_threads'
 import { EINTR, lastErrno, libc, SystemCallError } from './ffi.ts'
 import { epollDataOffset, epollEventSize } from './poll.ts'
 
-const { epoll } = workerData as { epoll: number }
+const { epoll, ports } = workerData as { epoll: number; ports: readonly MessagePort[] }
+/** By the number of the thread that waits. */
+const owners = [parentPort, ...ports]
 const capacity = 64
 const events = Buffer.alloc(capacity * epollEventSize)
 
@@ -14,12 +16,14 @@ for (let running = true; running;) {
     if (errno === EINTR) continue
     throw new SystemCallError('epoll_wait', errno)
   }
-  const ids: number[] = []
+  const ready = new Map<number, number[]>()
   for (let index = 0; index < count; index++) {
-    const id = events.readUInt32LE(index * epollEventSize + epollDataOffset)
+    const data = index * epollEventSize + epollDataOffset
+    const id = events.readUInt32LE(data)
+    const owner = events.readUInt32LE(data + 4)
     if (id === 0) running = false
-    else ids.push(id)
+    else if (!ready.get(owner)?.push(id)) ready.set(owner, [id])
   }
   // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port has no origin
-  if (ids.length > 0) parentPort?.postMessage(ids)
+  for (const [owner, ids] of ready) owners[owner]?.postMessage(ids)
 }

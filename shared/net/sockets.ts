@@ -1,6 +1,6 @@
 /**
- * TCP sockets that Node cannot make: inside another network namespace, marked, transparent.
- * All descriptors are close-on-exec and non-blocking. Source: socket(7), ip(7), ipv6(7), tcp(7).
+ * TCP sockets that Node cannot make: inside another network namespace, marked, transparent; and what sockets of
+ * other kinds (`datagrams.ts`) are made with. All descriptors are close-on-exec and non-blocking. Source: socket(7), ip(7), ipv6(7), tcp(7).
  */
 import { Socket } from 'node:net'
 import { type Family, type Ip, ipFamily, ipFromBytes, ipToBytes, type SocketAddress } from './address.ts'
@@ -9,23 +9,24 @@ import { inNetns } from './netns.ts'
 
 const AF_INET = 2
 const AF_INET6 = 10
-const SOCK_STREAM = 1
+/** Kinds of sockets, as socket(2) numbers them. */
+export const SocketType = { stream: 1, datagram: 2, raw: 3 } as const
 const SOCK_NONBLOCK = 0o4000
 const SOCK_CLOEXEC = 0o2000000
 
-const SOL_IP = 0
-const SOL_SOCKET = 1
+export const SOL_IP = 0
+export const SOL_SOCKET = 1
 const SOL_TCP = 6
-const SOL_IPV6 = 41
+export const SOL_IPV6 = 41
 
-const SO_REUSEADDR = 2
+export const SO_REUSEADDR = 2
 const SO_KEEPALIVE = 9
-const SO_REUSEPORT = 15
+export const SO_REUSEPORT = 15
 const SO_BINDTODEVICE = 25
 const SO_MARK = 36
 const IP_FREEBIND = 15
 const IP_TRANSPARENT = 19
-const IPV6_V6ONLY = 26
+export const IPV6_V6ONLY = 26
 const IPV6_TRANSPARENT = 75
 const IPV6_FREEBIND = 78
 const SO_ORIGINAL_DST = 80
@@ -220,11 +221,17 @@ export function raiseFileLimit(): { soft: number; hard: number } {
   return { soft: Number(limit.readBigUInt64LE(0)), hard: Number(limit.readBigUInt64LE(8)) }
 }
 
-function openSocket(place: SocketPlace, family: Family, prepare: (fd: number) => void): number {
+/** Makes a socket at a place and prepares it; closed again when that fails. Throws {@link SystemCallError}. */
+export function openSocket(
+  place: SocketPlace,
+  family: Family,
+  prepare: (fd: number) => void,
+  { type = SocketType.stream, protocol = 0 }: { readonly type?: number; readonly protocol?: number } = {}
+): number {
   const create = (): number =>
     check(
       'socket',
-      libc.socket(family === 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+      libc.socket(family === 4 ? AF_INET : AF_INET6, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol)
     )
   const fd = place.netns === undefined ? create() : inNetns(place.netns, create)
   try {
@@ -237,17 +244,17 @@ function openSocket(place: SocketPlace, family: Family, prepare: (fd: number) =>
   }
 }
 
-function setTransparent(fd: number, family: Family): void {
+export function setTransparent(fd: number, family: Family): void {
   if (family === 4) setOption(fd, SOL_IP, IP_TRANSPARENT, 1)
   else setOption(fd, SOL_IPV6, IPV6_TRANSPARENT, 1)
 }
 
-function bind(fd: number, address: SocketAddress): void {
+export function bind(fd: number, address: SocketAddress): void {
   const encoded = encodeSocketAddress(address)
   check('bind', libc.bind(fd, encoded, encoded.length), `${address.ip} port ${address.port}`)
 }
 
-function setOption(fd: number, level: number, name: number, value: number): void {
+export function setOption(fd: number, level: number, name: number, value: number): void {
   const bytes = Buffer.allocUnsafe(4)
   bytes.writeInt32LE(value)
   if (libc.setsockopt(fd, level, name, bytes, 4) === 0) return
@@ -261,8 +268,8 @@ const optionNames: Readonly<Record<string, string>> = {
   [`${SOL_IPV6}/${IPV6_TRANSPARENT}`]: 'IPV6_TRANSPARENT'
 }
 
-/** sockaddr_in or sockaddr_in6. */
-function encodeSocketAddress({ ip, port }: SocketAddress): Buffer {
+/** As sockaddr_in or sockaddr_in6. */
+export function encodeSocketAddress({ ip, port }: SocketAddress): Buffer {
   const v6 = ipFamily(ip) === 6
   const bytes = Buffer.alloc(v6 ? 28 : 16)
   bytes.writeUInt16LE(v6 ? AF_INET6 : AF_INET, 0)
@@ -271,7 +278,8 @@ function encodeSocketAddress({ ip, port }: SocketAddress): Buffer {
   return bytes
 }
 
-function decodeSocketAddress(bytes: Buffer): SocketAddress | undefined {
+/** From sockaddr_in or sockaddr_in6; undefined for other families. */
+export function decodeSocketAddress(bytes: Buffer): SocketAddress | undefined {
   const family = bytes.readUInt16LE(0)
   let address: Ip | undefined
   if (family === AF_INET) address = ipFromBytes(bytes.subarray(4, 8))

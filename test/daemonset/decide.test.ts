@@ -132,9 +132,9 @@ const captures: readonly { name: string; annotations: Labels; dns?: boolean; exp
     expect: { dns: true }
   },
   {
-    name: 'a pod cannot ask for DNS where no ztunnel answers it',
+    name: 'DNS is on for one pod',
     annotations: { 'ambient.istio.io/dns-capture': 'T' },
-    expect: { dns: false }
+    expect: { dns: true }
   },
   {
     name: 'DNS is off for one pod',

@@ -69,6 +69,40 @@ t.test('REDIRECT by iptables diverts only SYN, so that live connections stay', a
   ])
 })
 
+t.test('DNS by TPROXY, rule by rule: both protocols, before what takes all of TCP', async t => {
+  const dns: RuleOptions = { ...plain, dns: true }
+  const loop = '-m mark --mark 0x111/0xfff -j TPROXY'
+  t.strictSame(chainOf(dns, 4, 'mangle', 'PRE').slice(2, 6), [
+    `-i lo -p tcp -m tcp --dport 53 --tcp-flags FIN,SYN,RST,ACK SYN ${loop} --on-port 15053 --on-ip 0.0.0.0 --tproxy-mark 0x111/0xfff`,
+    `-i lo -p udp -m udp --dport 53 ${loop} --on-port 15053 --on-ip 0.0.0.0 --tproxy-mark 0x111/0xfff`,
+    `-i lo ${syn} ${loop} --on-port 15001 --on-ip 0.0.0.0 --tproxy-mark 0x111/0xfff`,
+    '-i lo -j RETURN'
+  ])
+  const out = chainOf(dns, 6, 'mangle', 'OUT')
+  t.strictSame(out.slice(-5), [
+    `${syn} -j CONNMARK --set-xmark 0x111/0xfff`,
+    '-p udp -m udp --sport 53 -j RETURN',
+    '-d fe80::/10 -p udp -m udp --dport 53 -j RETURN',
+    '-p udp -m udp --dport 53 -j CONNMARK --set-xmark 0x111/0xfff',
+    '-m connmark --mark 0x111/0xfff -j CONNMARK --restore-mark --nfmask 0xfff --ctmask 0xfff'
+  ])
+  t.ok(out.indexOf('-d ::1/128 -j RETURN') < out.length - 5, 'a resolver on the loopback is left alone')
+})
+
+t.test('DNS by REDIRECT: both protocols, and ztunnel’s own queries in their own zone', async t => {
+  const dns: RuleOptions = { ...plain, mode: 'redirect', dns: true }
+  t.strictSame(chainOf(dns, 4, 'nat', 'OUT').slice(-4), [
+    '-p udp -m udp --sport 53 -j RETURN',
+    '-p udp -m udp --dport 53 -j REDIRECT --to-ports 15053',
+    '-p tcp -m tcp --dport 53 --tcp-flags FIN,SYN,RST,ACK SYN -j REDIRECT --to-ports 15053',
+    `${syn} -j REDIRECT --to-ports 15001`
+  ])
+  t.strictSame(chainOf(dns, 4, 'raw', 'OUT'), [
+    '-p udp -m udp --dport 53 -m mark --mark 0x539/0xfff -j CT --zone 1'
+  ])
+  t.strictSame(chainOf(dns, 4, 'raw', 'PRE'), ['-p udp -m udp --sport 53 -j CT --zone 1'])
+})
+
 t.test('TPROXY by nft: each tproxy is followed by a drop for when nobody listens', async t => {
   const lines = desiredNft(desiredRules(plain)).map(line => line.replace(/ # .*$/, ''))
   const at = lines.findIndex(line => line.endsWith('tproxy to :15006 accept'))
