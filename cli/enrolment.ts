@@ -24,13 +24,16 @@ export interface Enrolment {
   readonly reason: string
 }
 
-const modeLabel = 'istio.io/dataplane-mode'
+export const modeLabel = 'istio.io/dataplane-mode'
 const redirection = 'ambient.istio.io/redirection'
+
+/** Namespaces of which the node agent captures nothing, unless it was told otherwise. */
+const excludedByDefault: ReadonlySet<string> = new Set(['kube-system'])
 
 export function enrolmentOf(
   pod: Pod,
   namespace: Namespace | undefined,
-  excluded: ReadonlySet<string>
+  excluded: ReadonlySet<string> = excludedByDefault
 ): Enrolment {
   const { wantedBy, reason } = wanted(pod, namespace, excluded)
   if (pod.spec?.hostNetwork === true)

@@ -94,7 +94,7 @@ export async function readMeshPods(
     .map(pod => {
       const node = pod.spec?.nodeName ?? ''
       const space = pod.metadata.namespace ?? ''
-      const enrolment = enrolmentOf(pod, spaces.get(space), new Set(['kube-system']))
+      const enrolment = enrolmentOf(pod, spaces.get(space))
       const known = answers.nodePods.get(node)?.pods.find(({ uid }) => uid === pod.metadata.uid)
       const state = dumps.get(node)?.dump.workloadState[pod.metadata.uid ?? '']
       return {

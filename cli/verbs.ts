@@ -28,6 +28,18 @@ export const verbs: readonly Verb[] = [
     load: () => import('./commands/uninstall.ts')
   },
   {
+    name: 'enroll',
+    aliases: [],
+    summary: 'bring a namespace or a pod into the mesh',
+    load: async () => ({ command: (await import('./commands/enroll.ts')).enroll })
+  },
+  {
+    name: 'unenroll',
+    aliases: [],
+    summary: 'take a namespace or a pod out of the mesh',
+    load: async () => ({ command: (await import('./commands/enroll.ts')).unenroll })
+  },
+  {
     name: 'status',
     aliases: [],
     summary: 'the mesh on one screen: programs, nodes, pods, certificates',

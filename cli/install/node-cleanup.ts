@@ -78,11 +78,8 @@ export function problemOf(ended: Pod | undefined, log: string): string | undefin
   if (left.length > 0)
     return `still there: ${left.map(line => line.replace('would remove: ', '')).join('; ')}`
   if (ended.status?.phase === 'Succeeded') return undefined
-  const words = log
-    .split('\n')
-    .filter(line => line !== '' && !/^(removed|would remove): |^ {2}/.test(line))
-    .join(' ')
-  return `its pod failed: ${words || 'it said nothing'}`
+  const words = log.split('\n').filter(line => line !== '' && !/^(removed|would remove): /.test(line))
+  return `its pod failed: ${words.map(line => line.trim()).join(' ') || 'it said nothing'}`
 }
 
 async function untilEnded(
