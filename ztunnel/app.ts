@@ -54,6 +54,7 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
   const log = output.logger('app')
   const readiness = new Readiness()
   const stopping = new AbortController()
+  const ended = new AbortController()
   const end = Promise.withResolvers<void>()
   end.promise.catch(() => undefined) // whoever waits for `ended` sees it
   await using resources = new AsyncDisposableStack()
@@ -79,12 +80,8 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
   // 3. The threads that carry traffic.
   const metrics = new Metrics(mainFamilies)
   const watchers = new Watchers(active => workers.post({ kind: 'watch', active }))
-  const workerCount = config.data.portReuse ? config.workers : 1 // without it one thread alone can have a port
-  const poller = pollerFor(config, workerCount)
-  resources.defer(() => poller?.close())
   const workers = new Workers({
-    count: workerCount,
-    polls: poller?.shares ?? [],
+    count: config.data.portReuse ? config.workers : 1, // without it one thread alone can have a port
     semiSpaceMiB: config.workerSemiSpaceMiB,
     data: {
       config: config.data,
@@ -128,8 +125,9 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
     metrics,
     log: output.logger('xds'),
     onPoliciesChanged: () => workers.post({ kind: 'policies-changed' }),
-    signal: stopping.signal
+    signal: ended.signal // policies hold for connections that drain, too
   })
+  resources.defer(() => ended.abort(new Error('ztunnel has ended')))
   readiness.set('state manager', false)
   const known = xds.synced.then(() => {
     readiness.set('state manager', true)
@@ -187,6 +185,8 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
   }
   let carrying = false
   readiness.set(podReadiness, false)
+  const poller = config.proxyMode === 'shared' ? new Poller() : undefined // the node agent's socket
+  resources.defer(() => poller?.close())
   const carry = async (): Promise<void> => {
     await known
     if (stopping.signal.aborted) return
@@ -200,7 +200,7 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
       }
     }
     updatePodReadiness()
-    if (poller === undefined || config.proxyMode === 'dedicated') return
+    if (poller === undefined) return
     const onSynced = (synced: boolean): void => {
       snapshotArrived = synced
       updatePodReadiness()
@@ -219,10 +219,15 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
   let ending: Promise<void> | undefined
   async function shutDown(): Promise<void> {
     ending ??= (async () => {
-      log.info('shutdown started, draining connections', { deadline: `${config.terminationDeadlineMs}ms` })
+      const deadlineMs = config.terminationDeadlineMs
+      log.info('shutdown started, draining connections', { deadline: `${deadlineMs}ms` })
+      readiness.set('draining', false)
       stopping.abort(new Error('ztunnel is ending'))
       pods.close()
-      const drained = workers.askAll('drain', { deadlineMs: config.terminationDeadlineMs })
+      const successors = await pods.successors(workers.threads.length)
+      if (successors.size > 0)
+        log.info('another ztunnel takes over new connections', { pods: successors.size })
+      const drained = workers.askAll('drain', { deadlineMs, successors })
       try {
         const answers = await drained
         if (answers.every(({ inTime }) => inTime)) log.info('all connections ended in time')
@@ -237,12 +242,6 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
     await ending
   }
   return { addresses, ended: end.promise, shutDown, [Symbol.asyncDispose]: () => owned.disposeAsync() }
-}
-
-/** For the node agent's socket, and for the workers' DNS queries. */
-function pollerFor({ proxyMode, data }: Config, workers: number): Poller | undefined {
-  if (data.dns !== undefined) return new Poller(workers)
-  return proxyMode === 'shared' ? new Poller() : undefined
 }
 
 /** Throws when the file is there and holds no list: nobody would know whom to refuse. */

@@ -1,16 +1,16 @@
 /** The proxy of one pod on one worker: its listeners, its session pool, its live connections. */
-import net from 'node:net'
+import type net from 'node:net'
 import type { ServerSession } from '../shared/hbone/server.ts'
 import { TunnelPool } from '../shared/hbone/pool.ts'
 import { ip } from '../shared/net/address.ts'
 import { SystemCallError } from '../shared/net/ffi.ts'
-import { closeDescriptor, listenBacklog, openListener, type TcpOptions } from '../shared/net/sockets.ts'
+import { listenBacklog, openListener, type TcpOptions } from '../shared/net/sockets.ts'
 import { sleep } from '../shared/runtime/clock.ts'
-import type { MeshError } from '../shared/runtime/errors.ts'
+import { messageOf, type MeshError } from '../shared/runtime/errors.ts'
 import { BaggageReader } from './baggage.ts'
 import { Connections } from './connections.ts'
-import { PodDns, type DnsParts } from './dns/pod-dns.ts'
 import { acceptHbone } from './inbound.ts'
+import { Listener } from './listener.ts'
 import { proxyOutbound } from './outbound.ts'
 import { OutboundLoad } from './outbound-load.ts'
 import { proxyPassthrough } from './passthrough.ts'
@@ -37,24 +37,32 @@ export type PodSurroundings = Pick<
   readonly transparent: boolean
   /** A clock that only goes forward. */
   readonly now: () => number
-  /** Undefined where nobody answers DNS. */
-  readonly dns: DnsParts | undefined
+}
+
+/** Another ztunnel listens beside this one, and shall have what comes from now on. */
+export interface Handover {
+  /** Sockets at each port that this ztunnel has: one a worker. */
+  readonly own: number
+  /** Those that another one has, by port. */
+  readonly others: ReadonlyMap<number, number>
+  /** How long connections whose first packet came here may take to arrive. */
+  readonly lingerMs: number
 }
 
 export class PodProxy {
   readonly pod: Pod
   readonly #gone = new AbortController()
-  readonly #servers: net.Server[] = []
+  readonly #listeners: Listener[] = []
   readonly #sessions = new Set<ServerSession>()
   /** Connections that no Connection stands for yet: in a handshake, or waiting for the pod's record. */
   readonly #arriving = new Set<net.Socket>()
-  #dns: PodDns | undefined
   #work = 0
+  #draining = false
   #onIdle: (() => void) | undefined
 
   /** Throws a SystemCallError when a listener cannot be opened; nothing is left behind then. */
   constructor(surroundings: PodSurroundings, description: PodDescription) {
-    const { config, now, transparent, dns, ...shared } = surroundings
+    const { config, now, transparent, ...shared } = surroundings
     const pool: TunnelPool = new TunnelPool({
       dial: (key, signal) => dialSession(this.pod, key, signal),
       maxStreams: config.pool.maxStreams,
@@ -85,44 +93,48 @@ export class PodProxy {
       if (description.self) return
       this.#listen(ports.passthrough, transparent, application, socket => proxyPassthrough(this.pod, socket))
       this.#listen(ports.outbound, transparent, application, socket => proxyOutbound(this.pod, socket))
-      if (config.dns !== undefined && dns !== undefined) {
-        this.#dns = new PodDns(this.pod, { ...dns, config: config.dns, transparent, now })
-      }
     } catch (error) {
-      for (const server of this.#servers) server.close()
+      this.#closeListeners()
       throw error
     }
   }
 
   /** Ports of the listeners, in the order inbound, passthrough, outbound. */
   get ports(): readonly number[] {
-    return this.#servers.map(server => (server.address() as net.AddressInfo).port)
+    return this.#listeners.map(({ port }) => port)
   }
 
-  /** Takes nothing new: listeners close, sessions are told to go elsewhere. */
-  drain(): void {
-    this.#dns?.drain()
-    for (const server of this.#servers) server.close()
+  /**
+   * Takes nothing new: sessions are told to go elsewhere, and listeners close, those that another ztunnel opened too
+   * a little later. What was accepted until then is carried as ever, so the pool stays open.
+   */
+  drain(handover?: Handover): void {
+    this.#draining = true
     for (const session of this.#sessions) session.drain()
-    this.pod.pool.close()
+    const left: Listener[] = []
+    for (const listener of [...this.#listeners]) {
+      if (handover !== undefined && this.#leave(listener, handover)) left.push(listener)
+      else this.#finish(listener)
+    }
+    if (handover === undefined || left.length === 0) return
+    setTimeout(() => left.forEach(listener => this.#finish(listener)), handover.lingerMs).unref()
   }
 
   /** Resolves when no connection is left. Call after {@link drain}. */
   async idle(): Promise<void> {
-    if (this.#work > 0 || this.#sessions.size > 0) {
+    if (!this.#settled) {
       await new Promise<void>(resolve => {
         this.#onIdle = resolve
       })
     }
-    await this.#dns?.idle()
     // The last tunnels have just ended; what they carried may still be on its way to the application.
     while (this.pod.connections.size > 0) await sleep(5)
   }
 
   /** Ends everything now. */
   close(reason: MeshError): void {
-    this.drain()
-    this.#dns?.close()
+    this.#closeListeners()
+    this.pod.pool.close()
     this.#gone.abort(reason)
     this.pod.connections.closeAll(reason)
     for (const session of this.#sessions) session.destroy(reason)
@@ -136,20 +148,41 @@ export class PodProxy {
     onConnection: (socket: net.Socket) => Promise<void>
   ): void {
     const fd = openPodListener(this.pod, port, transparent, tcp)
-    const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true }, socket => {
-      this.#work += 1
-      socket.on('error', ignore) // before a path listens; a path reports what it sees
-      void onConnection(socket).finally(() => this.#done())
+    const listener = new Listener(fd, {
+      onConnection: socket => {
+        this.#work += 1
+        socket.on('error', ignore) // before a path listens; a path reports what it sees
+        void onConnection(socket).finally(() => this.#done())
+      },
+      onError: error => this.pod.log.error('listener failed', { port, error: error.message })
     })
-    // Only running out of descriptors can fail an open listener; the next connection may work again.
-    server.on('error', error => this.pod.log.error('listener failed', { port, error: error.message }))
+    this.#listeners.push(listener)
+  }
+
+  /** Whether another ztunnel gets the listener's new connections from now on. */
+  #leave(listener: Listener, { own, others }: Handover): boolean {
+    const { port } = listener
+    const theirs = others.get(port) ?? 0
+    if (theirs === 0) return false
     try {
-      server.listen({ fd }, listenBacklog)
+      listener.leaveTo({ own, others: theirs })
+      return true
     } catch (error) {
-      closeDescriptor(fd)
-      throw error
+      this.pod.log.warn('cannot leave a listener to another ztunnel', { port, error: messageOf(error) })
+      return false
     }
-    this.#servers.push(server)
+  }
+
+  #finish(listener: Listener): void {
+    const index = this.#listeners.indexOf(listener)
+    if (index < 0) return // everything was closed meanwhile
+    this.#listeners.splice(index, 1)
+    listener.finish()
+    this.#settle()
+  }
+
+  #closeListeners(): void {
+    for (const listener of this.#listeners.splice(0)) listener.close()
   }
 
   async #acceptSession(socket: net.Socket): Promise<void> {
@@ -158,6 +191,7 @@ export class PodProxy {
     this.#arriving.delete(socket)
     if (session === undefined) return
     this.#sessions.add(session)
+    if (this.#draining) session.drain()
     session.closed.addEventListener(
       'abort',
       () => {
@@ -174,7 +208,11 @@ export class PodProxy {
   }
 
   #settle(): void {
-    if (this.#work === 0 && this.#sessions.size === 0) this.#onIdle?.()
+    if (this.#settled) this.#onIdle?.()
+  }
+
+  get #settled(): boolean {
+    return this.#work === 0 && this.#sessions.size === 0 && this.#listeners.length === 0
   }
 }
 

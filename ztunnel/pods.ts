@@ -2,6 +2,8 @@
  * The pods that this ztunnel carries, on the main thread: which are up, which still fail to start. Each pod's
  * listeners run in every worker; a pod is up when all of them have it, and gone from all when one failed.
  */
+import { setImmediate } from 'node:timers/promises'
+import { listeningPorts } from '../shared/net/listening-ports.ts'
 import { closeNetns, sameNetns } from '../shared/net/netns.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
 import type { Logger } from '../shared/telemetry/logger.ts'
@@ -9,7 +11,7 @@ import type { Metrics } from '../shared/telemetry/metrics.ts'
 import type { PodInfo } from './config.ts'
 import type { mainFamilies } from './families.ts'
 import type { PodDescription } from './pod.ts'
-import type { PodStarted } from './worker-protocol.ts'
+import type { PodStarted, Successors } from './worker-protocol.ts'
 import type { Workers } from './workers.ts'
 
 export const RETRY_MS = 5000
@@ -135,6 +137,21 @@ export class Pods {
       self: description.self,
       error
     }))
+  }
+
+  /** Sockets that listen beside ours, where each port has `own`: those of a ztunnel that is about to take over. */
+  async successors(own: number): Promise<Successors> {
+    const found = new Map<string, ReadonlyMap<number, number>>()
+    for (const { description, ports } of this.#known.values()) {
+      const { uid, netns } = description
+      if (netns === undefined) continue
+      const listening = listeningPorts(netns)
+      const others = ports.map(port => [port, listening.filter(each => each === port).length - own] as const)
+      if (others.some(([, count]) => count > 0))
+        found.set(uid, new Map(others.filter(([, count]) => count > 0)))
+      await setImmediate() // a look may take a millisecond, and there may be hundreds of pods
+    }
+    return found
   }
 
   /** Stops trying again. */

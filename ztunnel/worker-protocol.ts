@@ -2,7 +2,6 @@
  * What the main thread and its workers say to each other. Main has xDS, certificates, the admin interface and
  * the node agent; workers carry connections. How many workers there are changes nothing that a user can see.
  */
-import type { PollShare } from '../shared/net/poll.ts'
 import type { WorkloadCertificate } from '../shared/identity/certificate.ts'
 import type { SpiffeId } from '../shared/identity/spiffe-id.ts'
 import type { SharedMesh } from '../shared/mesh/store.ts'
@@ -22,8 +21,6 @@ export interface WorkerData {
   readonly logFormat: 'plain' | 'json'
   /** This process may make transparent sockets. */
   readonly transparent: boolean
-  /** For the DNS proxy; undefined without one. */
-  readonly poll: PollShare | undefined
 }
 
 /** Main asks, the worker answers each exactly once. */
@@ -33,7 +30,10 @@ export interface Questions {
   /** Ends the pod's connections at once and closes its listeners. */
   stopPod: { readonly ask: { readonly uid: string }; readonly answer: undefined }
   /** Stops accepting, lets connections end until the deadline, then cuts them. Answers when none is left. */
-  drain: { readonly ask: { readonly deadlineMs: number }; readonly answer: { readonly inTime: boolean } }
+  drain: {
+    readonly ask: { readonly deadlineMs: number; readonly successors: Successors }
+    readonly answer: { readonly inTime: boolean }
+  }
   metrics: { readonly ask: undefined; readonly answer: MetricsSnapshot }
   connections: { readonly ask: undefined; readonly answer: readonly PodConnections[] }
   cpuProfile: {
@@ -42,6 +42,9 @@ export interface Questions {
   }
   heapProfile: { readonly ask: undefined; readonly answer: string }
 }
+
+/** Sockets of other ztunnels beside ours: how many, by the pod's uid and the port. */
+export type Successors = ReadonlyMap<string, ReadonlyMap<number, number>>
 
 export type QuestionKind = keyof Questions
 

@@ -3,8 +3,6 @@ import { parentPort, workerData, type MessagePort } from 'node:worker_threads'
 import { RevocationList } from '../shared/identity/revocation.ts'
 import { openSharedMesh } from '../shared/mesh/shared-view.ts'
 import type { Workload } from '../shared/mesh/model.ts'
-import { DatagramReader } from '../shared/net/datagrams.ts'
-import { SharedPoller } from '../shared/net/poll.ts'
 import { MeshError, messageOf } from '../shared/runtime/errors.ts'
 import { sleep, steadyClock, systemClock } from '../shared/runtime/clock.ts'
 import { AccessLog } from '../shared/telemetry/access-log.ts'
@@ -28,9 +26,13 @@ import type {
   PodStarted,
   QuestionKind,
   Questions,
+  Successors,
   ToWorker,
   WorkerData
 } from './worker-protocol.ts'
+
+/** A handshake whose last packet was lost is completed when the first retransmission is answered, after a second. */
+const LINGER_MS = 2000
 
 class Worker {
   readonly #pods = new Map<string, PodProxy>()
@@ -43,11 +45,13 @@ class Worker {
   readonly #metrics = new Metrics(workerFamilies)
   readonly #revocations = new Revocations(this.#metrics)
   readonly #post: (message: FromWorker) => void
+  readonly #workers: number
 
   constructor(data: WorkerData, post: (message: FromWorker) => void) {
     const { config, index, workers, transparent } = data
     this.#lines = new LineOutbox(text => post({ kind: 'log', lines: text }))
     this.#post = post
+    this.#workers = workers
     this.#log = new LogOutput({ filter: filterOf(data.logFilter), format: data.logFormat, sink: this.#lines })
     this.#certificates = new CertificateCache(
       (id, identity) => post({ kind: 'certificate-wanted', id, identity }),
@@ -82,15 +86,7 @@ class Worker {
       unknownPolicies: new UnknownPolicies(),
       neighbour: destination => this.#neighbour(destination),
       transparent,
-      now: steadyClock.now,
-      dns:
-        data.poll === undefined
-          ? undefined
-          : {
-              poller: new SharedPoller(data.poll),
-              reader: new DatagramReader(),
-              log: this.#log.logger('dns')
-            }
+      now: steadyClock.now
     }
     this.#closeIdleNowAndThen(config.idleTimeoutMs)
   }
@@ -138,7 +134,7 @@ class Worker {
         {
           startPod: async description => this.#startPod(description),
           stopPod: async ({ uid }) => this.#stopPod(uid),
-          drain: async ({ deadlineMs }) => this.#drain(deadlineMs),
+          drain: async ({ deadlineMs, successors }) => this.#drain(deadlineMs, successors),
           metrics: async () => this.#metrics.snapshot(),
           connections: async () =>
             [...this.#pods].map(([uid, { pod }]) => ({ uid, connections: pod.connections.list() })),
@@ -163,9 +159,13 @@ class Worker {
     this.#pods.delete(uid)
   }
 
-  async #drain(deadlineMs: number): Promise<{ inTime: boolean }> {
+  async #drain(deadlineMs: number, successors: Successors): Promise<{ inTime: boolean }> {
     const proxies = [...this.#pods.values()]
-    for (const proxy of proxies) proxy.drain()
+    const lingerMs = Math.min(LINGER_MS, deadlineMs / 2)
+    for (const [uid, proxy] of this.#pods) {
+      const others = successors.get(uid)
+      proxy.drain(others && { own: this.#workers, others, lingerMs })
+    }
     const idle = Promise.all(proxies.map(async proxy => proxy.idle()))
     const inTime = await Promise.race([idle.then(() => true), sleep(deadlineMs).then(() => false)])
     const reason = new MeshError('DRAINED', 'connection closed due to connection drain')

@@ -3,10 +3,7 @@
  * Source: Linux, Documentation/networking/filter.rst.
  */
 import { type Ip, ipFamily, ipToBytes } from './address.ts'
-import { addressOf, check, libc } from './ffi.ts'
-
-const SOL_SOCKET = 1
-const SO_ATTACH_FILTER = 26
+import { attachProgram, type Instruction } from './bpf.ts'
 
 /** Both conditions hold for a packet that is taken; an empty filter takes every IP packet. */
 export interface PacketFilter {
@@ -15,9 +12,6 @@ export interface PacketFilter {
   /** Source or destination port of TCP or UDP. */
   readonly port?: number
 }
-
-/** One instruction; jumps are relative to the next one. Layout of struct sock_filter: code, jt, jf, k. */
-export type Instruction = readonly [code: number, jumpTrue: number, jumpFalse: number, k: number]
 
 const loadWord = 0x20
 const loadHalf = 0x28
@@ -50,18 +44,7 @@ export function compilePacketFilter(filter: PacketFilter, snapLength: number): r
 }
 
 export function attachPacketFilter(fd: number, filter: PacketFilter, snapLength: number): void {
-  const program = compilePacketFilter(filter, snapLength)
-  const code = Buffer.alloc(program.length * 8)
-  program.forEach(([opcode, jumpTrue, jumpFalse, k], index) => {
-    code.writeUInt16LE(opcode, index * 8)
-    code.writeUInt8(jumpTrue, index * 8 + 2)
-    code.writeUInt8(jumpFalse, index * 8 + 3)
-    code.writeUInt32LE(k >>> 0, index * 8 + 4)
-  })
-  const header = Buffer.alloc(16)
-  header.writeUInt16LE(program.length, 0)
-  header.writeBigUInt64LE(addressOf(code), 8)
-  check('setsockopt', libc.setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, header, 16), 'SO_ATTACH_FILTER')
+  attachProgram(fd, 'SO_ATTACH_FILTER', compilePacketFilter(filter, snapLength))
 }
 
 /** A jump target that {@link resolve} replaces by the distance to the final drop. */

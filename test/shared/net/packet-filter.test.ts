@@ -1,11 +1,8 @@
 import t from 'tap'
 import { ip, ipFamily, ipToBytes, type Ip } from '../../../shared/net/address.ts'
 import { parsePacket } from '../../../shared/net/packet-capture.ts'
-import {
-  compilePacketFilter,
-  type Instruction,
-  type PacketFilter
-} from '../../../shared/net/packet-filter.ts'
+import type { Instruction } from '../../../shared/net/bpf.ts'
+import { compilePacketFilter, type PacketFilter } from '../../../shared/net/packet-filter.ts'
 
 /** The few instructions of classic BPF that filters use, as the kernel's documentation describes them. */
 function run(program: readonly Instruction[], packet: Buffer): number {
