@@ -80,8 +80,12 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
   // 3. The threads that carry traffic.
   const metrics = new Metrics(mainFamilies)
   const watchers = new Watchers(active => workers.post({ kind: 'watch', active }))
+  const workerCount = config.data.portReuse ? config.workers : 1 // without it one thread alone can have a port
+  const poller = pollerFor(config, workerCount)
+  resources.defer(() => poller?.close())
   const workers = new Workers({
-    count: config.data.portReuse ? config.workers : 1, // without it one thread alone can have a port
+    count: workerCount,
+    polls: poller?.shares ?? [],
     semiSpaceMiB: config.workerSemiSpaceMiB,
     data: {
       config: config.data,
@@ -185,8 +189,6 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
   }
   let carrying = false
   readiness.set(podReadiness, false)
-  const poller = config.proxyMode === 'shared' ? new Poller() : undefined // the node agent's socket
-  resources.defer(() => poller?.close())
   const carry = async (): Promise<void> => {
     await known
     if (stopping.signal.aborted) return
@@ -200,7 +202,7 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
       }
     }
     updatePodReadiness()
-    if (poller === undefined) return
+    if (poller === undefined || config.proxyMode === 'dedicated') return
     const onSynced = (synced: boolean): void => {
       snapshotArrived = synced
       updatePodReadiness()
@@ -242,6 +244,12 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
     await ending
   }
   return { addresses, ended: end.promise, shutDown, [Symbol.asyncDispose]: () => owned.disposeAsync() }
+}
+
+/** For the node agent's socket, and for the workers' DNS queries. */
+function pollerFor({ proxyMode, data }: Config, workers: number): Poller | undefined {
+  if (data.dns !== undefined) return new Poller(workers)
+  return proxyMode === 'shared' ? new Poller() : undefined
 }
 
 /** Throws when the file is there and holds no list: nobody would know whom to refuse. */

@@ -9,6 +9,7 @@ import { sleep } from '../shared/runtime/clock.ts'
 import { messageOf, type MeshError } from '../shared/runtime/errors.ts'
 import { BaggageReader } from './baggage.ts'
 import { Connections } from './connections.ts'
+import { PodDns, type DnsParts } from './dns/pod-dns.ts'
 import { acceptHbone } from './inbound.ts'
 import { Listener } from './listener.ts'
 import { proxyOutbound } from './outbound.ts'
@@ -37,6 +38,8 @@ export type PodSurroundings = Pick<
   readonly transparent: boolean
   /** A clock that only goes forward. */
   readonly now: () => number
+  /** Undefined where nobody answers DNS. */
+  readonly dns: DnsParts | undefined
 }
 
 /** Another ztunnel listens beside this one, and shall have what comes from now on. */
@@ -56,13 +59,14 @@ export class PodProxy {
   readonly #sessions = new Set<ServerSession>()
   /** Connections that no Connection stands for yet: in a handshake, or waiting for the pod's record. */
   readonly #arriving = new Set<net.Socket>()
+  #dns: PodDns | undefined
   #work = 0
   #draining = false
   #onIdle: (() => void) | undefined
 
   /** Throws a SystemCallError when a listener cannot be opened; nothing is left behind then. */
   constructor(surroundings: PodSurroundings, description: PodDescription) {
-    const { config, now, transparent, ...shared } = surroundings
+    const { config, now, transparent, dns, ...shared } = surroundings
     const pool: TunnelPool = new TunnelPool({
       dial: (key, signal) => dialSession(this.pod, key, signal),
       maxStreams: config.pool.maxStreams,
@@ -93,6 +97,9 @@ export class PodProxy {
       if (description.self) return
       this.#listen(ports.passthrough, transparent, application, socket => proxyPassthrough(this.pod, socket))
       this.#listen(ports.outbound, transparent, application, socket => proxyOutbound(this.pod, socket))
+      if (config.dns !== undefined && dns !== undefined) {
+        this.#dns = new PodDns(this.pod, { ...dns, config: config.dns, transparent, now })
+      }
     } catch (error) {
       this.#closeListeners()
       throw error
@@ -110,6 +117,7 @@ export class PodProxy {
    */
   drain(handover?: Handover): void {
     this.#draining = true
+    this.#dns?.drain()
     for (const session of this.#sessions) session.drain()
     const left: Listener[] = []
     for (const listener of [...this.#listeners]) {
@@ -127,6 +135,7 @@ export class PodProxy {
         this.#onIdle = resolve
       })
     }
+    await this.#dns?.idle()
     // The last tunnels have just ended; what they carried may still be on its way to the application.
     while (this.pod.connections.size > 0) await sleep(5)
   }
@@ -134,6 +143,7 @@ export class PodProxy {
   /** Ends everything now. */
   close(reason: MeshError): void {
     this.#closeListeners()
+    this.#dns?.close()
     this.pod.pool.close()
     this.#gone.abort(reason)
     this.pod.connections.closeAll(reason)

@@ -2,6 +2,7 @@
  * What the main thread and its workers say to each other. Main has xDS, certificates, the admin interface and
  * the node agent; workers carry connections. How many workers there are changes nothing that a user can see.
  */
+import type { PollShare } from '../shared/net/poll.ts'
 import type { WorkloadCertificate } from '../shared/identity/certificate.ts'
 import type { SpiffeId } from '../shared/identity/spiffe-id.ts'
 import type { SharedMesh } from '../shared/mesh/store.ts'
@@ -21,6 +22,8 @@ export interface WorkerData {
   readonly logFormat: 'plain' | 'json'
   /** This process may make transparent sockets. */
   readonly transparent: boolean
+  /** For the DNS proxy; undefined without one. */
+  readonly poll: PollShare | undefined
 }
 
 /** Main asks, the worker answers each exactly once. */

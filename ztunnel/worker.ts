@@ -3,6 +3,8 @@ import { parentPort, workerData, type MessagePort } from 'node:worker_threads'
 import { RevocationList } from '../shared/identity/revocation.ts'
 import { openSharedMesh } from '../shared/mesh/shared-view.ts'
 import type { Workload } from '../shared/mesh/model.ts'
+import { DatagramReader } from '../shared/net/datagrams.ts'
+import { SharedPoller } from '../shared/net/poll.ts'
 import { MeshError, messageOf } from '../shared/runtime/errors.ts'
 import { sleep, steadyClock, systemClock } from '../shared/runtime/clock.ts'
 import { AccessLog } from '../shared/telemetry/access-log.ts'
@@ -86,7 +88,15 @@ class Worker {
       unknownPolicies: new UnknownPolicies(),
       neighbour: destination => this.#neighbour(destination),
       transparent,
-      now: steadyClock.now
+      now: steadyClock.now,
+      dns:
+        data.poll === undefined
+          ? undefined
+          : {
+              poller: new SharedPoller(data.poll),
+              reader: new DatagramReader(),
+              log: this.#log.logger('dns')
+            }
     }
     this.#closeIdleNowAndThen(config.idleTimeoutMs)
   }
