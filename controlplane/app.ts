@@ -15,7 +15,7 @@ import type { Config } from './config.ts'
 import { DesiredState } from './desired/desired-state.ts'
 import { debugPages } from './serve/debug.ts'
 import type { Explain } from './serve/explain.ts'
-import { GrpcServer } from './serve/grpc-server.ts'
+import { GrpcServer, type ServingCertificate } from './serve/grpc-server.ts'
 import { serveHttp } from './serve/http.ts'
 import { Leader } from './write/leader.ts'
 import { listenAddress } from './serve/listen-address.ts'
@@ -24,7 +24,9 @@ import { propagate } from './propagate.ts'
 import { PublishedConfigMap } from './write/published-config-map.ts'
 import { services, tokenAuthenticator } from './serve/services.ts'
 import { servingCertificate } from './serve/serving-certificate.ts'
+import { serveWebhook, type WebhookServer } from './serve/webhook.ts'
 import { StatusWriter } from './write/status.ts'
+import { WebhookConfiguration } from './write/webhook-configuration.ts'
 import { waypointScope } from './xds/waypoint-scope.ts'
 import { XdsServer } from './xds/server.ts'
 
@@ -43,6 +45,7 @@ export interface App {
     readonly plaintext: SocketAddress | undefined
     readonly monitoring: readonly SocketAddress[]
     readonly ready: readonly SocketAddress[]
+    readonly webhook: SocketAddress
   }
   readonly desired: DesiredState
   readonly authority: CertificateAuthority
@@ -130,8 +133,22 @@ export async function startApp(options: AppOptions): Promise<App> {
   started.defer(async () => {
     await Promise.all([secure.close(config.shutdownMs), plain.close(config.shutdownMs)])
   })
-  const onRenewed = secure.renew.bind(secure)
-  const serving = await servingCertificate({ config, authority, clock, log, signal, onRenewed })
+  let webhook: WebhookServer | undefined
+  const onRenewed = (renewed: ServingCertificate): void => {
+    serving = renewed
+    secure.renew(renewed)
+    webhook?.renew(renewed)
+    registration.changed()
+  }
+  let serving = await servingCertificate({ config, authority, clock, log, signal, onRenewed })
+  const registration = new WebhookConfiguration({
+    client,
+    namespace: config.mesh.systemNamespace,
+    revision: config.mesh.revision,
+    bundle: () => (webhook === undefined ? undefined : serving.clientRootsPem),
+    log: logs.logger('webhook'),
+    signal
+  })
   const { ports } = config
   const ip = await listenAddress(config.listen)
   const addresses = {
@@ -155,10 +172,18 @@ export async function startApp(options: AppOptions): Promise<App> {
     await Promise.all([http.monitoring.close(), http.ready.close()])
   })
 
+  webhook = await serveWebhook({
+    listen: { ip, port: ports.webhook },
+    certificate: serving,
+    metrics,
+    log: logs.logger('webhook')
+  })
+  started.defer(async () => webhook?.close())
+
   // 5. Write: one replica at a time keeps statuses and ConfigMaps right.
   const leader = new Leader({ client, config, log: logs.logger('leader'), signal })
   leader.onElected(elected => {
-    for (const writer of [status, ...published]) writer.lead(elected)
+    for (const writer of [status, registration, ...published]) writer.lead(elected)
   })
   leader.start()
   started.defer(async () => leader.resign())
@@ -170,7 +195,12 @@ export async function startApp(options: AppOptions): Promise<App> {
   followIssuer({ config, client, clock, log, signal, authority, onCrl })
 
   started.defer(() => xds.close())
-  const bound = { ...addresses, monitoring: http.monitoring.addresses, ready: http.ready.addresses }
+  const bound = {
+    ...addresses,
+    monitoring: http.monitoring.addresses,
+    ready: http.ready.addresses,
+    webhook: webhook.address
+  }
   for (const [name, address] of Object.entries(bound)) {
     for (const each of [address ?? []].flat()) log.info(`listening ${name}=${formatSocketAddress(each)}`)
   }

@@ -10,6 +10,7 @@ export interface Ports {
   readonly plaintext: number | undefined
   readonly monitoring: number
   readonly ready: number
+  readonly webhook: number
 }
 
 export interface Config {
@@ -81,7 +82,8 @@ export function readConfig(env: Env): {
         ? reader.port('UNDERPASS_PLAINTEXT_PORT', 15010, 'xDS in the clear; 0 = any')
         : undefined,
       monitoring: reader.port('UNDERPASS_MONITORING_PORT', 15014, 'Metrics, /debug and /v1; 0 = any'),
-      ready: reader.port('UNDERPASS_READY_PORT', 8080, '/ready and /debug; 0 = any')
+      ready: reader.port('UNDERPASS_READY_PORT', 8080, '/ready and /debug; 0 = any'),
+      webhook: reader.port('UNDERPASS_WEBHOOK_PORT', 15017, 'Validating webhook over TLS; 0 = any')
     },
     authenticate: reader.flag('XDS_AUTH', true, 'xDS clients must authenticate'),
     audiences: listOf(reader.text('TOKEN_AUDIENCES', 'istio-ca', 'Audiences of accepted tokens')),

@@ -32,6 +32,8 @@ export const metricFamilies = {
     help: 'Time spent translating objects.',
     labels: []
   },
+  galley_validation_passed: istioCounter('Objects that the webhook accepted.', 'group', 'resource'),
+  galley_validation_failed: istioCounter('Objects that the webhook refused.', 'group', 'resource'),
   citadel_server_csr_count: istioCounter('Signing requests received.'),
   citadel_server_success_cert_issuance_count: istioCounter('Certificates issued.'),
   citadel_server_authentication_failure_count: istioCounter('Calls whose caller could not be authenticated.'),

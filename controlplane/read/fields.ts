@@ -4,11 +4,14 @@ import type { Labels } from '../cluster/objects.ts'
 /** A field that does not hold what its kind's definition says. */
 export class FieldError extends Error {
   readonly field: string
+  /** What is wrong, without the field. */
+  readonly problem: string
 
   constructor(field: string, problem: string) {
     super(`${field}: ${problem}`)
     this.name = 'FieldError'
     this.field = field
+    this.problem = problem
   }
 }
 
@@ -53,6 +56,19 @@ export class Fields {
       this.fail(name, `expected a whole number from ${min} to ${max}, found ${describe(value)}`)
     }
     return value
+  }
+
+  /** Any number; 0 when absent. */
+  number(name: string): number {
+    const value = this.#values[name]
+    if (value === undefined || value === null) return 0
+    if (typeof value !== 'number') this.fail(name, `expected a number, found ${describe(value)}`)
+    return value
+  }
+
+  /** What stands there, unread. */
+  raw(name: string): unknown {
+    return this.#values[name]
   }
 
   port(name: string, fallback = 0): number {

@@ -59,7 +59,9 @@ async function current(options: ServingOptions): Promise<ServingCertificate> {
   if (!new X509Certificate(certificatePem).checkPrivateKey(createPrivateKey(keyPem))) {
     throw new Error(`${servingFolder}: tls.key belongs to another certificate than tls.crt`)
   }
-  return { certificatePem, keyPem, clientRootsPem: options.authority.bundlePem }
+  // Whoever issues it says whom to trust, or the roots are ours.
+  const rootsPem = await textOf(servingFolder, 'ca.crt')
+  return { certificatePem, keyPem, clientRootsPem: rootsPem ?? options.authority.bundlePem }
 }
 
 function issue({ config, authority, clock }: ServingOptions): ServingCertificate {

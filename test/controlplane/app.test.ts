@@ -53,6 +53,7 @@ async function world(t: Test): Promise<World> {
       UNDERPASS_XDS_PORT: '0',
       UNDERPASS_MONITORING_PORT: '0',
       UNDERPASS_READY_PORT: '0',
+      UNDERPASS_WEBHOOK_PORT: '0',
       TERMINATION_DRAIN_DURATION: '100ms',
       ROOT_CA_DIR: path.join(folder, 'none'),
       ...env

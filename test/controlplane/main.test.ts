@@ -64,6 +64,7 @@ t.test('it starts, says where it listens, and ends when told to', async t => {
     UNDERPASS_XDS_PORT: '0',
     UNDERPASS_MONITORING_PORT: '0',
     UNDERPASS_READY_PORT: '0',
+    UNDERPASS_WEBHOOK_PORT: '0',
     TERMINATION_DRAIN_DURATION: '100ms'
   })
   const address = (name: string): string | undefined =>

@@ -54,6 +54,7 @@ t.test('istioctl at our control plane', { skip }, async t => {
     UNDERPASS_XDS_PORT: '0',
     UNDERPASS_MONITORING_PORT: '0',
     UNDERPASS_READY_PORT: '0',
+    UNDERPASS_WEBHOOK_PORT: '0',
     TERMINATION_DRAIN_DURATION: '100ms',
     POD_NAME: 'istiod-1',
     ROOT_CA_DIR: path.join(folder, 'none')

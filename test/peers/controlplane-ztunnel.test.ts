@@ -71,6 +71,7 @@ async function world(t: Test): Promise<World> {
       UNDERPASS_XDS_PORT: String(port),
       UNDERPASS_MONITORING_PORT: '0',
       UNDERPASS_READY_PORT: '0',
+      UNDERPASS_WEBHOOK_PORT: '0',
       TERMINATION_DRAIN_DURATION: '100ms',
       ISTIOD_CUSTOM_HOST: '198.18.78.1',
       ROOT_CA_DIR: folder

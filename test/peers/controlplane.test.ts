@@ -83,6 +83,7 @@ t.test('beside istiod', { skip: needsPeers() }, async t => {
     UNDERPASS_XDS_PORT: '0',
     UNDERPASS_MONITORING_PORT: '0',
     UNDERPASS_READY_PORT: '0',
+    UNDERPASS_WEBHOOK_PORT: '0',
     TERMINATION_DRAIN_DURATION: '100ms',
     ISTIOD_CUSTOM_HOST: '198.18.77.1,198.18.77.5',
     ROOT_CA_DIR: path.join(folder, 'none')

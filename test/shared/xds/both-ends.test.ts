@@ -53,6 +53,7 @@ t.test('from the API store to a decision', async t => {
       UNDERPASS_XDS_PORT: port,
       UNDERPASS_MONITORING_PORT: '0',
       UNDERPASS_READY_PORT: '0',
+      UNDERPASS_WEBHOOK_PORT: '0',
       TERMINATION_DRAIN_DURATION: '50ms',
       ROOT_CA_DIR: path.join(folder, 'none')
     })
