@@ -6,12 +6,10 @@ import { gunzipSync } from 'node:zlib'
 import { run } from '../cli/run-cli.ts'
 import { buildImage, clusterMissing, startCluster } from '../support/cluster.ts'
 import { eventually } from '../support/eventually.ts'
+import { rolledOut } from '../support/rollout.ts'
 
 const root = path.resolve(import.meta.dirname, '../..')
-const manifests = ['1-control-plane', '2-node-agent', '3-ztunnel'].map(name =>
-  readFileSync(path.join(root, 'daemonset/manifests', `${name}.yaml`), 'utf8')
-)
-
+const manifest = readFileSync(path.join(root, 'daemonset/manifests/underpass.yaml'), 'utf8')
 const definitions = ['istio', 'gateway-api'].map(name => {
   const items = gunzipSync(readFileSync(path.join(root, 'shared/kube/crds', `${name}.json.gz`))).toString()
   return `{"apiVersion":"v1","kind":"List","items":${items}}`
@@ -63,9 +61,8 @@ t.test('a label brings two running pods into the mesh', { skip: clusterMissing()
 
   for (const list of definitions) await kubectl(['apply', '--server-side', '-f', '-'], list)
   await kubectl(['apply', '-f', '-'], shop)
-  for (const manifest of manifests) await kubectl(['apply', '-f', '-'], manifest)
-  await kubectl(['-n', 'istio-system', 'rollout', 'status', 'deployment/istiod', '--timeout=60s'])
-  await kubectl(['-n', 'istio-system', 'rollout', 'status', 'daemonset', '--timeout=90s'])
+  await kubectl(['apply', '--server-side', '-f', '-'], manifest)
+  await rolledOut(cluster, 'istio-system', { workloads: ['deployment/istiod', 'daemonset'] })
   await kubectl(['-n', 'shop', 'wait', '--for=condition=Ready', 'pod', '--all', '--timeout=60s'])
 
   const call = (): Promise<string> =>
@@ -92,6 +89,14 @@ t.test('a label brings two running pods into the mesh', { skip: clusterMissing()
   t.match(lines, /src\.identity="spiffe:\/\/cluster\.local\/ns\/shop\/sa\/client"/)
   t.match(lines, /dst\.identity="spiffe:\/\/cluster\.local\/ns\/shop\/sa\/server"/)
 
+  await answers(
+    ['status'],
+    ['pods', '-A'],
+    ['config', 'all'],
+    ['node', 'node1', 'rules', '--pod', 'client.shop'],
+    ['explain', '--from', 'client', '--to', 'svc/server:80', '-n', 'shop', '--expect', 'allowed']
+  )
+
   await kubectl(['apply', '-f', '-'], readFileSync(path.join(root, 'test/cluster/deny-client.yaml'), 'utf8'))
   await eventually('a policy refuses the client', async () => {
     const outcome = await call().catch((error: unknown) => String(error))
@@ -99,16 +104,19 @@ t.test('a label brings two running pods into the mesh', { skip: clusterMissing()
   })
   t.match(await accessLines(), /policy rejection/, 'and the access log says why')
 
-  const commands = [
-    ['status'],
-    ['pods', '-A'],
-    ['config', 'all'],
-    ['node', 'node1', 'rules', '--pod', 'client.shop'],
-    ['explain', '--from', 'client', '--to', 'svc/server:80', '-n', 'shop', '--expect', 'refused']
-  ]
-  for (const words of commands) {
-    const { code, err } = await run(words, { env: { KUBECONFIG: cluster.kubeconfig }, now: Date.now })
-    t.equal(code, 0, `underpass ${words.join(' ')} ${err}`)
+  await answers(['explain', '--from', 'client', '--to', 'svc/server:80', '-n', 'shop', '--expect', 'refused'])
+
+  for (const part of ['istiod', 'ztunnel', 'istio-cni-node']) {
+    const selector = part === 'istio-cni-node' ? `k8s-app=${part}` : `app=${part}`
+    const log = await kubectl(['-n', 'istio-system', 'logs', '-l', selector, '--tail=-1'])
+    t.notMatch(log, /forbidden|EPERM|EACCES|not permitted/i, `${part} lacks no permission`)
+  }
+
+  async function answers(...commands: readonly (readonly string[])[]): Promise<void> {
+    for (const words of commands) {
+      const { code, out, err } = await run(words, { env: { KUBECONFIG: cluster.kubeconfig }, now: Date.now })
+      t.equal(code, 0, `underpass ${words.join(' ')} ${out} ${err}`)
+    }
   }
 
   async function accessLines(): Promise<string> {
