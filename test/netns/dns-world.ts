@@ -1,7 +1,8 @@
 /** A node whose pods' DNS is captured, with resolvers on the node that remember who asked them what. Needs root. */
 import dgram from 'node:dgram'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
-import { applyCapture, type CaptureMethod } from '../../daemonset/rules/capture.ts'
+import { applyCapture, removeCapture, type CaptureMethod } from '../../daemonset/rules/capture.ts'
 import { ip, ipFamily, ipToBytes, parseIp, type Ip, type SocketAddress } from '../../shared/net/address.ts'
 import {
   DatagramReader,
@@ -12,6 +13,7 @@ import {
 import { libc } from '../../shared/net/ffi.ts'
 import { closeDescriptor, dialerSocket, openDialer, openListener } from '../../shared/net/sockets.ts'
 import { queryOf, questionOf, readReply, replyTo, type Asked, type Heard } from '../support/dns-wire.ts'
+import { stringifyYaml } from '../../shared/kube/yaml.ts'
 import type { Namespace } from '../support/namespaces.ts'
 import { sharedNode, type SharedNode } from '../support/shared-node.ts'
 
@@ -49,6 +51,7 @@ export async function dnsWorld(t: Teardown, method: CaptureMethod): Promise<DnsW
     const bits = ipFamily(ip(address)) === 4 ? 32 : 128
     node.run('ip', 'addr', 'add', `${address}/${bits}`, 'dev', 'lo')
   }
+  await removeCapture(client.netnsFd)
   await applyCapture(client.netnsFd, method, {
     mode: method.mode,
     inbound: true,
@@ -57,6 +60,10 @@ export async function dnsWorld(t: Teardown, method: CaptureMethod): Promise<DnsW
     probeAddresses: [],
     leakGuard: true
   })
+  // What the pod's programs read, and what ztunnel reads, as `ip netns exec` shows it to them.
+  const search = 'search shop.svc.cluster.local svc.cluster.local cluster.local'
+  writeResolvConf(t, client.namespace, `nameserver 10.96.0.11\n${search}\noptions ndots:5\n`)
+  writeResolvConf(t, node, 'nameserver 10.96.0.10\n')
   const [first, second, six, nodeLocal] = await Promise.all(
     Object.keys(said).map(async address => startResolver(t, node, ip(address)))
   )
@@ -64,6 +71,13 @@ export async function dnsWorld(t: Teardown, method: CaptureMethod): Promise<DnsW
     throw new Error('four resolvers')
   }
   return { ...world, first, second, six, nodeLocal }
+}
+
+function writeResolvConf(t: Teardown, { name }: Namespace, text: string): void {
+  const folder = `/etc/netns/${name}`
+  mkdirSync(folder, { recursive: true })
+  t.teardown(() => rmSync(folder, { recursive: true }))
+  writeFileSync(`${folder}/resolv.conf`, text)
 }
 
 async function startResolver(t: Teardown, { fd: netns }: Namespace, address: Ip): Promise<Resolver> {
@@ -200,4 +214,61 @@ export async function askByTcp(
   } finally {
     socket.removeAllListeners('close').destroy()
   }
+}
+
+/** Services of the mesh as the tests ask for them, with the pods behind them. */
+export function dnsMesh({ client, server }: SharedNode): string {
+  const pod = (name: string, ips: readonly Ip[], services: readonly string[] = []): object => ({
+    uid: `Kubernetes//Pod/shop/${name}`,
+    name,
+    namespace: 'shop',
+    serviceAccount: name,
+    trustDomain: 'cluster.local',
+    workloadIps: ips,
+    protocol: 'HBONE',
+    node: 'node-1',
+    network: '',
+    clusterId: 'Kubernetes',
+    canonicalName: `${name}-app`,
+    canonicalRevision: 'v1',
+    services: Object.fromEntries(services.map(host => [`shop/${host}`, { 5432: 5432 }]))
+  })
+  const service = (
+    namespace: string,
+    hostname: string,
+    vips: readonly string[],
+    more: object = {}
+  ): object => ({
+    name: hostname.split('.')[0],
+    namespace,
+    hostname,
+    vips: vips.map(vip => `/${vip}`),
+    ports: { 80: 8080 },
+    canonical: hostname.endsWith('.svc.cluster.local'),
+    ...more
+  })
+  const headless = 'db.shop.svc.cluster.local'
+  return stringifyYaml({
+    workloads: [
+      pod('client', [client.v4, client.v6]),
+      pod('server', [server.v4, server.v6]),
+      pod('db-0', [ip('10.79.2.50'), ip('fd79:2::50')], [headless]),
+      pod('db-1', [ip('10.79.2.51'), ip('fd79:2::51')], [headless])
+    ],
+    services: [
+      service('shop', 'web.shop.svc.cluster.local', ['10.97.0.1', 'fd97::1']),
+      service('shop', headless, []),
+      service('shop', 'four.shop.svc.cluster.local', ['10.97.0.4'], { ipFamilies: 'IPv4' }),
+      service(
+        'shop',
+        'many.shop.svc.cluster.local',
+        Array.from({ length: 256 }, (_, n) => `10.98.0.${n}`)
+      ),
+      service('bank', 'vault.bank.svc.cluster.local', ['10.97.0.2']),
+      service('bank', 'secret.test', ['240.240.9.9'], { visibility: 'Namespace' }),
+      service('shop', 'api.external.test', ['240.240.0.1', '2001:2::1']),
+      service('shop', '*.wild.test', ['240.240.0.2'])
+    ],
+    policies: []
+  })
 }
