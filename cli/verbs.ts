@@ -28,6 +28,12 @@ export const verbs: readonly Verb[] = [
     load: () => import('./commands/uninstall.ts')
   },
   {
+    name: 'check',
+    aliases: [],
+    summary: 'find what keeps the mesh from working, with the remedy',
+    load: () => import('./commands/check.ts')
+  },
+  {
     name: 'enroll',
     aliases: [],
     summary: 'bring a namespace or a pod into the mesh',

@@ -9,7 +9,10 @@ import { dumpFile, run } from './run-cli.ts'
 
 t.test('words that fit no command are refused with a remedy, on stderr, with 1', async t => {
   const rows: readonly (readonly [string[], RegExp])[] = [
-    [['frob'], /unknown command 'frob' \(there are: install, upgrade, uninstall, enroll, unenroll, status/],
+    [
+      ['frob'],
+      /unknown command 'frob' \(there are: install, upgrade, uninstall, check, enroll, unenroll, status/
+    ],
     [['statu'], /unknown command 'statu' \(did you mean status\?\)/],
     [['config'], /Usage: underpass config/],
     [['config', 'frob'], /unknown command 'frob' \(there are: workloads/],
