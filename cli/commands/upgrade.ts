@@ -16,8 +16,10 @@ import {
 } from '../install/steps.ts'
 import { settingsText } from '../install/settings.ts'
 import { skewOf } from '../install/versions.ts'
+import { meshOptions } from '../options.ts'
 import { limit } from '../reach.ts'
 import { objectsFor } from './install.ts'
+import { planOptions, printPlan } from './upgrade-plan.ts'
 import { clientVersion } from './version.ts'
 
 export const command: LeafCommand = {
@@ -28,8 +30,9 @@ are upgraded. Versions that are more than one minor version apart are refused, a
 meanwhile.
 
 ${settingsText}`,
-  options: installOptions,
+  options: [...planOptions, ...installOptions, ...meshOptions],
   examples: [
+    { what: 'Which long connections it would cut', command: 'upgrade --plan' },
     { what: 'What would change', command: 'upgrade --dry-run' },
     { what: 'To this version', command: 'upgrade' },
     { what: 'Change a setting', command: 'upgrade --set logLevel=debug' }
@@ -44,6 +47,7 @@ async function run(invocation: Invocation): Promise<ExitCode> {
   const client = await invocation.client()
   const before = await readInstallation(client, limit(invocation))
   if (before === undefined) throw await nothingInstalled(invocation, client)
+  if (invocation.flag('plan')) return printPlan(invocation, client, before)
   const version = clientVersion()
   const skew = skewOf(before.version, version)
   if (skew.kind === 'too far') throw new CommandFailure(skew.why)
