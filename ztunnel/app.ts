@@ -11,7 +11,6 @@ import { Poller } from '../shared/net/poll.ts'
 import { markAllowed, raiseFileLimit, transparentAllowed } from '../shared/net/sockets.ts'
 import { loopback, serveAdmin, wildcard, type AdminServer } from '../shared/runtime/admin-http.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
-import { giveBackMemory } from '../shared/runtime/give-back-memory.ts'
 import { Readiness } from '../shared/runtime/readiness.ts'
 import { parseLogFilter, type Logger, type LogOutput } from '../shared/telemetry/logger.ts'
 import { Metrics, sumSnapshots } from '../shared/telemetry/metrics.ts'
@@ -133,10 +132,7 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
   })
   resources.defer(() => ended.abort(new Error('ztunnel has ended')))
   readiness.set('state manager', false)
-  const known = xds.synced.then(() => {
-    readiness.set('state manager', true)
-    giveBackMemory() // of the messages that brought the whole mesh
-  })
+  const known = xds.synced.then(() => readiness.set('state manager', true))
   const addresses = new Map<string, SocketAddress>()
   const serve = async (name: string, options: Parameters<typeof serveAdmin>[0]): Promise<AdminServer> => {
     const server = await serveAdmin(options)

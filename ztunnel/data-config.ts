@@ -2,11 +2,16 @@
 import type { EnvReader } from '../shared/runtime/env.ts'
 import { readDnsConfig, type DnsConfig, type DnsConfigContext } from './dns/config.ts'
 
+/** Where SOCKS5 listens when it does. */
+export const SOCKS_PORT = 15_080
+
 export interface DataConfig {
   readonly network: string
   readonly clusterId: string
   /** Ports of the listeners in each pod. Only tests move them. */
   readonly ports: { readonly outbound: number; readonly inbound: number; readonly passthrough: number }
+  /** Listen for SOCKS5 on the pod's loopback. */
+  readonly socks5: boolean
   readonly ipv6: boolean
   /** Mark of every socket that we make in a pod; undefined sets none. */
   readonly packetMark: number | undefined
@@ -66,6 +71,11 @@ export function readDataConfig(env: EnvReader, context: DataConfigContext): Data
         'Port of captured incoming plaintext connections'
       )
     },
+    socks5: env.flag(
+      'UNSTABLE_ENABLE_SOCKS5',
+      false,
+      "SOCKS5 on port 15080 of the pod's loopback, for trying things without capture"
+    ),
     ipv6,
     packetMark: packetMark(env, mode),
     portReuse: env.flag(

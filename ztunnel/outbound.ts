@@ -21,6 +21,11 @@ export async function proxyOutbound(pod: Pod, socket: net.Socket): Promise<void>
     socket.destroy() // gone before we looked
     return
   }
+  await carryOutbound(pod, socket, flow)
+}
+
+/** As {@link proxyOutbound}, where both ends of the connection are known already. */
+export async function carryOutbound(pod: Pod, socket: net.Socket, flow: Flow): Promise<void> {
   let source: Workload
   let route: DialableRoute
   try {

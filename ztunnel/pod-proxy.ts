@@ -9,6 +9,7 @@ import { sleep } from '../shared/runtime/clock.ts'
 import { messageOf, type MeshError } from '../shared/runtime/errors.ts'
 import { BaggageReader } from './baggage.ts'
 import { Connections } from './connections.ts'
+import { SOCKS_PORT } from './data-config.ts'
 import { PodDns, type DnsParts } from './dns/pod-dns.ts'
 import { acceptHbone } from './inbound.ts'
 import { Listener } from './listener.ts'
@@ -16,6 +17,7 @@ import { proxyOutbound } from './outbound.ts'
 import { OutboundLoad } from './outbound-load.ts'
 import { proxyPassthrough } from './passthrough.ts'
 import type { Pod, PodDescription } from './pod.ts'
+import { proxySocks } from './socks5.ts'
 import { dialSession } from './upstream.ts'
 
 /** What all pods of a worker share. */
@@ -97,6 +99,7 @@ export class PodProxy {
       if (description.self) return
       this.#listen(ports.passthrough, transparent, application, socket => proxyPassthrough(this.pod, socket))
       this.#listen(ports.outbound, transparent, application, socket => proxyOutbound(this.pod, socket))
+      if (config.socks5) this.#listenForSocks(application)
       if (config.dns !== undefined && dns !== undefined) {
         this.#dns = new PodDns(this.pod, { ...dns, config: config.dns, transparent, now })
       }
@@ -106,7 +109,7 @@ export class PodProxy {
     }
   }
 
-  /** Ports of the listeners, in the order inbound, passthrough, outbound. */
+  /** Ports of the listeners, in the order inbound, passthrough, outbound, SOCKS5. */
   get ports(): readonly number[] {
     return this.#listeners.map(({ port }) => port)
   }
@@ -157,7 +160,17 @@ export class PodProxy {
     tcp: TcpOptions,
     onConnection: (socket: net.Socket) => Promise<void>
   ): void {
-    const fd = openPodListener(this.pod, port, transparent, tcp)
+    this.#serve(openPodListener(this.pod, port, transparent, tcp), port, onConnection)
+  }
+
+  #listenForSocks(tcp: TcpOptions): void {
+    const { place, config } = this.pod
+    const address = { ip: ip('127.0.0.1'), port: SOCKS_PORT }
+    const fd = openListener(place, { ...tcp, address, reusePort: config.portReuse, backlog: listenBacklog })
+    this.#serve(fd, SOCKS_PORT, socket => proxySocks(this.pod, socket))
+  }
+
+  #serve(fd: number, port: number, onConnection: (socket: net.Socket) => Promise<void>): void {
     const listener = new Listener(fd, {
       onConnection: socket => {
         this.#work += 1

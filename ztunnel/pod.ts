@@ -13,6 +13,7 @@ import type { AddressLookup } from './address-lookup.ts'
 import type { BaggageReader } from './baggage.ts'
 import type { Connections } from './connections.ts'
 import type { DataConfig, PodInfo } from './config.ts'
+import { SOCKS_PORT } from './data-config.ts'
 import type { workerFamilies } from './families.ts'
 import type { OutboundLoad } from './outbound-load.ts'
 import type { Revocations } from './revocation.ts'
@@ -85,5 +86,6 @@ export function ownIdentity(pod: Pod, workload: Workload): SpiffeId {
 /** What never is an application's port: our own listeners. */
 export function isIllegalPort(config: DataConfig, port: number): boolean {
   const { outbound, inbound, passthrough } = config.ports
+  if (config.socks5 && port === SOCKS_PORT) return true
   return port === outbound || port === inbound || port === passthrough
 }

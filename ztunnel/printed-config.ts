@@ -5,6 +5,7 @@
 import { spiffeId } from '../shared/identity/spiffe-id.ts'
 import { formatSocketAddress, ip } from '../shared/net/address.ts'
 import type { Config, ControlPlaneAddress, PodInfo } from './config.ts'
+import { SOCKS_PORT } from './data-config.ts'
 
 export function printedConfig(config: Config): Record<string, unknown> {
   const { data, xds, ca, proxyWorkload } = config
@@ -25,7 +26,12 @@ export function printedConfig(config: Config): Record<string, unknown> {
     enableEnhancedBaggage: data.responseBaggage,
     fakeCa: ca.fake,
     frameSize: data.http2.frameSize,
-    illegalPorts: [data.ports.passthrough, data.ports.inbound, data.ports.outbound],
+    illegalPorts: [
+      data.ports.passthrough,
+      data.ports.inbound,
+      data.ports.outbound,
+      ...(data.socks5 ? [SOCKS_PORT] : [])
+    ],
     inboundAddr: anywhere(data.ports.inbound, data.ipv6),
     inboundPlaintextAddr: anywhere(data.ports.passthrough, data.ipv6),
     inpodPortReuse: data.portReuse,
@@ -48,7 +54,7 @@ export function printedConfig(config: Config): Record<string, unknown> {
     secretTtl: duration(ca.secretTtlMs),
     selfTerminationDeadline: duration(config.terminationDeadlineMs),
     socketConfig: socketConfig(config),
-    socks5Addr: null,
+    socks5Addr: data.socks5 ? `127.0.0.1:${SOCKS_PORT}` : null,
     statsAddr: { SocketAddr: anywhere(config.stats.port, data.ipv6) },
     windowSize: data.http2.streamWindow,
     xdsAddress: xds.address ?? null,

@@ -15,12 +15,9 @@ export async function resolveHostname(
 ): Promise<Ip> {
   const { hostname, prefer } = route
   pod.metrics.series('istio_on_demand_dns_total', ...sourceLabelValues(source), hostname).add()
-  let answers: readonly { address: string }[]
+  let addresses: readonly Ip[]
   try {
-    answers = await inTime(
-      dns.lookup(hostname, { all: true, family: pod.config.ipv6 ? 0 : 4 }),
-      pod.config.connectTimeoutMs
-    )
+    addresses = await addressesOf(pod, hostname)
   } catch (cause) {
     throw new MeshError(
       'CONNECT_FAILED',
@@ -28,13 +25,19 @@ export async function resolveHostname(
       { cause }
     )
   }
-  const addresses = answers.map(({ address }) => parseIp(address)).filter(ip => ip !== undefined)
   const preferred = addresses.filter(ip => ipFamily(ip) === prefer)
   const candidates = preferred.length > 0 ? preferred : addresses
   const chosen = candidates[Math.floor(pod.random() * candidates.length)]
   if (chosen === undefined)
     throw new MeshError('CONNECT_FAILED', `dns response had no valid IP addresses for ${hostname}`)
   return chosen
+}
+
+/** What the node's resolver says of a name. Throws what it says when it knows none, or nothing in time. */
+export async function addressesOf({ config }: Pod, hostname: string): Promise<readonly Ip[]> {
+  const lookup = dns.lookup(hostname, { all: true, family: config.ipv6 ? 0 : 4 })
+  const answers = await inTime(lookup, config.connectTimeoutMs)
+  return answers.map(({ address }) => parseIp(address)).filter(ip => ip !== undefined)
 }
 
 /** A lookup cannot be cancelled, but nobody has to wait longer for it than for the connection that it is for. */

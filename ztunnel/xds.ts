@@ -1,5 +1,6 @@
 /** The mesh over delta xDS: what istiod, or our control plane, says of workloads, services and policies. */
 import type { MeshChange, MeshStore } from '../shared/mesh/store.ts'
+import { MemoryReturn } from '../shared/runtime/give-back-memory.ts'
 import type { Logger } from '../shared/telemetry/logger.ts'
 import type { Metrics } from '../shared/telemetry/metrics.ts'
 import type { DeltaClient, DeltaResponse, Rejected } from '../shared/xds/delta-client.ts'
@@ -9,6 +10,10 @@ import type { mainFamilies } from './families.ts'
 
 const ADDRESS = 'type.googleapis.com/istio.workload.Address'
 const AUTHORIZATION = 'type.googleapis.com/istio.security.Authorization'
+
+/** A message of this size leaves enough garbage behind to be worth a collection, once it is applied, in bytes. */
+const LARGE = 1 << 20
+const APPLIED_AFTER_MS = 300
 
 export interface XdsDeps {
   readonly mesh: Pick<MeshStore, 'apply'>
@@ -29,7 +34,9 @@ export interface Xds {
 
 export async function startXds(config: Config, deps: XdsDeps): Promise<Xds> {
   const { xds } = config
+  const memory = new MemoryReturn(APPLIED_AFTER_MS)
   if (xds.address === undefined) {
+    memory.soon() // what starting took
     return { synced: Promise.resolve(), ask: () => Promise.resolve(), state: () => ({ state: 'off' }) }
   }
   const { DeltaClient } = await import('../shared/xds/delta-client.ts')
@@ -46,10 +53,12 @@ export async function startXds(config: Config, deps: XdsDeps): Promise<Xds> {
     onMessage: (typeUrl, bytes) => {
       deps.metrics.series('istio_xds_message_total', typeUrl).add()
       deps.metrics.series('istio_xds_message_bytes_total', typeUrl).add(bytes)
+      if (bytes >= LARGE) memory.soon()
     },
     log: deps.log
   })
   void client.run(deps.signal)
+  void client.synced.then(() => memory.soon())
   return {
     synced: client.synced,
     ask: name => client.subscribe(ADDRESS, name),
@@ -59,30 +68,30 @@ export async function startXds(config: Config, deps: XdsDeps): Promise<Xds> {
 
 /** Puts a push into the mesh; what cannot be taken is returned, the rest counts. */
 function take({ mesh, log, onPoliciesChanged }: XdsDeps, response: DeltaResponse): readonly Rejected[] {
-  const changes = changesOf(response)
-  if (changes === undefined) {
+  const told = changesOf(response)
+  if (told === undefined) {
     log.warn('resources of an unknown type are ignored', { type: response.typeUrl })
     return []
   }
-  const { rejected, policiesChanged } = mesh.apply(changes)
+  const { rejected, policiesChanged } = mesh.apply(told)
   for (const { name, reason } of rejected)
     log.warn('resource rejected', { type: response.typeUrl, name, reason })
   if (policiesChanged) onPoliciesChanged()
   return rejected
 }
 
-function changesOf({ typeUrl, resources, removed }: DeltaResponse): MeshChange[] | undefined {
-  if (typeUrl === ADDRESS) {
-    return [
-      ...resources.map(({ name, bytes }) => ({ kind: 'address', name, bytes }) as const),
-      ...removed.map(name => ({ kind: 'address-removed', name }) as const)
-    ]
-  }
-  if (typeUrl !== AUTHORIZATION) return undefined
-  return [
-    ...resources.map(({ name, bytes }) => ({ kind: 'authorization', name, bytes }) as const),
-    ...removed.map(name => ({ kind: 'authorization-removed', name }) as const)
-  ]
+function changesOf(response: DeltaResponse): Iterable<MeshChange> | undefined {
+  if (response.typeUrl === ADDRESS) return changes('address', response)
+  return response.typeUrl === AUTHORIZATION ? changes('authorization', response) : undefined
+}
+
+/** One at a time: a push may hold a hundred thousand. */
+function* changes(
+  kind: 'address' | 'authorization',
+  { resources, removed }: DeltaResponse
+): Generator<MeshChange> {
+  for (const { name, bytes } of resources) yield { kind, name, bytes }
+  for (const name of removed) yield { kind: `${kind}-removed`, name }
 }
 
 /** Source: Istio's node ids, `<type>~<address>~<name>.<namespace>~<namespace>.svc.cluster.local`. */

@@ -63,7 +63,7 @@ export class MeshStore {
   }
 
   /** Applies what is valid; what is not changes nothing, but a policy that cannot be read shuts what it names. */
-  apply(changes: readonly MeshChange[]): ApplyResult {
+  apply(changes: Iterable<MeshChange>): ApplyResult {
     const rejected: Rejection[] = []
     const policyVersion = this.#writer.policyVersion
     let part: (() => void)[] = []

@@ -7,6 +7,7 @@ import { sleep } from '../runtime/clock.ts'
 import { messageOf } from '../runtime/errors.ts'
 import { silent, type Logger } from '../telemetry/logger.ts'
 import { GrpcClient, type ControlPlaneTarget, type GrpcError, type GrpcStream } from './grpc-client.ts'
+import { readDeltaResponse, type DeltaResponseMessage } from './delta-response.ts'
 import { message } from './schema.ts'
 import { toStruct, type StructMessage } from './struct.ts'
 import { Subscription, type Rejected, type SubscriptionMode } from './subscription.ts'
@@ -62,20 +63,7 @@ interface WireRequest {
   readonly errorDetail?: { readonly message: string }
 }
 
-interface WireResponse {
-  readonly resources: readonly {
-    readonly name?: string
-    readonly version?: string
-    readonly resource?: { readonly value?: Uint8Array }
-    readonly aliases: readonly string[]
-  }[]
-  readonly typeUrl?: string
-  readonly nonce?: string
-  readonly removedResources: readonly string[]
-}
-
 const requestMessage = message<WireRequest>('envoy.service.discovery.v3.DeltaDiscoveryRequest')
-const responseMessage = message<WireResponse>('envoy.service.discovery.v3.DeltaDiscoveryResponse')
 const path = '/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources'
 
 const backoffOptions = { initialMs: 10, maxMs: 15_000 }
@@ -189,15 +177,15 @@ export class DeltaClient {
   #receive(bytes: Buffer): void {
     this.#connected = true
     this.#lastError = undefined
-    let response: WireResponse
+    let response: DeltaResponseMessage
     try {
-      response = responseMessage.decode(bytes)
+      response = readDeltaResponse(bytes)
     } catch (error) {
       this.#log.error('a message of the control plane cannot be read', { error: messageOf(error) })
       this.#stream?.cancel()
       return
     }
-    const { typeUrl = '', nonce = '', resources, removedResources } = response
+    const { typeUrl, nonce, resources, removedResources } = response
     this.#options.onMessage?.(typeUrl, bytes.length)
     const subscription = this.#subscriptions.get(typeUrl)
     if (subscription === undefined) {
@@ -217,16 +205,12 @@ export class DeltaClient {
     this.#send({ typeUrl, responseNonce: nonce, errorDetail: { message: reasons } })
   }
 
-  #apply({ typeUrl = '', resources, removedResources }: WireResponse): readonly Rejected[] {
-    const list = resources.map(({ name = '', resource }) => ({
-      name,
-      bytes: resource?.value ?? new Uint8Array()
-    }))
+  #apply({ typeUrl, resources, removedResources: removed }: DeltaResponseMessage): readonly Rejected[] {
     try {
-      return this.#options.onResponse({ typeUrl, resources: list, removed: removedResources })
+      return this.#options.onResponse({ typeUrl, resources, removed })
     } catch (error) {
       this.#log.error('a push could not be applied', { type: typeUrl, error: messageOf(error) })
-      return list.map(({ name }) => ({ name, reason: messageOf(error) }))
+      return resources.map(({ name }) => ({ name, reason: messageOf(error) }))
     }
   }
 

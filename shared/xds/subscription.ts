@@ -9,8 +9,8 @@ export interface Rejected {
 }
 
 interface Received {
-  readonly name?: string
-  readonly version?: string
+  readonly name: string
+  readonly version: string
   readonly aliases: readonly string[]
 }
 
@@ -18,6 +18,8 @@ export class Subscription {
   readonly typeUrl: string
   readonly mode: SubscriptionMode
   readonly #versions = new Map<string, string>()
+  /** Refused, and nothing held under the name: the server has to tell of it again, or that it is gone. */
+  readonly #refused = new Set<string>()
   readonly #wanted = new Map<string, PromiseWithResolvers<void>>()
   #synced: boolean
   #lastRejection: string | undefined
@@ -41,10 +43,10 @@ export class Subscription {
     return this.#lastRejection
   }
 
-  /** What is held, by name; names that wait for an answer have the empty version. */
+  /** What is held, by name; names that wait for an answer, or were refused, have the empty version. */
   versions(): Record<string, string> {
-    const waiting = [...this.#wanted.keys()].map(name => [name, ''] as const)
-    return Object.fromEntries([...waiting, ...this.#versions])
+    const open = [...this.#wanted.keys(), ...this.#refused].map(name => [name, ''] as const)
+    return Object.fromEntries([...open, ...this.#versions])
   }
 
   /** `isNew`: nobody asked for this name yet, so the server has to be told. */
@@ -60,12 +62,16 @@ export class Subscription {
   /** Records a push. What was rejected keeps the version that is held. */
   received(resources: readonly Received[], removed: readonly string[], rejected: readonly Rejected[]): void {
     const refused = new Set(rejected.map(({ name }) => name))
-    for (const { name = '', version = '', aliases } of resources) {
-      if (!refused.has(name)) this.#versions.set(name, version)
+    for (const { name, version, aliases } of resources) {
+      if (!refused.has(name)) {
+        this.#versions.set(name, version)
+        this.#refused.delete(name)
+      } else if (!this.#versions.has(name)) this.#refused.add(name)
       for (const answered of [name, ...aliases]) this.#answer(answered)
     }
     for (const name of removed) {
       this.#versions.delete(name)
+      this.#refused.delete(name)
       this.#answer(name)
     }
     if (rejected.length === 0) this.#synced = true

@@ -152,28 +152,37 @@ t.test(
 )
 
 t.test(
-  'after a lost connection it says what it holds: accepted versions, not removed ones, not refused ones',
+  'after a lost connection it says what it holds: accepted versions, not removed ones, refused ones as not held',
   async t => {
     const { server, terminations, reject } = await world(t, { types: [{ typeUrl: A, mode: 'wildcard' }] })
     reject.set('refused', 'no')
+    reject.set('refused and gone', 'no')
     const first = await server.stream(0)
     first.push(A, [
       { name: 'a', version: '1', bytes: Buffer.from('a') },
       { name: 'b', version: '1', bytes: Buffer.from('b') },
-      { name: 'refused', version: '1', bytes: Buffer.from('x') }
+      { name: 'refused', version: '1', bytes: Buffer.from('x') },
+      { name: 'refused and gone', version: '1', bytes: Buffer.from('x') }
     ])
     await first.received(2)
-    first.push(A, [{ name: 'b', version: '2', bytes: Buffer.from('b2') }], ['a'])
+    reject.set('b', 'no')
+    first.push(A, [{ name: 'b', version: '3', bytes: Buffer.from('x') }])
     await first.received(3)
+    reject.delete('b')
+    first.push(A, [{ name: 'b', version: '2', bytes: Buffer.from('b2') }], ['a', 'refused and gone'])
+    await first.received(4)
+    reject.set('b', 'no')
+    first.push(A, [{ name: 'b', version: '3', bytes: Buffer.from('x') }])
+    await first.received(5)
     server.stop()
     await server.start()
     const second = await server.stream(1)
     t.match((await second.received(1))[0], {
       typeUrl: A,
-      initialResourceVersions: { b: '2' },
       node: { id: /^ztunnel/ }
     })
-    t.strictSame(Object.keys(second.requests[0]?.initialResourceVersions ?? {}), ['b'])
+    // The server tells of what was refused again, or that it is gone; what stood in for it must not stay for ever.
+    t.strictSame(second.requests[0]?.initialResourceVersions, { refused: '', b: '2' })
     t.ok(terminations.length >= 1)
   }
 )
