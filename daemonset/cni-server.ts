@@ -33,8 +33,13 @@ export async function serveCni(options: CniServerOptions): Promise<{ close(): Pr
   const server = http.createServer((request, response) => {
     void answer(options, request).then(({ status, text }) => {
       options.onAnswer(status)
-      response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8' })
-      response.end(text === '' ? '' : `${text}\n`)
+      const body = text === '' ? '' : `${text}\n`
+      // With its length, as the plug-in reads no chunks.
+      response.writeHead(status, {
+        'content-type': 'text/plain; charset=utf-8',
+        'content-length': Buffer.byteLength(body)
+      })
+      response.end(body)
     })
   })
   server.requestTimeout = 10_000

@@ -1,10 +1,16 @@
 /**
- * Kernel settings of a pod that make capture better but are not needed for it. What the kernel lacks or refuses (a
- * container sees /proc read-only) is left out of what is wanted, and said once by its name.
+ * Kernel settings of a pod that make capture better but are not needed for it. What the kernel lacks or refuses is left
+ * out of what is wanted, and said once by its name.
  */
 import { accessSync, constants, readFileSync, writeFileSync } from 'node:fs'
 import { inNetns } from '../../shared/net/netns.ts'
 import type { RuleSet } from './desired.ts'
+
+/**
+ * Both show the settings of the network namespace that the calling thread is in. Containers have the first one
+ * read-only, so the DaemonSet mounts the machine's as the second.
+ */
+const folders = ['/proc/sys/net', '/host/proc/sys/net'] as const
 
 interface Setting {
   /** Below /proc/sys/net. */
@@ -74,27 +80,31 @@ function line(file: string, value: string): string {
 
 function write(file: string, value: string): boolean {
   if (read(file) === value) return true
-  try {
-    writeFileSync(`/proc/sys/net/${file}`, value)
-    return true
-  } catch {
-    return false // reported by name to the caller, who logs it
-  }
+  return folders.some(folder => {
+    try {
+      writeFileSync(`${folder}/${file}`, value)
+      return true
+    } catch {
+      return false // reported by name to the caller, who logs it
+    }
+  })
 }
 
 function read(file: string): string | undefined {
   try {
-    return readFileSync(`/proc/sys/net/${file}`, 'utf8').trim()
+    return readFileSync(`${folders[0]}/${file}`, 'utf8').trim()
   } catch {
     return undefined // an older kernel, or an interface that is gone
   }
 }
 
 function writable(file: string): boolean {
-  try {
-    accessSync(`/proc/sys/net/${file}`, constants.W_OK)
-    return true
-  } catch {
-    return false // a read-only /proc
-  }
+  return folders.some(folder => {
+    try {
+      accessSync(`${folder}/${file}`, constants.W_OK)
+      return true
+    } catch {
+      return false // read-only, or not mounted
+    }
+  })
 }

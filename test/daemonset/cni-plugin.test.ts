@@ -123,7 +123,7 @@ t.test("ADD fails with the agent's words when it refuses", async t => {
     cniVersion: '1.0.0',
     code: 11,
     msg: 'the node agent did not enrol the pod; it is tried again',
-    details: /shop\/web-1 cannot be enrolled: no ztunnel is "connected"/
+    details: /^shop\/web-1 cannot be enrolled: no ztunnel is "connected"/
   })
 })
 
