@@ -9,6 +9,7 @@ import { packageVersion } from '../shared/runtime/package-version.ts'
 import { Readiness } from '../shared/runtime/readiness.ts'
 import type { LogOutput } from '../shared/telemetry/logger.ts'
 import { Metrics } from '../shared/telemetry/metrics.ts'
+import { AddressAllocator } from './write/address-allocator.ts'
 import { CertificateAuthority } from './ca/authority.ts'
 import { followIssuer, loadIssuer } from './ca/source.ts'
 import type { Config } from './config.ts'
@@ -26,6 +27,7 @@ import { services, tokenAuthenticator } from './serve/services.ts'
 import { servingCertificate } from './serve/serving-certificate.ts'
 import { serveWebhook, type WebhookServer } from './serve/webhook.ts'
 import { StatusWriter } from './write/status.ts'
+import { WaypointDeployer } from './write/waypoint-deployer.ts'
 import { WebhookConfiguration } from './write/webhook-configuration.ts'
 import { waypointScope } from './xds/waypoint-scope.ts'
 import { XdsServer } from './xds/server.ts'
@@ -82,6 +84,15 @@ export async function startApp(options: AppOptions): Promise<App> {
     metrics
   })
   const status = new StatusWriter({ client, desired, log: logs.logger('status'), clock, signal })
+  const allocator = new AddressAllocator({ client, desired, log: logs.logger('addresses'), signal })
+  const deployer = new WaypointDeployer({
+    client,
+    config,
+    desired,
+    log: logs.logger('waypoints'),
+    clock,
+    signal
+  })
   let crl: string | undefined
   const publish = (name: string, key: string, text: () => string | undefined): PublishedConfigMap =>
     new PublishedConfigMap({ client, name, key, text, log: logs.logger('published'), signal })
@@ -102,6 +113,8 @@ export async function startApp(options: AppOptions): Promise<App> {
     xds,
     status,
     published,
+    allocator,
+    deployer,
     metrics,
     logs,
     signal
@@ -183,10 +196,14 @@ export async function startApp(options: AppOptions): Promise<App> {
   // 5. Write: one replica at a time keeps statuses and ConfigMaps right.
   const leader = new Leader({ client, config, log: logs.logger('leader'), signal })
   leader.onElected(elected => {
-    for (const writer of [status, registration, ...published]) writer.lead(elected)
+    for (const writer of [status, registration, allocator, deployer, ...published]) writer.lead(elected)
   })
-  leader.start()
   started.defer(async () => leader.resign())
+  // Who knows half of the cluster would write half of the truth.
+  ready.then(
+    () => leader.start(),
+    () => undefined // which is told above
+  )
   const onCrl = (pem: string | undefined): void => {
     if (pem === crl) return
     crl = pem

@@ -1,6 +1,7 @@
 /** Every setting of the control plane, read and checked at once. Names as istiod's where it has one. */
 import { parseIp, type Ip } from '../shared/net/address.ts'
 import { EnvReader, type Env } from '../shared/runtime/env.ts'
+import { packageVersion } from '../shared/runtime/package-version.ts'
 import { parseLogFilter, type LogFilter } from '../shared/telemetry/logger.ts'
 import type { MeshSettings } from './cluster/settings.ts'
 
@@ -36,6 +37,14 @@ export interface Config {
   readonly debounceMaxMs: number
   readonly maxConnectionAgeMs: number
   readonly leaderElection: boolean
+  readonly waypoints: {
+    readonly enabled: boolean
+    readonly istioClasses: 'auto' | 'on' | 'off'
+    /** '' = the image of this program's own pod. */
+    readonly image: string
+    /** Where there is no such pod. */
+    readonly defaultImage: string
+  }
   readonly debugAuthentication: boolean
   readonly shutdownMs: number
   readonly log: { readonly filter: LogFilter; readonly format: 'plain' | 'json' }
@@ -133,6 +142,17 @@ export function readConfig(env: Env): {
       'Age at which connections are closed, so that clients spread'
     ),
     leaderElection: reader.flag('ENABLE_LEADER_ELECTION', true, 'Several replicas elect the one that writes'),
+    waypoints: {
+      enabled: reader.flag('UNDERPASS_WAYPOINTS', true, 'Run the waypoints that Gateways ask for'),
+      istioClasses: reader.choice(
+        'UNDERPASS_ISTIO_CLASSES',
+        ['auto', 'on', 'off'],
+        'auto',
+        'Run Gateways of class istio-waypoint too; auto: unless an istiod runs'
+      ),
+      image: reader.text('UNDERPASS_WAYPOINT_IMAGE', '', 'Image of waypoints; empty: that of this program'),
+      defaultImage: `underpass.dev/underpass:${packageVersion()}`
+    },
     debugAuthentication: reader.flag('ENABLE_DEBUG_ENDPOINT_AUTH', true, '/debug takes a token off loopback'),
     shutdownMs: reader.duration('TERMINATION_DRAIN_DURATION', '5s', 'Time that clients get to leave'),
     log: {

@@ -4,14 +4,16 @@ import { messageOf } from '../shared/runtime/errors.ts'
 import type { LogOutput } from '../shared/telemetry/logger.ts'
 import type { Metrics } from '../shared/telemetry/metrics.ts'
 import type { Config } from './config.ts'
+import type { AddressAllocator } from './write/address-allocator.ts'
 import { Debounce } from './xds/debounce.ts'
 import type { DesiredState } from './desired/desired-state.ts'
 import { readMeshConfig } from './cluster/mesh-config.ts'
 import type { metricFamilies } from './metrics.ts'
-import type { MeshObject } from './cluster/objects.ts'
+import { keyOf, type MeshObject } from './cluster/objects.ts'
 import type { PublishedConfigMap } from './write/published-config-map.ts'
 import type { StatusWriter } from './write/status.ts'
 import { watch, type Watch, type WatchHandlers } from './cluster/watch.ts'
+import type { WaypointDeployer } from './write/waypoint-deployer.ts'
 import type { XdsServer } from './xds/server.ts'
 
 export interface PropagateOptions {
@@ -21,6 +23,8 @@ export interface PropagateOptions {
   readonly xds: XdsServer
   readonly status: StatusWriter
   readonly published: readonly PublishedConfigMap[]
+  readonly allocator: AddressAllocator
+  readonly deployer: WaypointDeployer
   readonly metrics: Metrics<typeof metricFamilies>
   readonly logs: LogOutput
   readonly signal: AbortSignal
@@ -84,13 +88,15 @@ export function propagate(options: PropagateOptions): Propagation {
 }
 
 function handlers(options: PropagateOptions, changed: () => void): WatchHandlers {
-  const { config, desired, status, published, metrics, logs } = options
+  const { config, desired, status, published, allocator, deployer, metrics, logs } = options
   const log = logs.logger('controlplane')
   return {
     put: object => {
       desired.put(object)
       status.readable(object)
       status.changed(object)
+      allocator.changed(object.kind)
+      deployer.changed(object.kind, keyOf(object.meta))
       if (object.kind === 'Namespace') {
         for (const each of published) each.namespaceAppeared(object.meta.name)
         warnUndiscovered(options, object)

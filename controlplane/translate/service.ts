@@ -3,6 +3,7 @@ import { ipToBytes } from '../../shared/net/address.ts'
 import type { ClusterView, HostOwner } from '../cluster/cluster.ts'
 import type { Meta, ServiceEntryObject, ServiceObject } from '../cluster/objects.ts'
 import { trafficDistributionAnnotation } from '../read/core.ts'
+import { hostsToAllocate } from './allocation.ts'
 import { addressOrBlock, networkAddress } from './address.ts'
 import { canonicalOwner, visibility } from './hostname.ts'
 import type { LoadBalancingMessage, NetworkAddressMessage, PortMessage, ServiceMessage } from './messages.ts'
@@ -63,15 +64,9 @@ function entryAddresses(
   entry: ServiceEntryObject,
   hostname: string
 ): readonly NetworkAddressMessage[] {
-  const own = entry.addresses
-  const allocates =
-    own.length === 0 &&
-    entry.resolution !== 'NONE' &&
-    entry.meta.labels['networking.istio.io/enable-autoallocate-ip'] !== 'false' &&
-    (!hostname.startsWith('*') || entry.resolution === 'DYNAMIC_DNS')
-  const texts = allocates
+  const texts = hostsToAllocate(entry).includes(hostname)
     ? entry.allocated.filter(({ host }) => host === hostname).map(({ address }) => address)
-    : own
+    : entry.addresses
   return texts.map(text => addressOrBlock(view.network, text)).filter(address => address !== undefined)
 }
 

@@ -71,7 +71,7 @@ export class Leader {
 
   start(): void {
     if (this.#options.config.leaderElection) void this.#run()
-    else this.#become(true)
+    else if (!this.#options.signal.aborted) this.#become(true)
   }
 
   /** Gives the lease back, so that another replica need not wait for it to run out. */
