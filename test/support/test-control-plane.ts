@@ -31,6 +31,7 @@ const discoveryRequest = message<{
   errorDetail?: { message?: string }
   resourceNamesSubscribe?: string[]
   resourceNamesUnsubscribe?: string[]
+  initialResourceVersions?: Record<string, string>
 }>('envoy.service.discovery.v3.DeltaDiscoveryRequest')
 const discoveryResponse = message<object>('envoy.service.discovery.v3.DeltaDiscoveryResponse')
 const addressMessage = message<object>('istio.workload.Address')
@@ -46,6 +47,17 @@ export interface TestResources {
   readonly policies?: Readonly<Record<string, object>>
 }
 
+/** A response that a client has acknowledged. */
+export interface Delivery {
+  readonly type: string
+  /** Names. */
+  readonly resources: readonly string[]
+  readonly removed: readonly string[]
+  readonly bytes: number
+  /** From handing it to the transport to its acknowledgement. */
+  readonly ms: number
+}
+
 export interface TestControlPlane {
   /** `https://127.0.0.1:15012`, the same inside every node. */
   readonly address: string
@@ -55,6 +67,8 @@ export interface TestControlPlane {
   readonly xdsEnv: Readonly<Record<string, string>>
   /** What clients did not accept: resource type and their text. */
   readonly nacks: readonly string[]
+  /** What clients were sent and took, oldest first. */
+  readonly deliveries: readonly Delivery[]
   /** Names that clients asked for on demand. */
   readonly asked: readonly string[]
   /** Identities of the certificates that were issued. */
@@ -88,6 +102,8 @@ interface Client {
   readonly stream: MessageStream
   readonly types: Set<string>
   unanswered: number
+  /** Sent and not acknowledged yet, by nonce; `sentAt` by a clock that only goes forward. */
+  readonly sent: Map<string, Omit<Delivery, 'ms'> & { readonly sentAt: number }>
 }
 
 export async function startControlPlane(
@@ -113,6 +129,7 @@ export async function startControlPlane(
   const nacks: string[] = []
   const issued: string[] = []
   const asked: string[] = []
+  const deliveries: Delivery[] = []
   let version = 0
   let nonce = 0
 
@@ -123,26 +140,42 @@ export async function startControlPlane(
     removed: readonly string[] = []
   ): void => {
     const known = held.get(type)
+    const resources = changed.flatMap(name => {
+      const resource = known?.get(name)
+      if (resource === undefined) return []
+      const { aliases, version, bytes: value } = resource
+      return [{ name, aliases, version, resource: { type_url: type, typeUrl: type, value } }]
+    })
+    const response = { typeUrl: type, nonce: String(++nonce), removedResources: removed, resources }
+    const bytes = discoveryResponse.encode(response)
+    const names = resources.map(({ name }) => name)
     client.unanswered += 1
-    client.stream.send(
-      discoveryResponse.encode({
-        typeUrl: type,
-        nonce: String(++nonce),
-        removedResources: removed,
-        resources: changed.flatMap(name => {
-          const resource = known?.get(name)
-          return resource === undefined
-            ? []
-            : [
-                {
-                  name,
-                  aliases: resource.aliases,
-                  version: resource.version,
-                  resource: { type_url: type, typeUrl: type, value: resource.bytes }
-                }
-              ]
-        })
-      })
+    client.sent.set(response.nonce, {
+      type,
+      resources: names,
+      removed,
+      bytes: bytes.length,
+      sentAt: performance.now()
+    })
+    client.stream.send(bytes)
+  }
+  const acknowledged = (client: Client, nonce: string): void => {
+    client.unanswered -= 1
+    const found = client.sent.get(nonce)
+    client.sent.delete(nonce)
+    if (found === undefined) return
+    const { sentAt, ...delivery } = found
+    deliveries.push({ ...delivery, ms: performance.now() - sentAt })
+  }
+  /** Everything, or, to a client that comes back, what is not as it has it. */
+  const start = (client: Client, type: string, versions: Readonly<Record<string, string>>): void => {
+    const known = held.get(type) ?? new Map<string, HeldResource>()
+    const changed = [...known].filter(([name, { version }]) => versions[name] !== version)
+    send(
+      client,
+      type,
+      changed.map(([name]) => name),
+      Object.keys(versions).filter(name => !known.has(name))
     )
   }
   const put = (
@@ -168,6 +201,7 @@ export async function startControlPlane(
     nacks,
     issued,
     asked,
+    deliveries,
     refuseCertificates: undefined,
     ttlSeconds: 3600,
     put: ({ addresses, policies }) => {
@@ -222,7 +256,7 @@ export async function startControlPlane(
         return { kind: 'answer', message: certificateResponse.encode({ certChain: answer.certChain }) }
       },
       deltaStream: async stream => {
-        const client: Client = { stream, types: new Set(), unanswered: 0 }
+        const client: Client = { stream, types: new Set(), unanswered: 0, sent: new Map() }
         clients.add(client)
         return {
           request: bytes => {
@@ -230,7 +264,7 @@ export async function startControlPlane(
             const { typeUrl = '', responseNonce = '', errorDetail } = request
             if (errorDetail !== undefined) nacks.push(`${typeUrl}: ${errorDetail.message}`)
             if (responseNonce !== '') {
-              client.unanswered -= 1
+              acknowledged(client, responseNonce)
               return
             }
             const { resourceNamesSubscribe = [], resourceNamesUnsubscribe = [] } = request
@@ -250,7 +284,7 @@ export async function startControlPlane(
               return
             }
             client.types.add(typeUrl)
-            send(client, typeUrl, [...(held.get(typeUrl)?.keys() ?? [])])
+            start(client, typeUrl, request.initialResourceVersions ?? {})
           },
           ended: () => {
             clients.delete(client)
