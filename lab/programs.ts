@@ -8,8 +8,13 @@ import { meshNamespace } from './container-program.ts'
 import { readManifests, type Manifest } from './manifests.ts'
 import { wait } from './wait.ts'
 
-/** One data thread a node: many nodes share this machine. */
-const variables = { ztunnel: { ZTUNNEL_WORKER_THREADS: '1' } } as const
+/** By DaemonSet. */
+const variables: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  // One data thread a node: many nodes share this machine.
+  ztunnel: { ZTUNNEL_WORKER_THREADS: '1' },
+  // No runtime reads a CNI configuration here: the lab calls the agent itself.
+  'istio-cni-node': { UNDERPASS_CNI_INSTALL: 'false' }
+}
 
 export function meshManifests(projectRoot: string): Manifest[] {
   return readManifests(path.join(projectRoot, 'daemonset', 'manifests')).map(({ object, where }) => ({
@@ -19,15 +24,13 @@ export function meshManifests(projectRoot: string): Manifest[] {
 }
 
 function forLab(object: KubeObject): KubeObject {
-  if (object.kind !== 'DaemonSet' || object.metadata.name !== 'ztunnel') return object
+  const added = object.kind === 'DaemonSet' ? variables[object.metadata.name] : undefined
+  if (added === undefined) return object
   const set = object as KubeObject & { readonly spec?: { readonly template?: LabPodTemplate } }
   const { template } = set.spec ?? {}
   const containers = (template?.spec?.containers ?? []).map((container): LabContainer => ({
     ...container,
-    env: [
-      ...(container.env ?? []),
-      ...Object.entries(variables.ztunnel).map(([name, value]) => ({ name, value }))
-    ]
+    env: [...(container.env ?? []), ...Object.entries(added).map(([name, value]) => ({ name, value }))]
   }))
   const spec = { ...set.spec, template: { ...template, spec: { ...template?.spec, containers } } }
   return { ...object, spec } as KubeObject
