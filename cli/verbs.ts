@@ -94,6 +94,18 @@ export const verbs: readonly Verb[] = [
     load: () => import('./commands/log.ts')
   },
   {
+    name: 'logs',
+    aliases: [],
+    summary: 'what all programs of the mesh wrote, in one stream',
+    load: () => import('./commands/logs.ts')
+  },
+  {
+    name: 'bug-report',
+    aliases: [],
+    summary: 'one archive of all that somebody else needs to see, without secrets',
+    load: () => import('./commands/bug-report.ts')
+  },
+  {
     name: 'lab',
     aliases: [],
     summary: 'the whole mesh on this machine, from Kubernetes manifests',

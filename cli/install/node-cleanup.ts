@@ -47,7 +47,12 @@ export function cleanupPod(agent: DaemonSet, node: string): Pod {
   if (container === undefined) throw new Error('the node agent has no container')
   const main = container.args?.find(word => word.endsWith('main.js')) ?? '/app/daemonset/main.js'
   const kept = Object.fromEntries(Object.entries(container).filter(([field]) => !ofServers.includes(field)))
-  const runs = (command: string) => ({ ...kept, name: command, args: [main, command] })
+  // folders that are mounts of the pod are then refused as busy, which is no failure, and not as read-only
+  const securityContext = {
+    ...(kept['securityContext'] as object | undefined),
+    readOnlyRootFilesystem: false
+  }
+  const runs = (command: string) => ({ ...kept, securityContext, name: command, args: [main, command] })
   return {
     apiVersion: 'v1',
     kind: 'Pod',

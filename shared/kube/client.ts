@@ -183,6 +183,13 @@ export class KubeClient {
     return answer.headers['content-type']?.startsWith('application/json') ? JSON.parse(content) : content
   }
 
+  /** An answer of any length, such as a log that is followed; the signal ends it. Throws on a refusal. */
+  async stream(path: string, needs: string, signal: AbortSignal): Promise<IncomingMessage> {
+    const answer = await this.#http.send({ method: 'GET', path, accept: '*/*', signal })
+    if (answer.status !== 200) throw await refusal(answer, needs)
+    return answer.body
+  }
+
   /** Ends the kept connections. Requests in flight fail. */
   close(): void {
     this.#http.close()

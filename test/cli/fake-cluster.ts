@@ -35,6 +35,8 @@ interface Options {
   readonly objects?: Readonly<Record<string, readonly KubeObject[]>>
   /** Requests that are refused: method and path start like this. */
   readonly forbid?: readonly string[]
+  /** What pods wrote, by their name. */
+  readonly logs?: Readonly<Record<string, string>>
 }
 
 interface Test {
@@ -44,7 +46,7 @@ interface Test {
 
 export async function fakeCluster(
   t: Test,
-  { pods, objects = {}, forbid = [] }: Options
+  { pods, objects = {}, forbid = [], logs = {} }: Options
 ): Promise<FakeCluster> {
   const forwarded: string[] = []
   let open = 0
@@ -59,6 +61,16 @@ export async function fakeCluster(
       )
     }
     const url = new URL(asked.url, 'https://x')
+    const [, version] = /^\/(?:api|apis)\/((?:[^/]+\/)?v1)$/.exec(url.pathname) ?? []
+    if (version !== undefined) return answerJson(response, { resources: served(objects, version) })
+    const [, logged] = /\/pods\/([^/]+)\/log$/.exec(url.pathname) ?? []
+    if (logged !== undefined) {
+      const text = url.searchParams.get('previous') === 'true' ? undefined : logs[logged]
+      if (text === undefined) return answerStatus(response, 400, 'BadRequest', `no log of ${logged}`)
+      response.writeHead(200, { 'content-type': 'text/plain' })
+      response.end(text)
+      return undefined
+    }
     const [, namespace, plural = '', name] =
       /^\/(?:api|apis\/[^/]+)\/v1(?:\/namespaces\/([^/]+))?\/([^/]+)(?:\/([^/]+))?$/.exec(url.pathname) ?? []
     const all: readonly KubeObject[] =
@@ -190,6 +202,15 @@ export function fakePod(
 }
 
 /** A ztunnel on a node that answers these paths, such as `GET /config_dump`, with text or JSON. */
+/** What discovery says: the kinds of which there are objects. */
+function served(objects: Readonly<Record<string, readonly KubeObject[]>>, apiVersion: string): object[] {
+  return Object.entries(objects).flatMap(([name, [first]]) =>
+    first?.apiVersion === apiVersion
+      ? [{ name, kind: first.kind, namespaced: first.metadata.namespace !== undefined }]
+      : []
+  )
+}
+
 export function ztunnelPod(node: string, answers: Readonly<Record<string, unknown>>): FakePod {
   return { pod: fakePod(`ztunnel-${node}`, node, { app: 'ztunnel' }), ports: { 15000: answering(answers) } }
 }
