@@ -1,5 +1,5 @@
 /** Stops the node agent at any of the commands that change a machine, and takes pictures of what is on the machine. */
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import type { Namespace } from '../support/namespaces.ts'
 import { eventually } from '../support/eventually.ts'
@@ -88,9 +88,4 @@ function withoutEmptyChains(text: string): string {
     .replaceAll(/\tchain [A-Z]+ \{\n\t\ttype .*\n\t\}\n?/g, '')
     .replaceAll(/\n{2,}/g, '\n')
     .replaceAll(/table ip6? (?:raw|mangle|nat|filter) \{\n\}\n?/g, '')
-}
-
-/** Every file below a folder. */
-export function filesIn(folder: string): readonly string[] {
-  return readdirSync(folder, { recursive: true, encoding: 'utf8' }).toSorted()
 }

@@ -135,6 +135,11 @@ export class Agent {
     t.teardown(() => this.kill())
   }
 
+  /** Of the process that runs. */
+  get pid(): number {
+    return this.#child?.pid ?? 0
+  }
+
   async start(): Promise<void> {
     await this.kill()
     const child = this.#spawn([])

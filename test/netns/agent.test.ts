@@ -110,14 +110,18 @@ t.test('the node agent', { skip: needsRoot() }, async t => {
     t.match(await agent.status('admin', '/v1/rules?pod=shop/none'), { status: 404, text: /not enrolled/ })
   })
 
-  await t.test('flushed rules come back, in the pod and on the node', async () => {
+  await t.test('flushed rules come back, in the pod and on the node', async t => {
     pod.run('nft', 'flush', 'ruleset')
     pod.run('ip', 'rule', 'del', 'pref', '32764')
+    pod.run('ip', '-6', 'route', 'flush', 'table', '100')
+    pod.run('sysctl', '-qw', 'net.ipv4.tcp_migrate_req=0')
     node.run('nft', 'flush', 'ruleset')
     await eventually('the rules are as they shall be', async () => {
       const { drift } = (await agent.get('admin', '/v1/rules?pod=shop/web')) as RulesView
       return drift.missing.length === 0 && node.run('nft', 'list', 'ruleset').includes('probed-v4')
     })
+    t.match(pod.run('ip', '-6', 'route', 'show', 'table', '100'), /local default dev lo/)
+    t.equal(pod.run('sysctl', '-n', 'net.ipv4.tcp_migrate_req').trim(), '1')
     for (const line of [
       /underpass_rule_repairs_total\{where="pod"\} [1-9]/,
       /underpass_rule_repairs_total\{where="node"\} [1-9]/,
