@@ -40,7 +40,7 @@ export function containerProgram(
   const { image = '' } = container
   const words = (list: readonly string[] | undefined): string[] | undefined =>
     list?.map(word => expand(word, environment))
-  const own = { image, command: words(container.command), args: words(container.args) }
+  const own = { ...container, image, command: words(container.command), args: words(container.args) }
   if (image === meshImage || image.startsWith(`${meshImage}:`)) return meshProgram(pod, own, context)
   const found = programOf(own, context.runCommands)
   if (found.kind === 'command') {
@@ -70,18 +70,24 @@ function meshProgram(
   pod: LabPod,
   {
     command = [],
-    args = []
-  }: { readonly command?: string[] | undefined; readonly args?: string[] | undefined },
+    args = [],
+    volumeMounts = []
+  }: Pick<LabContainer, 'volumeMounts'> & {
+    readonly command?: string[] | undefined
+    readonly args?: string[] | undefined
+  },
   { projectRoot, nodePath, extension }: ProgramContext
 ): Program {
   // The image's entry point is Node, its first argument a program below /app.
   const [program = '', ...rest] = [...command, ...args].filter(word => word !== 'node')
   const file = program.replace(/^\/app\//, '').replace(/\.js$/, extension)
   const trusted = pod.metadata.namespace === meshNamespace
+  // Who wants to see what the node mounts later is the node agent.
+  const node = volumeMounts.some(({ mountPropagation }) => mountPropagation === 'HostToContainer')
   return {
     kind: 'mesh',
     command: [nodePath, '--disable-warning=ExperimentalWarning', path.join(projectRoot, file), ...rest],
-    privileges: !trusted ? 'none' : pod.spec?.hostPID === true ? 'node' : 'network',
+    privileges: !trusted ? 'none' : node ? 'node' : 'network',
     says: `${file} of this project`
   }
 }

@@ -2,7 +2,7 @@
  * The lab's cluster, in namespaces of its own: network, API store, controllers, kubelets, Service addresses and
  * DNS, started in the order in which they need each other.
  */
-import { mkdirSync } from 'node:fs'
+import { appendFileSync, mkdirSync } from 'node:fs'
 import path from 'node:path'
 import { KubeClient } from '../shared/kube/client.ts'
 import type { Logger } from '../shared/telemetry/logger.ts'
@@ -94,12 +94,15 @@ interface ClusterParts {
 
 function makeKubelet(options: InsideOptions, { store, network, template, logger }: ClusterParts): Kubelet {
   const { objects } = store
-  const hostPath = (node: string, hostFolder: string): string => {
+  const hostPath = (node: string, hostFolder: string, type = ''): string => {
     // The kernel's own, and the namespaces of pods, are the lab's; all else is the node's alone.
-    if (hostFolder === '/proc') return hostFolder
+    if (/^\/proc(\/|$)/.test(hostFolder)) return hostFolder
     if (hostFolder === '/var/run/netns') return '/run/netns'
     const at = path.join(folder, 'nodes', node, path.normalize(hostFolder))
-    mkdirSync(at, { recursive: true })
+    if (type === 'FileOrCreate') {
+      mkdirSync(path.dirname(at), { recursive: true })
+      appendFileSync(at, '')
+    } else mkdirSync(at, { recursive: true })
     return at
   }
   return new Kubelet(

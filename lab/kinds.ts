@@ -33,6 +33,7 @@ export interface VolumeMount {
   readonly mountPath: string
   readonly subPath?: string
   readonly readOnly?: boolean
+  readonly mountPropagation?: string
 }
 
 export interface KeyToPath {

@@ -18,7 +18,7 @@ export interface VolumeSources extends EnvironmentSources {
   /** A token for the pod's service account. */
   token(pod: LabPod, audience: string | undefined, expirationSeconds: number): string
   /** The folder of the pod's node that plays this path of the host. */
-  hostPath(node: string, path: string): string
+  hostPath(node: string, path: string, type?: string): string
 }
 
 /** Files relative to the volume's folder. */
@@ -64,7 +64,7 @@ export class PodVolumes {
   #folderOf(pod: LabPod, volume: Volume): string {
     return volume.hostPath === undefined
       ? path.join(this.#folder, volume.name)
-      : this.#sources.hostPath(pod.spec?.nodeName ?? '', volume.hostPath.path)
+      : this.#sources.hostPath(pod.spec?.nodeName ?? '', volume.hostPath.path, volume.hostPath.type)
   }
 }
 
