@@ -126,6 +126,13 @@ export class Connections {
     }
   }
 
+  countOlderThan(ms: number): number {
+    const before = this.#now() - ms
+    let count = 0
+    for (const { startedAt } of this.#live) if (startedAt <= before) count += 1
+    return count
+  }
+
   closeAll(reason: MeshError): void {
     for (const connection of this.#live) connection.close(reason)
   }

@@ -64,6 +64,11 @@ export const workerFamilies = {
     help: "Connections to applications made from the proxy's own address, because no port of the client's address was free.",
     labels: []
   },
+  underpass_long_connections: {
+    type: 'gauge',
+    help: 'Open connections older than 30 s: replacing this ztunnel cuts those that do not end by themselves.',
+    labels: []
+  },
   underpass_dial_retries_total: {
     type: 'counter',
     help: 'Dials that failed and were tried again with the next endpoint.',

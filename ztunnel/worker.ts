@@ -36,6 +36,9 @@ import type {
 /** A handshake whose last packet was lost is completed when the first retransmission is answered, after a second. */
 const LINGER_MS = 2000
 
+/** Connections of this age are taken to be ones that last. */
+const LONG_MS = 30_000
+
 class Worker {
   readonly #pods = new Map<string, PodProxy>()
   readonly #surroundings: PodSurroundings
@@ -98,6 +101,7 @@ class Worker {
               log: this.#log.logger('dns')
             }
     }
+    this.#metrics.onCollect(() => this.#countLong())
     this.#closeIdleNowAndThen(config.idleTimeoutMs)
   }
 
@@ -199,6 +203,12 @@ class Worker {
       if (same && info.serviceAccount === destination.serviceAccount && !self) return pod
     }
     return undefined
+  }
+
+  #countLong(): void {
+    let count = 0
+    for (const { pod } of this.#pods.values()) count += pod.connections.countOlderThan(LONG_MS)
+    this.#metrics.series('underpass_long_connections').set(count)
   }
 
   #closeIdleNowAndThen(idleMs: number): void {

@@ -120,3 +120,16 @@ t.test('all can be closed with one reason', async t => {
   connections.closeAll(reason)
   t.equal(connection.signal.reason, reason)
 })
+
+t.test('connections that have lasted are counted', async t => {
+  let now = 0
+  const connections = new Connections(() => now)
+  const counters = { aToB: 0, bToA: 0 }
+  using old = connections.track(inbound(1), counters)
+  now = 10_000
+  using young = connections.track(outbound, counters)
+  now = 30_000
+  t.equal(connections.countOlderThan(30_000), 1)
+  t.equal(connections.countOlderThan(30_001), 0)
+  t.ok(old.startedAt < young.startedAt)
+})
