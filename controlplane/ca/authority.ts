@@ -124,6 +124,30 @@ export class CertificateAuthority {
   }
 }
 
+/** Why nothing that it signs would be accepted at this time (milliseconds); undefined when all is well. */
+export function issuerProblem(issuer: Issuer, now: number): string | undefined {
+  for (const { subject, validFrom, validTo } of certificatesOf(issuer)) {
+    if (Date.parse(validTo) <= now) return `${subject} expired on ${validTo}; renew it`
+    if (Date.parse(validFrom) > now) return `${subject} is valid from ${validFrom} only; check the clocks`
+  }
+  if (verifies(issuer, issuer.rootsPem)) return undefined
+  return 'it does not lead to a root that is given with it; add what is between to its chain, or the right root'
+}
+
+/** Which of its certificates is in the last fifth of its life, and when it ends. */
+export function endsSoon(issuer: Issuer, now: number): string | undefined {
+  const ending = certificatesOf(issuer).find(({ validFrom, validTo }) => {
+    const [from, to] = [Date.parse(validFrom), Date.parse(validTo)]
+    return to - now < (to - from) / 5
+  })
+  return ending === undefined ? undefined : `${ending.subject} on ${ending.validTo}`
+}
+
+/** What signs and what leads from it to the root. */
+function certificatesOf({ signerPem, chainPem }: Issuer): readonly X509Certificate[] {
+  return [...new Set([signerPem, ...chainPem])].map(pem => new X509Certificate(pem))
+}
+
 function sameIssuer(a: Issuer, b: Issuer): boolean {
   return (
     a.signerPem === b.signerPem && a.rootsPem === b.rootsPem && a.chainPem.join('') === b.chainPem.join('')

@@ -4,7 +4,7 @@ import { sleep, type Clock } from '../../shared/runtime/clock.ts'
 import type { Issuer } from '../../shared/identity/issue.ts'
 import type { KubeClient } from '../../shared/kube/client.ts'
 import type { Logger } from '../../shared/telemetry/logger.ts'
-import type { CertificateAuthority } from './authority.ts'
+import { endsSoon, issuerProblem, type CertificateAuthority } from './authority.ts'
 import { caFromFiles, crlFromFiles } from './files.ts'
 import { caFromSecret } from './secret.ts'
 import type { Config } from '../config.ts'
@@ -23,7 +23,7 @@ const retryMs = 2000
 /** Waits for the API server; throws when what is there cannot be used. */
 export async function loadIssuer(options: SourceOptions): Promise<Issuer> {
   for (;;) {
-    const fromFiles = await caFromFiles(options.config.caFolder)
+    const fromFiles = await usableFiles(options)
     if (fromFiles !== undefined) {
       options.log.info('signing with the certificate of the operator', { folder: options.config.caFolder })
       return fromFiles
@@ -50,11 +50,17 @@ export function followIssuer(options: FollowOptions): void {
 
 async function follow(options: FollowOptions): Promise<void> {
   let reported = ''
+  let ending: string | undefined
   do {
     try {
       options.onCrl(await crlFromFiles(options.config.caFolder))
       await adoptCurrent(options)
       reported = ''
+      const soon = endsSoon(options.authority.issuer, options.clock.now())
+      if (soon !== ending && soon !== undefined) {
+        options.log.warn('a signing certificate ends soon, and nothing outlives it; renew it', { ends: soon })
+      }
+      ending = soon
     } catch (error) {
       const text = messageOf(error)
       if (text !== reported) options.log.error('the new signing certificate is not used', { error: text })
@@ -67,13 +73,21 @@ async function follow(options: FollowOptions): Promise<void> {
 async function adoptCurrent(options: FollowOptions): Promise<void> {
   const { authority, log } = options
   authority.settle()
-  const issuer = (await caFromFiles(options.config.caFolder)) ?? (await fromSecret(options))
+  const issuer = (await usableFiles(options)) ?? (await fromSecret(options))
   const adoption = authority.adopt(issuer)
   if (adoption.kind === 'adopted') log.info('signing with a new certificate')
   if (adoption.kind === 'announced') {
     const from = new Date(adoption.at).toISOString()
     log.warn('a new root is announced; it signs once everybody knows it', { from })
   }
+}
+
+/** The operator's certificate; throws when nobody would accept what it signs. */
+async function usableFiles({ config, clock }: SourceOptions): Promise<Issuer | undefined> {
+  const issuer = await caFromFiles(config.caFolder)
+  const problem = issuer === undefined ? undefined : issuerProblem(issuer, clock.now())
+  if (problem !== undefined) throw new Error(`the signing certificate in ${config.caFolder}: ${problem}`)
+  return issuer
 }
 
 async function fromSecret({ client, config, clock, signal }: SourceOptions): Promise<Issuer> {

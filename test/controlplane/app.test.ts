@@ -6,7 +6,12 @@ import { readConfig } from '../../controlplane/config.ts'
 import { addressType, authorizationType } from '../../controlplane/desired/snapshot.ts'
 import { startApiStore, type ApiStore } from '../../lab/api-store/api-store.ts'
 import { createCsr } from '../../shared/identity/csr.ts'
-import { createRoot } from '../../shared/identity/issue.ts'
+import {
+  createIntermediate,
+  createRoot,
+  issueServerCertificate,
+  issuerOf
+} from '../../shared/identity/issue.ts'
 import { spiffeId } from '../../shared/identity/spiffe-id.ts'
 import { KubeClient } from '../../shared/kube/client.ts'
 import { loadKubeConfig } from '../../shared/kube/config.ts'
@@ -351,4 +356,97 @@ t.test('a new root from the operator, while a client is connected', async t => {
     ['Kubernetes//Pod/shop/web'],
     'the stream from before goes on'
   )
+})
+
+t.test('what the operator gives and nobody would accept changes nothing', async t => {
+  const { start, lines } = await world(t)
+  const folder = mkdtempSync(path.join(tmpdir(), 'underpass-cacerts-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const times = { notBefore: Date.now() - 120_000, notAfter: Date.now() + 86_400_000 }
+  const [good, other] = ['good', 'other'].map(organization => createRoot({ organization, ...times }))
+  if (good === undefined || other === undefined) throw new Error('two roots')
+  const past = createIntermediate({
+    organization: 'past',
+    notBefore: times.notBefore,
+    notAfter: Date.now() - 60_000,
+    issuer: issuerOf({ ...good, rootsPem: good.certificatePem })
+  })
+  const give = (pair: typeof good, rootsPem: string): void => {
+    for (const [name, text] of [
+      ['root-cert.pem', rootsPem],
+      ['ca-key.pem', pair.keyPem],
+      ['ca-cert.pem', pair.certificatePem]
+    ] as const) {
+      writeFileSync(path.join(folder, `${name}.new`), text)
+      renameSync(path.join(folder, `${name}.new`), path.join(folder, name))
+    }
+  }
+  give(good, good.certificatePem)
+  const app = await start({
+    ROOT_CA_DIR: folder,
+    UNDERPASS_ROOT_REFRESH: '20ms',
+    UNDERPASS_ROOT_OVERLAP: '50ms'
+  })
+  await app.ready
+  const told = async (what: RegExp): Promise<void> =>
+    eventually(`the log says ${what.source}`, () => what.test(lines.join('')), { everyMs: 10 })
+  give(past, good.certificatePem)
+  await told(/is not used.*past expired/)
+  give(other, good.certificatePem)
+  await told(/is not used.*does not lead to a root/)
+  t.equal(app.authority.issuer.signerPem.trim(), good.certificatePem.trim())
+  t.equal(app.authority.bundlePem.trim(), good.certificatePem.trim())
+  await t.rejects(start({ ROOT_CA_DIR: folder }), /does not lead to a root/, 'and nothing starts with it')
+})
+
+t.test('beside an authority of others', async t => {
+  const { client, start, token } = await world(t)
+  await runPod(client, 'istio-system', 'ztunnel-1', 'ztunnel', '10.0.0.100')
+  const folder = mkdtempSync(path.join(tmpdir(), 'underpass-csr-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const times = { notBefore: Date.now() - 60_000, notAfter: Date.now() + 86_400_000 }
+  const theirs = createRoot({ organization: 'theirs', ...times })
+  const issuer = issuerOf({ ...theirs, rootsPem: theirs.certificatePem })
+  const serving = issueServerCertificate({ names: ['localhost'], issuer, ...times })
+  writeFileSync(path.join(folder, 'tls.crt'), serving.certificatePem)
+  writeFileSync(path.join(folder, 'tls.key'), serving.keyPem)
+  writeFileSync(path.join(folder, 'ca.crt'), theirs.certificatePem)
+  const app = await start({ ENABLE_CA_SERVER: 'false', UNDERPASS_SERVING_CERTIFICATE_DIR: folder })
+  await app.ready
+  const target = `127.0.0.1:${app.addresses.xds.port}`
+  const bearer = token('istio-system', 'ztunnel', 'ztunnel-1')
+  const identity = spiffeId({
+    trustDomain: 'cluster.local',
+    namespace: 'istio-system',
+    serviceAccount: 'ztunnel'
+  })
+  const { csrPem } = createCsr(identity)
+  const answer = await requestCertificate({ target, rootsPem: theirs.certificatePem, token: bearer, csrPem })
+  t.match(answer, { kind: 'refused', code: 12 }, 'no certificates are issued here')
+  const xds = new DeltaClient({ target, rootsPem: theirs.certificatePem, token: bearer })
+  t.teardown(() => xds.close())
+  t.ok(await xds.all(addressType), 'but the mesh is served, with the certificate that was given')
+  await client.create(coreApi.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'late' } })
+  await runPod(client, 'shop', 'web', 'web', '10.0.0.1')
+  await xds.next()
+  t.equal(await bundleOf(client, 'late'), undefined, 'and their roots are theirs to publish')
+})
+
+t.test('what was revoked is published beside the roots', async t => {
+  const { client, start } = await world(t)
+  const folder = mkdtempSync(path.join(tmpdir(), 'underpass-cacerts-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  await start({ ROOT_CA_DIR: folder, UNDERPASS_ROOT_REFRESH: '20ms' })
+  const published = async (namespace: string): Promise<string | undefined> =>
+    (await client.find(coreApi.configMaps, { namespace, name: 'istio-ca-crl' }))?.data?.['ca-crl.pem']
+  for (const list of ['first', 'second']) {
+    writeFileSync(path.join(folder, 'ca-crl.pem.new'), list)
+    renameSync(path.join(folder, 'ca-crl.pem.new'), path.join(folder, 'ca-crl.pem'))
+    await eventually(`the ${list} list is there`, async () => (await published('shop')) === list, {
+      everyMs: 20
+    })
+  }
+  await client.delete(coreApi.configMaps, { namespace: 'shop', name: 'istio-ca-crl' })
+  await eventually('it comes back', async () => (await published('shop')) === 'second', { everyMs: 20 })
+  t.equal(await published('istio-system'), 'second')
 })

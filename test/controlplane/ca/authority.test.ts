@@ -1,6 +1,6 @@
 import t from 'tap'
 import { X509Certificate } from 'node:crypto'
-import { CertificateAuthority } from '../../../controlplane/ca/authority.ts'
+import { CertificateAuthority, endsSoon, issuerProblem } from '../../../controlplane/ca/authority.ts'
 import { splitPem } from '../../../shared/identity/certificate.ts'
 import { createCsr } from '../../../shared/identity/csr.ts'
 import { createIntermediate, createRoot, issuerOf, type Issuer } from '../../../shared/identity/issue.ts'
@@ -177,4 +177,17 @@ t.test('what may be asked for', async t => {
   t.equal(lives(10 * 24 * 3600), 24 * 3600, 'nothing outlives its issuer')
   clock.time = start + 3651 * day
   t.match(ask(3600), { kind: 'refused', problem: /expired/ })
+})
+
+t.test('a signer that nobody would accept is known before it signs', async t => {
+  const [top, other] = [root('top'), root('other')]
+  const signer = below(top, 'signer')
+  t.equal(issuerProblem(top, start), undefined)
+  t.equal(issuerProblem(signer, start), undefined)
+  t.equal(issuerProblem(below(signer, 'deeper'), start), undefined, 'with two between')
+  t.match(issuerProblem(below(top, 'astray', other.rootsPem), start), /does not lead to a root/)
+  t.match(issuerProblem(signer, start + 366 * day), /signer expired on .*renew/)
+  t.match(issuerProblem(signer, start - day), /valid from .*clocks/)
+  t.equal(endsSoon(signer, start), undefined)
+  t.match(endsSoon(signer, start + 300 * day), /signer on/)
 })
