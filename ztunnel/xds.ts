@@ -48,12 +48,15 @@ export async function startXds(config: Config, deps: XdsDeps): Promise<Xds> {
       { typeUrl: AUTHORIZATION, mode: 'wildcard' },
       { typeUrl: ADDRESS, mode: config.data.onDemand ? 'on-demand' : 'wildcard' }
     ],
-    onResponse: response => take(deps, response),
+    onResponse: response => {
+      const rejected = take(deps, response)
+      if (response.bytes >= LARGE) memory.soon()
+      return rejected
+    },
     onTermination: reason => deps.metrics.series('istio_xds_connection_terminations_total', reason).add(),
     onMessage: (typeUrl, bytes) => {
       deps.metrics.series('istio_xds_message_total', typeUrl).add()
       deps.metrics.series('istio_xds_message_bytes_total', typeUrl).add(bytes)
-      if (bytes >= LARGE) memory.soon()
     },
     log: deps.log
   })

@@ -19,6 +19,8 @@ export interface DeltaResponse {
   readonly typeUrl: string
   readonly resources: readonly DeltaResource[]
   readonly removed: readonly string[]
+  /** Size of the message. */
+  readonly bytes: number
 }
 
 export interface DeltaResource {
@@ -193,7 +195,7 @@ export class DeltaClient {
       this.#send({ typeUrl, responseNonce: nonce })
       return
     }
-    const rejected = this.#apply(response)
+    const rejected = this.#apply(response, bytes.length)
     subscription.received(resources, removedResources, rejected)
     if (rejected.length === 0) {
       this.#send({ typeUrl, responseNonce: nonce })
@@ -205,9 +207,12 @@ export class DeltaClient {
     this.#send({ typeUrl, responseNonce: nonce, errorDetail: { message: reasons } })
   }
 
-  #apply({ typeUrl, resources, removedResources: removed }: DeltaResponseMessage): readonly Rejected[] {
+  #apply(
+    { typeUrl, resources, removedResources: removed }: DeltaResponseMessage,
+    bytes: number
+  ): readonly Rejected[] {
     try {
-      return this.#options.onResponse({ typeUrl, resources, removed })
+      return this.#options.onResponse({ typeUrl, resources, removed, bytes })
     } catch (error) {
       this.#log.error('a push could not be applied', { type: typeUrl, error: messageOf(error) })
       return resources.map(({ name }) => ({ name, reason: messageOf(error) }))

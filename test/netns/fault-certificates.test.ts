@@ -23,15 +23,16 @@ import {
   type TestNode,
   type TwoNodes
 } from '../support/two-nodes.ts'
+import { wireMesh } from '../support/wire-mesh.ts'
 
 t.setTimeout(300_000)
 const skip = needsRoot()
 
 t.test(
-  'a CA that is gone for several lives: traffic until certificates end, then reasons, then recovery',
+  'a control plane that is gone for several lives: traffic until certificates end, then reasons, then recovery',
   { skip },
   async t => {
-    const { a, b, plane, client, server } = await world(t, 8)
+    const { a, b, plane, client, server } = await world(t, 8, 'xds')
     let reached = 0
     await serve(
       t,
@@ -78,8 +79,15 @@ t.test(
     )
     t.equal(plane.issued.length, issued)
 
+    const known = plane.deliveries.length
     plane.up()
     await eventually('it recovers by itself', async () => (await ask('back')) === 'back', { everyMs: 200 })
+    await plane.settled()
+    t.strictSame(
+      plane.deliveries.slice(known).flatMap(({ resources, removed }) => [...resources, ...removed]),
+      [],
+      'of the mesh there was nothing to send again'
+    )
     t.equal(await say(long, 'after'), 'after')
     const sessions = (): number => established(b.netns, 15_008)
     t.equal(sessions(), 2, 'the old session with its last connection, and a new one')
@@ -170,11 +178,13 @@ interface World extends TwoNodes {
   readonly server: Proxy
 }
 
-async function world(t: Teardown, ttlSeconds: number): Promise<World> {
+/** `from`: where the mesh comes from; certificates always come from the control plane. */
+async function world(t: Teardown, ttlSeconds: number, from: 'file' | 'xds' = 'file'): Promise<World> {
   const nodes = await twoNodes(t)
-  const plane = await startControlPlane(t, [nodes.a, nodes.b])
+  const plane = await startControlPlane(t, [nodes.a, nodes.b], from === 'xds' ? wireMesh(nodes) : {})
   plane.ttlSeconds = ttlSeconds
-  const common = { kind: 'underpass', localConfig: localMesh(nodes), env: plane.caEnv } as const
+  const env = from === 'xds' ? { ...plane.caEnv, ...plane.xdsEnv } : plane.caEnv
+  const common = { kind: 'underpass', localConfig: from === 'xds' ? '' : localMesh(nodes), env } as const
   const [client, server] = await Promise.all([
     startProxy(t, nodes.a, { ...common, workload: CLIENT }),
     startProxy(t, nodes.b, { ...common, workload: SERVER })

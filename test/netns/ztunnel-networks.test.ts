@@ -3,38 +3,26 @@ import t from 'tap'
 import { ip } from '../../shared/net/address.ts'
 import { accessLines, samples } from '../support/access-lines.ts'
 import { eventually } from '../support/eventually.ts'
-import { hbonePeer, type HbonePeer } from '../support/hbone-peer.ts'
 import {
-  CLIENT,
   CLIENT_IDENTITY,
-  localMesh,
   localPolicy,
-  SERVER,
   SERVER_HOST,
   SERVER_IDENTITY,
   SERVER_PORT,
   VIP
 } from '../support/local-mesh.ts'
 import {
-  at,
-  attempt,
-  connect,
-  needsRoot,
-  serve,
-  startProxy,
-  twoNodes,
-  type Proxy,
-  type Teardown,
-  type TwoNodes
-} from '../support/two-nodes.ts'
+  AUTHORITY,
+  GATEWAY_HOST,
+  GATEWAY_IP,
+  GATEWAY_PORT,
+  twoNetworks,
+  type NetworkWishes
+} from '../support/two-networks.ts'
+import { at, attempt, connect, needsRoot, serve } from '../support/two-nodes.ts'
 
 t.setTimeout(240_000)
 const skip = needsRoot()
-
-const GATEWAY_IP = ip('10.77.0.30')
-const GATEWAY_PORT = 15_809
-const GATEWAY_IDENTITY = 'spiffe://cluster.local/ns/istio-system/sa/gateway'
-const AUTHORITY = `${SERVER_HOST}:80`
 
 t.test(
   'the gateway sees the service name and opaque bytes; the destination sees the client itself',
@@ -43,7 +31,7 @@ t.test(
     const onlyClient = localPolicy('only-client', 'Allow', {
       principals: [{ Exact: 'cluster.local/ns/default/sa/client' }]
     })
-    const { a, b, client, server, gateway } = await world(t, { policies: [onlyClient] })
+    const { a, b, client, server, gateway } = await twoNetworks(t, { policies: [onlyClient] })
     await serve(t, b, socket => socket.pipe(socket), { port: SERVER_PORT })
     for (const word of ['first', 'second']) {
       t.equal(await attempt(await connect(a, at(ip(VIP), 80)), Buffer.from(word)), word)
@@ -98,7 +86,7 @@ t.test(
 )
 
 t.test('while a connection is open, the list of connections calls it DOUBLEHBONE', { skip }, async t => {
-  const { a, b, client } = await world(t)
+  const { a, b, client } = await twoNetworks(t)
   await serve(t, b, socket => socket.pipe(socket), { port: SERVER_PORT })
   const socket = await connect(a, at(ip(VIP), 80))
   socket.write('x')
@@ -122,9 +110,71 @@ t.test('while a connection is open, the list of connections calls it DOUBLEHBONE
   socket.destroy()
 })
 
+const references: readonly { readonly name: string; readonly wishes: NetworkWishes }[] = [
+  {
+    name: 'the host name of a service, whose port leads to that of its workload',
+    wishes: {
+      remote: {
+        networkGateway: { destination: `istio-system/${GATEWAY_HOST}`, hboneMtlsPort: 15_008 },
+        workloadIps: []
+      },
+      gateway: { services: { [`istio-system/${GATEWAY_HOST}`]: { 15_008: GATEWAY_PORT } } },
+      services: [
+        {
+          name: 'gateway',
+          namespace: 'istio-system',
+          hostname: GATEWAY_HOST,
+          vips: ['/10.96.0.30'],
+          ports: { 15_008: GATEWAY_PORT }
+        }
+      ]
+    }
+  },
+  {
+    name: 'the host name of a workload, where no service has it',
+    wishes: {
+      remote: {
+        networkGateway: { destination: `istio-system/${GATEWAY_HOST}`, hboneMtlsPort: GATEWAY_PORT },
+        workloadIps: []
+      },
+      gateway: { hostname: GATEWAY_HOST }
+    }
+  },
+  {
+    name: 'the address of a service',
+    wishes: {
+      remote: {
+        networkGateway: { destination: '/10.96.0.30', hboneMtlsPort: 15_008 },
+        workloadIps: []
+      },
+      gateway: { services: { [`istio-system/${GATEWAY_HOST}`]: { 15_008: GATEWAY_PORT } } },
+      services: [
+        {
+          name: 'gateway',
+          namespace: 'istio-system',
+          hostname: GATEWAY_HOST,
+          vips: ['/10.96.0.30'],
+          ports: { 15_008: GATEWAY_PORT }
+        }
+      ]
+    }
+  }
+]
+
+t.test('a gateway is found by whatever names it', { skip }, async t => {
+  for (const { name, wishes } of references) {
+    await t.test(name, async t => {
+      const { a, b, gateway } = await twoNetworks(t, wishes)
+      await serve(t, b, socket => socket.pipe(socket), { port: SERVER_PORT })
+      t.equal(await attempt(await connect(a, at(ip(VIP), 80)), Buffer.from('found')), 'found')
+      t.match(gateway.asked, [{ authority: AUTHORITY, client: CLIENT_IDENTITY }])
+    })
+  }
+})
+
 const failures: readonly {
   readonly name: string
-  readonly wishes: Wishes
+  readonly wishes: NetworkWishes
   readonly says: RegExp
   /** The gateway carried an outer tunnel. */
   readonly outer: boolean
@@ -169,71 +219,10 @@ const failures: readonly {
 
 for (const { name, wishes, says, outer } of failures) {
   t.test(`${name}: the connection fails closed, with its reason`, { skip }, async t => {
-    const { a, b, client, gateway } = await world(t, wishes)
+    const { a, b, client, gateway } = await twoNetworks(t, wishes)
     await serve(t, b, () => t.fail('the application was reached'), { port: SERVER_PORT })
     t.equal(await attempt(await connect(a, at(ip(VIP), 80)), Buffer.from('x')), '')
     await client.logged(says)
     t.equal(gateway.asked.length, outer ? 1 : 0)
   })
-}
-
-interface Wishes {
-  readonly policies?: readonly object[]
-  readonly service?: object
-  /** The destination as the client's network knows it. */
-  readonly remote?: object
-  readonly gateway?: object
-}
-
-interface World extends TwoNodes {
-  readonly client: Proxy
-  readonly server: Proxy
-  readonly gateway: HbonePeer
-}
-
-/** The client in the default network, the server in `far`, whose gateway passes tunnels on without looking inside. */
-async function world(t: Teardown, wishes: Wishes = {}): Promise<World> {
-  const nodes = await twoNodes(t)
-  const { a, b } = nodes
-  const gateway = await hbonePeer(t, nodes, {
-    identity: GATEWAY_IDENTITY,
-    ip: GATEWAY_IP,
-    port: GATEWAY_PORT,
-    forward: () => connect(b, at(b.v4, 15_008), { captured: false, bind: at(GATEWAY_IP, 0) })
-  })
-  const gatewayRecord = {
-    uid: 'Kubernetes//Pod/istio-system/gateway',
-    name: 'gateway',
-    namespace: 'istio-system',
-    serviceAccount: 'gateway',
-    trustDomain: 'cluster.local',
-    workloadIps: [GATEWAY_IP],
-    protocol: 'HBONE',
-    services: {},
-    ...wishes.gateway
-  }
-  const near = localMesh(nodes, {
-    server: {
-      network: 'far',
-      clusterId: 'elsewhere',
-      workloadIps: [],
-      networkGateway: { destination: `/${GATEWAY_IP}`, hboneMtlsPort: GATEWAY_PORT },
-      ...wishes.remote
-    },
-    service: { subjectAltNames: [SERVER_IDENTITY], ...wishes.service },
-    workloads: [gatewayRecord]
-  })
-  const far = localMesh(nodes, {
-    client: { network: 'default' },
-    server: { network: 'far', clusterId: 'elsewhere' },
-    service: { vips: [`far/${VIP}`] },
-    // In the server's network the gateway's address is known; it must not be taken for the client.
-    workloads: [{ ...gatewayRecord, network: 'far' }],
-    policies: wishes.policies ?? []
-  })
-  const [client, server] = await Promise.all([
-    startProxy(t, a, { kind: 'underpass', localConfig: near, workload: CLIENT }),
-    startProxy(t, b, { kind: 'underpass', localConfig: far, workload: SERVER, env: { NETWORK: 'far' } })
-  ])
-  return { ...nodes, client, server, gateway }
 }

@@ -8,7 +8,8 @@ import {
   createRoot,
   issueCertificate,
   issuerOf,
-  issueServerCertificate
+  issueServerCertificate,
+  type Issuer
 } from '../../shared/identity/issue.ts'
 import { readCsr } from '../../shared/identity/csr.ts'
 import { parseSpiffeId } from '../../shared/identity/spiffe-id.ts'
@@ -106,15 +107,25 @@ interface Client {
   readonly sent: Map<string, Omit<Delivery, 'ms'> & { readonly sentAt: number }>
 }
 
+function ownIssuer(): Issuer {
+  const now = Date.now()
+  const root = createRoot({
+    organization: 'cluster.local',
+    notBefore: now - 60_000,
+    notAfter: now + 86_400_000
+  })
+  return issuerOf({ ...root, rootsPem: root.certificatePem })
+}
+
+/** `issuer`: of all certificates; one of its own when left out. */
 export async function startControlPlane(
   t: Teardown,
   nodes: readonly TestNode[],
-  resources: TestResources = {}
+  resources: TestResources = {},
+  { issuer = ownIssuer() }: { readonly issuer?: Issuer } = {}
 ): Promise<TestControlPlane> {
   const now = Date.now()
   const validity = { notBefore: now - 60_000, notAfter: now + 86_400_000 }
-  const root = createRoot({ organization: 'cluster.local', ...validity })
-  const issuer = issuerOf({ ...root, rootsPem: root.certificatePem })
   const serving = issueServerCertificate({
     names: ['127.0.0.1', 'localhost', 'istiod.istio-system.svc'],
     issuer,
@@ -195,9 +206,9 @@ export async function startControlPlane(
   }
   const plane: TestControlPlane = {
     address: `https://127.0.0.1:${PORT}`,
-    rootPem: root.certificatePem,
-    caEnv: { FAKE_CA: 'false', CA_ADDRESS: `https://127.0.0.1:${PORT}`, CA_ROOT_CA: root.certificatePem },
-    xdsEnv: { XDS_ADDRESS: `https://127.0.0.1:${PORT}`, XDS_ROOT_CA: root.certificatePem },
+    rootPem: issuer.rootsPem,
+    caEnv: { FAKE_CA: 'false', CA_ADDRESS: `https://127.0.0.1:${PORT}`, CA_ROOT_CA: issuer.rootsPem },
+    xdsEnv: { XDS_ADDRESS: `https://127.0.0.1:${PORT}`, XDS_ROOT_CA: issuer.rootsPem },
     nacks,
     issued,
     asked,
@@ -295,7 +306,7 @@ export async function startControlPlane(
   })
   const { port } = await server.listenTls(
     { ip: ip('127.0.0.1'), port: 0 },
-    { ...serving, clientRootsPem: root.certificatePem }
+    { ...serving, clientRootsPem: issuer.rootsPem }
   )
   t.teardown(() => server.close(0))
   for (const node of nodes) bridges.push(await openBridge(t, node, port))
