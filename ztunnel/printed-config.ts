@@ -3,7 +3,7 @@
  * Istio's ztunnel where it has the same setting, the rest under `underpass`.
  */
 import { spiffeId } from '../shared/identity/spiffe-id.ts'
-import { formatSocketAddress, ip } from '../shared/net/address.ts'
+import { formatSocketAddress, ip, isLoopback } from '../shared/net/address.ts'
 import type { Config, ControlPlaneAddress, PodInfo } from './config.ts'
 import { SOCKS_PORT } from './data-config.ts'
 
@@ -22,7 +22,7 @@ export function printedConfig(config: Config): Record<string, unknown> {
     connectionWindowSize: data.http2.connectionWindow,
     crlPath: config.crlPath ?? null,
     dnsProxy: data.dns !== undefined,
-    dnsProxyAddr: data.dns === undefined ? null : data.dns.listen.map(formatSocketAddress),
+    dnsProxyAddr: dnsAddress(config),
     enableEnhancedBaggage: data.responseBaggage,
     fakeCa: ca.fake,
     frameSize: data.http2.frameSize,
@@ -113,6 +113,14 @@ function namesOf({ headers }: ControlPlaneAddress): readonly string[] {
 function rootOf({ rootCa }: ControlPlaneAddress): unknown {
   if (rootCa.includes('-----BEGIN')) return 'Static'
   return rootCa === 'SYSTEM' ? 'Default' : { File: rootCa }
+}
+
+function dnsAddress({ data }: Config): unknown {
+  const [first] = data.dns?.listen ?? []
+  if (first === undefined) return null
+  return isLoopback(first.ip)
+    ? { Localhost: [data.ipv6, first.port] }
+    : { SocketAddr: formatSocketAddress(first) }
 }
 
 function anywhere(port: number, ipv6: boolean): string {

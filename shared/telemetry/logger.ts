@@ -181,7 +181,8 @@ function plainLine(
   message: string,
   fields: Fields | undefined
 ): string {
-  let line = `${time}\t${level}\t${target}\t${oneLine(message)}`
+  // As Istio's ztunnel has it, a line without a message has no place for one.
+  let line = `${time}\t${level}\t${target}${message === '' ? '' : `\t${oneLine(message)}`}`
   let separator = '\t'
   for (const key in fields) {
     const value = fields[key]
@@ -206,7 +207,7 @@ function jsonLine(
   message: string,
   fields: Fields | undefined
 ): string {
-  return `${JSON.stringify({ level, time, scope, message, ...fields })}\n`
+  return `${JSON.stringify({ level, time, scope, ...(message !== '' && { message }), ...fields })}\n`
 }
 
 function oneLine(text: string): string {

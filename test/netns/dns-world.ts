@@ -14,7 +14,6 @@ import { libc } from '../../shared/net/ffi.ts'
 import { closeDescriptor, dialerSocket, openDialer, openListener } from '../../shared/net/sockets.ts'
 import { queryOf, questionOf, readReply, replyTo, type Asked, type Heard } from '../support/dns-wire.ts'
 import { stringifyYaml } from '../../shared/kube/yaml.ts'
-import type { Namespace } from '../support/namespaces.ts'
 import { sharedNode, type SharedNode } from '../support/shared-node.ts'
 
 interface Teardown {
@@ -36,7 +35,7 @@ export interface DnsWorld extends SharedNode {
   readonly nodeLocal: Resolver
 }
 
-/** What each resolver answers for names of `example.org`; everything else does not exist. */
+/** What each resolver answers for names of `example.org`, else its own address; everything else does not exist. */
 const said: Readonly<Record<string, Ip>> = {
   '10.96.0.10': ip('192.0.2.10'),
   '10.96.0.11': ip('192.0.2.11'),
@@ -73,14 +72,19 @@ export async function dnsWorld(t: Teardown, method: CaptureMethod): Promise<DnsW
   return { ...world, first, second, six, nodeLocal }
 }
 
-function writeResolvConf(t: Teardown, { name }: Namespace, text: string): void {
+/** What programs that `ip netns exec` starts in the namespace see as /etc/resolv.conf. */
+export function writeResolvConf(t: Teardown, { name }: { readonly name: string }, text: string): void {
   const folder = `/etc/netns/${name}`
   mkdirSync(folder, { recursive: true })
   t.teardown(() => rmSync(folder, { recursive: true }))
   writeFileSync(`${folder}/resolv.conf`, text)
 }
 
-async function startResolver(t: Teardown, { fd: netns }: Namespace, address: Ip): Promise<Resolver> {
+export async function startResolver(
+  t: Teardown,
+  { fd: netns }: { readonly fd: number },
+  address: Ip
+): Promise<Resolver> {
   const resolver: Resolver = { address, asked: [], silent: false }
   const family = ipFamily(address)
   const answer = (protocol: string, from: string, query: Buffer): Buffer | undefined => {
@@ -216,8 +220,13 @@ export async function askByTcp(
   }
 }
 
+interface Addressed {
+  readonly v4: Ip
+  readonly v6: Ip
+}
+
 /** Services of the mesh as the tests ask for them, with the pods behind them. */
-export function dnsMesh({ client, server }: SharedNode): string {
+export function dnsMesh({ client, server }: Record<'client' | 'server', Addressed>): string {
   const pod = (name: string, ips: readonly Ip[], services: readonly string[] = []): object => ({
     uid: `Kubernetes//Pod/shop/${name}`,
     name,
@@ -231,7 +240,7 @@ export function dnsMesh({ client, server }: SharedNode): string {
     clusterId: 'Kubernetes',
     canonicalName: `${name}-app`,
     canonicalRevision: 'v1',
-    services: Object.fromEntries(services.map(host => [`shop/${host}`, { 5432: 5432 }]))
+    services: Object.fromEntries(services.map(host => [`shop/${host}`, new Map([[5432, 5432]])]))
   })
   const service = (
     namespace: string,
@@ -243,7 +252,7 @@ export function dnsMesh({ client, server }: SharedNode): string {
     namespace,
     hostname,
     vips: vips.map(vip => `/${vip}`),
-    ports: { 80: 8080 },
+    ports: new Map([[80, 8080]]), // Istio's reader takes numbers only
     canonical: hostname.endsWith('.svc.cluster.local'),
     ...more
   })

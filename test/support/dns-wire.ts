@@ -57,6 +57,8 @@ export interface Heard {
   /** `name ttl TYPE content`. */
   readonly answers: readonly string[]
   readonly edns: number | undefined
+  /** Bytes behind the last record. */
+  readonly extra: number
 }
 
 /** Throws when it is no well-formed message. */
@@ -91,7 +93,6 @@ export function readReply(bytes: Buffer): Heard {
       class: bytes.readUInt16BE(name.end + 2)
     })
   }
-  if (at !== bytes.length) throw new Error(`${bytes.length - at} bytes too many`)
   return {
     id: bytes.readUInt16BE(0),
     rcode: flags & 0xf,
@@ -100,6 +101,7 @@ export function readReply(bytes: Buffer): Heard {
     recursionAvailable: (flags & 0x0080) !== 0,
     question,
     answers: records.slice(0, answers).map(({ text }) => text),
+    extra: bytes.length - at,
     edns: records.slice(answers + authorities).find(({ type }) => type === types.OPT)?.class
   }
 }

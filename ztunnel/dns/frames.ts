@@ -1,27 +1,39 @@
 /** DNS messages in a TCP stream: two bytes of length in front of each (RFC 1035, 4.2.2). */
 
+const lengthBytes = 2
+
 /** Cuts a stream into messages. Holds at most one unfinished message. */
 export class FrameReader {
-  #held: Buffer = Buffer.alloc(0)
+  #parts: Buffer[] = []
+  #held = 0
+  /** Bytes without which there is no use in looking. */
+  #needed = lengthBytes
 
-  /** The messages that are complete with this chunk; they share memory with it. */
+  /** The messages that are complete with this chunk; they may share memory with it. */
   push(chunk: Buffer): readonly Buffer[] {
+    this.#parts.push(chunk)
+    this.#held += chunk.length
+    if (this.#held < this.#needed) return []
+    let bytes = this.#parts.length === 1 ? chunk : Buffer.concat(this.#parts)
     const messages: Buffer[] = []
-    let bytes = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk])
-    while (bytes.length >= 2) {
-      const end = 2 + bytes.readUInt16BE(0)
-      if (bytes.length < end) break
-      messages.push(bytes.subarray(2, end))
-      bytes = bytes.subarray(end)
+    while (bytes.length >= (this.#needed = frameLength(bytes))) {
+      messages.push(bytes.subarray(lengthBytes, this.#needed))
+      bytes = bytes.subarray(this.#needed)
     }
-    this.#held = Buffer.from(bytes)
+    this.#parts = bytes.length === 0 ? [] : [Buffer.from(bytes)]
+    this.#held = bytes.length
     return messages
   }
 }
 
 export function frame(message: Buffer): Buffer {
-  const bytes = Buffer.allocUnsafe(2 + message.length)
+  const bytes = Buffer.allocUnsafe(lengthBytes + message.length)
   bytes.writeUInt16BE(message.length, 0)
-  bytes.set(message, 2)
+  bytes.set(message, lengthBytes)
   return bytes
+}
+
+/** Of the frame that starts here, as far as can be seen. */
+function frameLength(bytes: Buffer): number {
+  return bytes.length < lengthBytes ? lengthBytes : lengthBytes + bytes.readUInt16BE(0)
 }
