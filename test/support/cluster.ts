@@ -22,6 +22,8 @@ export interface Cluster {
   readonly kubectl: (args: readonly string[], input?: string) => Promise<string>
   /** Imports an image archive on all nodes. */
   readonly importImage: (archive: string) => Promise<void>
+  /** Runs a shell script in the namespaces of a node; resolves to what it printed. */
+  readonly onNode: (node: string, script: string) => Promise<string>
   readonly down: () => void
 }
 
@@ -48,6 +50,9 @@ export async function startCluster(nodes = 2): Promise<Cluster> {
     },
     async importImage(archive) {
       await cluster('import', archive)
+    },
+    async onNode(node, script) {
+      return (await cluster('enter', node, 'sh', '-c', script)).stdout
     },
     down() {
       spawnSync(path.join(tools, 'cluster'), ['down'], { env })
