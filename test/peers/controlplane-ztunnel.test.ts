@@ -1,4 +1,4 @@
-/** A Rust ztunnel fed by our control plane alone, over restarts and on demand. Objects are in the lab's store. */
+/** A ztunnel, ours or Istio's, fed by our control plane alone, over restarts and on demand. Objects are in the lab's store. */
 import t, { type Test } from 'tap'
 import { execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -16,10 +16,16 @@ import { eventually } from '../support/eventually.ts'
 t.setTimeout(180_000)
 
 const peers = process.env['UNDERPASS_PEERS'] ?? ''
+const root = path.resolve(import.meta.dirname, '../..')
 const podCount = 200
 
-function needsZtunnel(): string | false {
+type Kind = 'ours' | 'Rust'
+
+const kinds: readonly Kind[] = ['ours', 'Rust']
+
+function needsZtunnel(kind: Kind): string | false {
   if (process.getuid?.() !== 0) return 'needs root'
+  if (kind === 'ours') return false
   if (peers === '' || !existsSync(path.join(peers, 'ztunnel'))) return 'needs ztunnel in UNDERPASS_PEERS'
   return false
 }
@@ -129,6 +135,7 @@ function startZtunnel(
   t: Test,
   { folder, store }: World,
   app: App,
+  kind: Kind,
   env: Record<string, string> = {}
 ): Ztunnel {
   const namespace = `upcz${process.pid}`
@@ -147,7 +154,9 @@ function startZtunnel(
   }
   const roots = file('root-cert.pem', app.authority.bundlePem)
   const address = `https://198.18.78.1:${app.addresses.xds.port}`
-  const child = spawn('ip', ['netns', 'exec', namespace, path.join(peers, 'ztunnel'), 'proxy', 'ztunnel'], {
+  const ours = [process.execPath, '--disable-warning=ExperimentalWarning', path.join(root, 'ztunnel/main.ts')]
+  const program = kind === 'ours' ? ours : [path.join(peers, 'ztunnel')]
+  const child = spawn('ip', ['netns', 'exec', namespace, ...program, 'proxy', 'ztunnel'], {
     cwd: folder,
     stdio: 'ignore',
     env: {
@@ -205,89 +214,91 @@ function startZtunnel(
   return { namespace, dump }
 }
 
-t.test(
-  'a Rust ztunnel that meets a restarted control plane is sent what it missed',
-  { skip: needsZtunnel() },
-  async t => {
-    const here = await world(t)
-    const first = await here.start(0)
-    const ztunnel = startZtunnel(t, here, first)
-    await eventually('it knows everything', () => ztunnel.dump().workloads.length === podCount + 2)
-    await first.close()
-    await here.client.delete(coreApi.pods, { namespace: 'shop', name: 'db' }, { gracePeriodSeconds: 0 })
-    await runPod(here.client, 'young', 'n2', '10.0.9.10')
-    t.ok(ztunnel.dump().workloads.includes('db'), 'meanwhile it goes on with what it had')
-    const second = await here.start(first.addresses.xds.port)
-    await eventually('it knows what changed', () => {
-      const { workloads } = ztunnel.dump()
-      return workloads.includes('young') && !workloads.includes('db')
-    })
-    t.equal(ztunnel.dump().workloads.length, podCount + 2)
-    const metrics = await (
-      await fetch(`http://127.0.0.1:${second.addresses.monitoring[0]?.port}/metrics`)
-    ).text()
-    const bytes = Number(/underpass_xds_push_bytes_total\{type="[^"]*Address"\} (\d+)/.exec(metrics)?.[1])
-    t.ok(bytes > 0 && bytes < 2000, `${bytes} bytes, not ${podCount} workloads`)
-  }
-)
-
-t.test(
-  'a Rust ztunnel on demand knows its node, and what its workloads ask for',
-  { skip: needsZtunnel() },
-  async t => {
-    const here = await world(t)
-    const app = await here.start(0)
-    const ztunnel = startZtunnel(t, here, app, { XDS_ON_DEMAND: 'true' })
-    await eventually('it knows its own pod', () => ztunnel.dump().workloads.includes('client'))
-    t.strictSame(ztunnel.dump(), { workloads: ['client'], services: [] }, 'and nothing else')
-    const inside = (...parameters: string[]): void => {
-      execFileSync('ip', ['netns', 'exec', ztunnel.namespace, ...parameters], { stdio: 'ignore' })
+for (const kind of kinds) {
+  t.test(
+    `a ztunnel (${kind}) that meets a restarted control plane is sent what it missed`,
+    { skip: needsZtunnel(kind) },
+    async t => {
+      const here = await world(t)
+      const first = await here.start(0)
+      const ztunnel = startZtunnel(t, here, first, kind)
+      await eventually('it knows everything', () => ztunnel.dump().workloads.length === podCount + 2)
+      await first.close()
+      await here.client.delete(coreApi.pods, { namespace: 'shop', name: 'db' }, { gracePeriodSeconds: 0 })
+      await runPod(here.client, 'young', 'n2', '10.0.9.10')
+      t.ok(ztunnel.dump().workloads.includes('db'), 'meanwhile it goes on with what it had')
+      const second = await here.start(first.addresses.xds.port)
+      await eventually('it knows what changed', () => {
+        const { workloads } = ztunnel.dump()
+        return workloads.includes('young') && !workloads.includes('db')
+      })
+      t.equal(ztunnel.dump().workloads.length, podCount + 2)
+      const metrics = await (
+        await fetch(`http://127.0.0.1:${second.addresses.monitoring[0]?.port}/metrics`)
+      ).text()
+      const bytes = Number(/underpass_xds_push_bytes_total\{type="[^"]*Address"\} (\d+)/.exec(metrics)?.[1])
+      t.ok(bytes > 0 && bytes < 2000, `${bytes} bytes, not ${podCount} workloads`)
     }
-    inside(
-      'iptables',
-      '-t',
-      'nat',
-      '-A',
-      'OUTPUT',
-      '-p',
-      'tcp',
-      '-m',
-      'owner',
-      '--uid-owner',
-      '1234',
-      '-j',
-      'REDIRECT',
-      '--to-ports',
-      '15001'
-    )
-    await eventually('it asks for the service that its pod calls', () => {
-      try {
-        inside(
-          'setpriv',
-          '--reuid=1234',
-          '--clear-groups',
-          'curl',
-          '-sS',
-          '--max-time',
-          '2',
-          'http://10.96.0.50/'
-        )
-      } catch {
-        // nobody answers there; that it was looked up is the point
+  )
+
+  t.test(
+    `a ztunnel (${kind}) on demand knows its node, and what its workloads ask for`,
+    { skip: needsZtunnel(kind) },
+    async t => {
+      const here = await world(t)
+      const app = await here.start(0)
+      const ztunnel = startZtunnel(t, here, app, kind, { XDS_ON_DEMAND: 'true' })
+      await eventually('it knows its own pod', () => ztunnel.dump().workloads.includes('client'))
+      t.strictSame(ztunnel.dump(), { workloads: ['client'], services: [] }, 'and nothing else')
+      const inside = (...parameters: string[]): void => {
+        execFileSync('ip', ['netns', 'exec', ztunnel.namespace, ...parameters], { stdio: 'ignore' })
       }
-      return ztunnel.dump().services.length > 0
-    })
-    const { workloads, services } = ztunnel.dump()
-    t.strictSame(services, ['web.shop.svc.cluster.local'])
-    t.strictSame(
-      workloads.toSorted(),
-      ['client', 'web-0', 'web-1', 'web-2', 'web-3'],
-      'with all its workloads'
-    )
-    await runPod(here.client, 'joins', 'n2', '10.0.9.11', 'web', { app: 'web' })
-    await eventually('a workload that joins the service comes by itself', () =>
-      ztunnel.dump().workloads.includes('joins')
-    )
-    t.notOk(ztunnel.dump().workloads.includes('db'), 'what nobody asked for does not')
-  }
-)
+      inside(
+        'iptables',
+        '-t',
+        'nat',
+        '-A',
+        'OUTPUT',
+        '-p',
+        'tcp',
+        '-m',
+        'owner',
+        '--uid-owner',
+        '1234',
+        '-j',
+        'REDIRECT',
+        '--to-ports',
+        '15001'
+      )
+      await eventually('it asks for the service that its pod calls', () => {
+        try {
+          inside(
+            'setpriv',
+            '--reuid=1234',
+            '--clear-groups',
+            'curl',
+            '-sS',
+            '--max-time',
+            '2',
+            'http://10.96.0.50/'
+          )
+        } catch {
+          // nobody answers there; that it was looked up is the point
+        }
+        return ztunnel.dump().services.length > 0
+      })
+      const { workloads, services } = ztunnel.dump()
+      t.strictSame(services, ['web.shop.svc.cluster.local'])
+      t.strictSame(
+        workloads.toSorted(),
+        ['client', 'web-0', 'web-1', 'web-2', 'web-3'],
+        'with all its workloads'
+      )
+      await runPod(here.client, 'joins', 'n2', '10.0.9.11', 'web', { app: 'web' })
+      await eventually('a workload that joins the service comes by itself', () =>
+        ztunnel.dump().workloads.includes('joins')
+      )
+      t.notOk(ztunnel.dump().workloads.includes('db'), 'what nobody asked for does not')
+    }
+  )
+}
