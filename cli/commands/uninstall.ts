@@ -1,7 +1,7 @@
 /** `underpass uninstall`: takes the mesh away so that pods go on working and nodes are as they were. */
 import { daemonSets } from '../../shared/kube/apps-api.ts'
 import type { KubeClient } from '../../shared/kube/client.ts'
-import { nodes, pods, secrets } from '../../shared/kube/core-api.ts'
+import { configMaps, nodes, pods, secrets } from '../../shared/kube/core-api.ts'
 import { isNotFound } from '../../shared/kube/errors.ts'
 import { CommandFailure, type ExitCode, type Invocation, type LeafCommand } from '../command.ts'
 import { meshNamespace, nameOf, partOf, readManifest, type Manifest } from '../install/manifest.ts'
@@ -21,12 +21,13 @@ written there, and verifies that nothing is left; only then ztunnel and the cont
 connections through the mesh end with ztunnel.
 
 The definitions of Istio's and the Gateway API's kinds stay, with all objects of these kinds, and so do the labels of
-namespaces and pods, and the namespace istio-system with the certificate authority's Secret. --purge deletes that Secret.`,
+namespaces and pods, ConfigMap istio-ca-root-cert in each namespace, and the namespace istio-system with the
+certificate authority's Secret. --purge deletes that Secret and the ConfigMaps.`,
   options: [
     { flags: '--dry-run', help: 'say what would be removed; remove nothing' },
     {
       flags: '--purge',
-      help: "also delete the certificate authority's Secret: a new mesh gets a new root of trust"
+      help: "also delete the certificate authority's Secret and roots: a new mesh gets a new root of trust"
     },
     { flags: '--force', help: 'go on when a node cannot be cleaned' },
     ...clusterOptions
@@ -40,6 +41,8 @@ namespaces and pods, and the namespace istio-system with the certificate authori
 
 /** Where the certificate authority keeps its key and the roots. */
 const authoritySecrets = ['istio-ca-secret']
+/** In every namespace: what its pods trust. */
+const rootsName = 'istio-ca-root-cert'
 const agentName = { namespace: meshNamespace, name: 'istio-cni-node' }
 const redirection = 'ambient.istio.io/redirection'
 
@@ -158,4 +161,11 @@ async function purge(invocation: Invocation, client: KubeClient): Promise<void> 
       if (!isNotFound(error)) throw error
     }
   }
+  const fieldSelector = `metadata.name=${rootsName}`
+  const { items } = await client.list(configMaps, { fieldSelector, signal: limit(invocation) })
+  for (const { metadata } of items) {
+    const { namespace, name } = metadata
+    await client.delete(configMaps, { namespace, name }, { signal: limit(invocation) })
+  }
+  invocation.io.out(`removed: the roots of trust of ${items.length} namespaces\n`)
 }

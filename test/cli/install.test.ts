@@ -4,9 +4,13 @@ import { daemonSets, deployments, type DaemonSet } from '../../shared/kube/apps-
 import { configMaps, namespaces, secrets, services } from '../../shared/kube/core-api.ts'
 import { customResourceDefinitions, publishedDefinitions } from '../../shared/kube/definitions.ts'
 import { withoutServerFields } from '../../cli/install/changes.ts'
-import { readManifest } from '../../cli/install/manifest.ts'
+import { readManifest, type Manifest } from '../../cli/install/manifest.ts'
+import { waitUntilReady } from '../../cli/install/wait.ts'
+import { KubeClient } from '../../shared/kube/client.ts'
+import { loadKubeConfig } from '../../shared/kube/config.ts'
 import { parseYaml } from '../../shared/kube/yaml.ts'
 import { apiCluster, type ApiCluster } from './api-cluster.ts'
+import { fakeCluster, fakePod } from './fake-cluster.ts'
 
 const ztunnelRef = { namespace: 'istio-system', name: 'ztunnel' }
 
@@ -197,7 +201,10 @@ t.test('--purge takes the authority too', async t => {
   const { client, run } = await apiCluster(t)
   await run(['install', '--no-wait'])
   await client.create(secrets, authority)
+  const roots = { namespace: 'default', name: 'istio-ca-root-cert' }
+  await client.create(configMaps, { apiVersion: 'v1', kind: 'ConfigMap', metadata: roots })
   t.equal((await run(['uninstall', '--purge'])).code, 0)
+  t.equal(await client.find(configMaps, roots), undefined)
   t.equal(await client.find(secrets, { namespace: 'istio-system', name: 'istio-ca-secret' }), undefined)
 })
 
@@ -236,6 +243,48 @@ t.test('settings that are not known are refused before anything is asked', async
     t.equal(code, 1, words.join(' '))
     t.match(err, says)
   }
+})
+
+t.test('what is not ready in time is named, with its last words', async t => {
+  const object = (apiVersion: string, kind: string, name: string, fields: object) =>
+    ({
+      apiVersion,
+      kind,
+      metadata: { namespace: 'istio-system', name, generation: 1 },
+      ...fields
+    }) as Manifest
+  const set = object('apps/v1', 'DaemonSet', 'ztunnel', {
+    spec: { selector: { matchLabels: { app: 'ztunnel' } } },
+    status: { observedGeneration: 1, desiredNumberScheduled: 1 }
+  })
+  const refused = object('apps/v1', 'DaemonSet', 'istio-cni-node', {
+    spec: { selector: { matchLabels: { 'k8s-app': 'istio-cni-node' } } }
+  })
+  const forbidden = object('v1', 'Event', 'e', { reason: 'FailedCreate', message: 'violates PodSecurity' })
+  const containerStatuses = [
+    { name: 'istio-proxy', ready: false, restartCount: 2, state: { waiting: { reason: 'CrashLoopBackOff' } } }
+  ]
+  const crashing = fakePod('ztunnel-x', 'node-1', { app: 'ztunnel' })
+  const { kubeconfig } = await fakeCluster(t, {
+    pods: [{ pod: { ...crashing, status: { phase: 'Running', containerStatuses } } }],
+    objects: { daemonsets: [set, refused], events: [forbidden] },
+    logs: { 'ztunnel-x': 'XDS_ROOT_CA: no such file\n' }
+  })
+  const client = new KubeClient(await loadKubeConfig({ kubeconfig }))
+  t.teardown(() => client.close())
+  const said: string[] = []
+  const late = await waitUntilReady(client, [set, refused], {
+    say: line => said.push(line),
+    limit: () => AbortSignal.timeout(10_000),
+    patienceMs: 1
+  })
+  t.same(late, said, 'what is missing at the end was said before')
+  t.match(late.join('\n'), /ztunnel: 0 of 1 ready/)
+  t.match(
+    late.join('\n'),
+    /ztunnel-x on node-1 keeps ending .*2 restarts.*last words: XDS_ROOT_CA: no such file/
+  )
+  t.match(late.join('\n'), /istio-cni-node: 0 of 0 ready\n {2}FailedCreate: violates PodSecurity/)
 })
 
 const authority = {
