@@ -12,7 +12,7 @@ export interface AdminDeps {
   readonly method: CaptureMethod
   readonly connected: () => number
   readonly readRules: (netns: number, capture: PodCapture) => Promise<RuleState>
-  readonly findOnMachine: () => Promise<readonly Found[]>
+  readonly findOnMachine: () => AsyncIterable<Found>
 }
 
 /** `/v1/version` */
@@ -91,7 +91,9 @@ function listPods({ enroller, nodeName, method, connected }: AdminDeps): Answer 
 }
 
 async function listFound({ nodeName, findOnMachine }: AdminDeps): Promise<Answer> {
-  const answer: InventoryAnswer = { node: nodeName, found: await findOnMachine() }
+  const found: Found[] = []
+  for await (const one of findOnMachine()) found.push(one)
+  const answer: InventoryAnswer = { node: nodeName, found }
   return jsonAnswer(answer)
 }
 

@@ -33,27 +33,29 @@ export interface Found {
   readonly lines: readonly string[]
 }
 
-/** What is on this machine; the cluster is not asked. */
-export async function findOnMachine(config: Config): Promise<readonly Found[]> {
-  const found: Found[] = []
+/**
+ * What is on this machine; the cluster is not asked. One after the other, as a look at all pods of a large node takes
+ * longer than the agent may have: what was found can be removed before the next is looked for.
+ */
+export async function* findOnMachine(config: Config): AsyncGenerator<Found> {
+  // The plug-in first: pods that start while all else is removed shall neither wait for an agent nor get new rules.
+  if (config.cniInstall !== undefined) yield* findInstalled(config.cniInstall)
   for (const netns of allNetns(config.places)) {
     try {
       const { rules, routes, settings } = await findCapture(netns.fd)
       const lines = [...rules, ...routes, ...settings]
-      if (lines.length > 0) found.push({ kind: 'capture', where: netns.path, lines })
+      if (lines.length > 0) yield { kind: 'capture', where: netns.path, lines }
     } finally {
       closeNetns(netns.fd)
     }
   }
   const probeRules = await inHost(config, findProbeRules)
-  if (probeRules.length > 0) found.push({ kind: 'probe rules', where: 'node', lines: probeRules })
-  if (config.cniInstall !== undefined) found.push(...findInstalled(config.cniInstall))
+  if (probeRules.length > 0) yield { kind: 'probe rules', where: 'node', lines: probeRules }
   const sockets = [config.cniSocket, config.zdsSocket].filter(existsSync)
-  for (const where of sockets) found.push({ kind: 'socket', where, lines: [] })
+  for (const where of sockets) yield { kind: 'socket', where, lines: [] }
   for (const where of new Set([config.cniSocket, config.zdsSocket].map(file => path.dirname(file)))) {
-    if (isEmptyBut(where, sockets)) found.push({ kind: 'folder', where, lines: [] })
+    if (isEmptyBut(where, sockets)) yield { kind: 'folder', where, lines: [] }
   }
-  return found
 }
 
 /** The entry before its program: a runtime that finds one without the other could start no pod. */

@@ -39,7 +39,7 @@ export async function uninstall(
       problems.push(`${name}: ${messageOf(error)}`)
     }
   }
-  for (const found of await findOnMachine(config)) {
+  for await (const found of findOnMachine(config)) {
     await step(found, () => removeFromMachine(config, found))
   }
   try {
