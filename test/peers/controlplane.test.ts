@@ -331,7 +331,7 @@ async function startIstiod(
       POD_NAME: 'istiod-0',
       SERVICE_ACCOUNT: 'istiod',
       PILOT_ENABLE_AMBIENT: 'true',
-      PILOT_ENABLE_IP_AUTOALLOCATE: 'false',
+      PILOT_ENABLE_IP_AUTOALLOCATE: 'true',
       CA_TRUSTED_NODE_ACCOUNTS: 'istio-system/ztunnel',
       CLUSTER_ID: 'Kubernetes',
       ISTIOD_CUSTOM_HOST: 'localhost,127.0.0.1,198.18.77.1,198.18.77.5',
