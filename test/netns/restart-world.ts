@@ -10,11 +10,13 @@ import type { CaptureMethod } from '../../daemonset/rules/capture.ts'
 import { startApiStore } from '../../lab/api-store/api-store.ts'
 import type { KubeClient } from '../../shared/kube/client.ts'
 import { namespaces, pods, serviceAccounts } from '../../shared/kube/core-api.ts'
-import { ip, type Ip } from '../../shared/net/address.ts'
+import { ip, type Ip, type SocketAddress } from '../../shared/net/address.ts'
 import { eventually } from '../support/eventually.ts'
 import { joinNamespaces, makeNamespace, type Namespace } from '../support/namespaces.ts'
 import { startProxy, type Proxy } from '../support/two-nodes.ts'
 import { Agent, annotation, clientOf, label, layOutPlaces, podOf } from './agent-world.ts'
+import { serveLines } from './capture-world.ts'
+import { SteadyLoad } from './steady-load.ts'
 
 const prefix = 'uprs'
 
@@ -39,6 +41,41 @@ export interface RestartWorld {
   readonly kube: KubeClient
   /** Labels the namespace and waits until both pods are captured. Each node needs a ztunnel. */
   enrol(): Promise<void>
+}
+
+/** Both pods serve, and open connections to each other without end. */
+export interface Traffic {
+  /** From the first node's pod to the second's, and back. */
+  readonly loads: readonly [SteadyLoad, SteadyLoad]
+  /** Where a node's pod serves, by both families. */
+  readonly addresses: (node: RestartNode) => readonly SocketAddress[]
+  /** Waits for as many answers, both ways, as there are connections begun in a second. */
+  flowing(): Promise<void>
+  /** Begins no more connections, and says of each direction what became of them. */
+  stop(): Promise<void>
+}
+
+export async function startTraffic(t: Test, nodes: RestartWorld['nodes'], rate: number): Promise<Traffic> {
+  const ports = new Map<RestartNode, number>()
+  for (const node of nodes) ports.set(node, await serveLines(t, node.pod.namespace, node.name))
+  const addresses = (node: RestartNode): readonly SocketAddress[] =>
+    [node.pod.v4, node.pod.v6].map(ip => ({ ip, port: ports.get(node) ?? 0 }))
+  const [one, two] = nodes
+  const load = (from: RestartNode, to: RestartNode): SteadyLoad =>
+    new SteadyLoad({ from: from.pod.namespace, to: addresses(to), rate })
+  const loads = [load(one, two), load(two, one)] as const
+  t.teardown(async () => Promise.all(loads.map(each => each.stop())))
+  return {
+    loads,
+    addresses,
+    async flowing() {
+      await Promise.all(loads.map(each => each.answers(rate)))
+    },
+    async stop() {
+      await Promise.all(loads.map(each => each.stop()))
+      for (const each of loads) t.comment(each.summary())
+    }
+  }
 }
 
 export interface RestartOptions {

@@ -4,9 +4,8 @@ import { accessLines } from '../support/access-lines.ts'
 import { eventually } from '../support/eventually.ts'
 import { needsRoot } from '../support/namespaces.ts'
 import type { Proxy } from '../support/two-nodes.ts'
-import { Client, serveLines } from './capture-world.ts'
-import { restartWorld, type RestartNode } from './restart-world.ts'
-import { SteadyLoad } from './steady-load.ts'
+import { Client } from './capture-world.ts'
+import { restartWorld, startTraffic, type RestartNode } from './restart-world.ts'
 
 t.setTimeout(300_000)
 const skip = needsRoot()
@@ -18,7 +17,7 @@ for (const { method, workers, migrate } of [
   { method: { backend: 'iptables', mode: 'redirect' }, workers: 2, migrate: false }
 ] as const) {
   t.test(`${method.mode}: ztunnels follow one another under load`, { skip }, async t => {
-    const world = await restartWorld(t, { method, workers, deadline: '4s' })
+    const world = await restartWorld(t, { method, workers, deadline: '6s' })
     const [one, two] = world.nodes
     const running = new Map<RestartNode, Proxy>()
     for (const node of world.nodes) running.set(node, await node.startZtunnel())
@@ -26,30 +25,20 @@ for (const { method, workers, migrate } of [
     if (!migrate) {
       for (const { pod } of world.nodes) pod.namespace.run('sysctl', '-qw', 'net.ipv4.tcp_migrate_req=0')
     }
-    const ports = new Map<RestartNode, number>()
-    for (const node of world.nodes) ports.set(node, await serveLines(t, node.pod.namespace, node.name))
-    const addressesOf = (node: RestartNode): { ip: RestartNode['pod']['v4']; port: number }[] =>
-      [node.pod.v4, node.pod.v6].map(ip => ({ ip, port: ports.get(node) ?? 0 }))
-
-    const loads = (
-      [
-        [one, two],
-        [two, one]
-      ] as const
-    ).map(([from, to]) => new SteadyLoad({ from: from.pod.namespace, to: addressesOf(to), rate }))
-    t.teardown(async () => Promise.all(loads.map(load => load.stop())))
-    const flowing = async (): Promise<void> => {
-      await Promise.all(loads.map(load => load.answers(rate)))
-    }
-    await flowing()
+    const traffic = await startTraffic(t, world.nodes, rate)
+    await traffic.flowing()
 
     for (const node of [one, two, one]) {
       const other = node === one ? two : one
       const long = await Promise.all([
-        ...addressesOf(other).map(async to => Client.connect(node.pod.namespace, to)),
-        ...addressesOf(node).map(async to => Client.connect(other.pod.namespace, to))
+        ...traffic
+          .addresses(other)
+          .map(async to => Client.connect(node.pod.namespace, to, { timeoutMs: 60_000 })),
+        ...traffic
+          .addresses(node)
+          .map(async to => Client.connect(other.pod.namespace, to, { timeoutMs: 60_000 }))
       ])
-      for (const client of long) await client.ask('before')
+      await Promise.all(long.map(client => client.ask('before', 60_000)))
       const ends = long.map(client => endOf(client))
 
       const old = running.get(node) as Proxy
@@ -57,8 +46,9 @@ for (const { method, workers, migrate } of [
       const ended = old.stop('SIGTERM')
       await old.logged(/another ztunnel takes over new connections.*pods="?1/)
       t.equal((await old.ask(15_021, '/healthz/ready')).status, 500, 'it is not ready any more')
-      await flowing()
-      for (const client of long) t.match(await client.ask('during'), /during/, 'a connection lives on')
+      const during = await Promise.all(long.map(client => client.ask('during')))
+      for (const answer of during) t.match(answer, /during/, 'a connection lives on')
+      await traffic.flowing()
       t.equal(await ended, 0)
       t.strictSame(
         await Promise.all(ends),
@@ -69,17 +59,12 @@ for (const { method, workers, migrate } of [
         ({ fields }) => fields['error'] === 'connection closed due to connection drain'
       )
       t.equal(cut.length, long.length, 'the log says which were cut')
-      await flowing()
+      await traffic.flowing()
     }
 
-    await Promise.all(loads.map(load => load.stop()))
-    for (const load of loads) {
-      t.strictSame(load.failures.slice(0, 5), [], 'no new connection failed')
-      const [median, late, last] = [0.5, 0.99, 1].map(part => Math.round(load.percentile(part)))
-      t.comment(
-        `${load.begun} connections, ${Math.round(load.rate)}/s: ${median} ms, 99 % ${late} ms, at most ${last} ms`
-      )
-    }
+    await traffic.stop()
+    for (const { failures } of traffic.loads)
+      t.strictSame(failures.slice(0, 5), [], 'no new connection failed')
     for (const node of world.nodes) {
       const proxy = running.get(node) as Proxy
       await eventually(

@@ -1,4 +1,4 @@
-/** Clients that open connections at a steady rate, whatever happens to the ones before, and say what became of each. */
+/** Clients that open connections at a steady rate, and say what became of each. */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { SocketAddress } from '../../shared/net/address.ts'
 import type { Namespace } from '../support/namespaces.ts'
@@ -8,15 +8,25 @@ export interface LoadOptions {
   readonly from: Namespace
   /** Taken in turn. */
   readonly to: readonly SocketAddress[]
-  /** New connections a second. */
+  /** New connections a second, where the machine keeps up with them. */
   readonly rate: number
   /** Milliseconds in which a connection has to be opened, and then to be answered. */
   readonly patienceMs?: number
 }
 
+/** Connections that wait for an answer; more would make every one late on a machine that is too slow for the rate. */
+const mostOpen = 40
+
+export interface Failure {
+  /** When its first packet was sent, as `performance.now()` tells the time. */
+  readonly begun: number
+  /** How long it took to fail. */
+  readonly ms: number
+  readonly error: string
+}
+
 export class SteadyLoad {
-  /** What failed, with the time since the start in milliseconds. */
-  readonly failures: string[] = []
+  readonly failures: Failure[] = []
   /** Milliseconds from the first packet to the answer, of each connection that got one. */
   readonly latencies: number[] = []
   readonly #options: LoadOptions
@@ -24,24 +34,17 @@ export class SteadyLoad {
   readonly #open = new Set<Promise<void>>()
   readonly #timer: NodeJS.Timeout
   #begun = 0
+  #stoppedAt: number | undefined
 
   constructor(options: LoadOptions) {
     this.#options = options
     this.#timer = setInterval(() => this.#catchUp(), 5)
   }
 
-  get begun(): number {
-    return this.#begun
-  }
-
-  /** New connections a second that were really begun. */
-  get rate(): number {
-    return (this.#begun * 1000) / (performance.now() - this.#startedAt)
-  }
-
   /** Begins no more; resolves when each has been answered or has failed. */
   async stop(): Promise<void> {
     clearInterval(this.#timer)
+    this.#stoppedAt ??= performance.now()
     await Promise.all(this.#open)
   }
 
@@ -51,15 +54,25 @@ export class SteadyLoad {
     while (this.latencies.length < wanted) await delay(10)
   }
 
-  percentile(part: number): number {
+  /** For people. */
+  summary(): string {
     const sorted = this.latencies.toSorted((a, b) => a - b)
-    return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? 0
+    const at = (part: number): number =>
+      Math.round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? 0)
+    const times = `answered after ${at(0.5)} ms, 99 % ${at(0.99)} ms, the last ${at(1)} ms`
+    return `${this.#begun} connections, ${this.failures.length} failed, ${Math.round(this.#rate)}/s: ${times}`
   }
 
-  /** A machine that was busy leaves the pace behind; it is caught up with in small steps. */
+  /** New connections a second that were really begun. */
+  get #rate(): number {
+    return (this.#begun * 1000) / ((this.#stoppedAt ?? performance.now()) - this.#startedAt)
+  }
+
+  /** A machine that was busy leaves the pace behind; it is caught up with in small steps, without a crowd. */
   #catchUp(): void {
     const due = ((performance.now() - this.#startedAt) * this.#options.rate) / 1000
-    for (let more = Math.min(10, Math.floor(due - this.#begun)); more > 0; more--) {
+    const room = mostOpen - this.#open.size
+    for (let more = Math.min(10, room, Math.floor(due - this.#begun)); more > 0; more--) {
       const one = this.#once(this.#begun++)
       this.#open.add(one)
       void one.finally(() => this.#open.delete(one))
@@ -67,7 +80,7 @@ export class SteadyLoad {
   }
 
   async #once(index: number): Promise<void> {
-    const { from, to, patienceMs = 20_000 } = this.#options
+    const { from, to, patienceMs = 60_000 } = this.#options
     const address = to[index % to.length] as SocketAddress
     const begun = performance.now()
     let client: Client | undefined
@@ -76,9 +89,7 @@ export class SteadyLoad {
       await client.ask('hello', patienceMs)
       this.latencies.push(performance.now() - begun)
     } catch (error) {
-      const at = Math.round(begun - this.#startedAt)
-      const took = Math.round(performance.now() - begun)
-      this.failures.push(`${at} ms, after ${took} ms: ${String(error)}`)
+      this.failures.push({ begun, ms: Math.round(performance.now() - begun), error: String(error) })
     } finally {
       client?.close()
     }

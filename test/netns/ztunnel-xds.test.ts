@@ -71,6 +71,24 @@ t.test(
   }
 )
 
+t.test('a policy that comes while a ztunnel drains closes what it drains', { skip }, async t => {
+  const { a, b, plane, server } = await world(t)
+  await serve(t, b, echo, { port: SERVER_PORT })
+  const live = await connect(a, at(ip(VIP), 80))
+  live.write('hello')
+  t.equal(await read(live), 'hello')
+  const closed = new Promise(resolve => live.once('close', resolve))
+  live.on('error', () => undefined) // a reset is a way to be closed
+  const ended = server.stop('SIGTERM')
+  await server.logged(/shutdown started/)
+  t.match(await server.ask(15021, '/healthz/ready'), { status: 500, body: /not ready, pending: .*draining/ })
+  plane.put({ policies: { 'shop/deny-8080': wireDeny('deny-8080', { destinationPorts: [SERVER_PORT] }) } })
+  await closed
+  await server.logged(/connection closed due to policy change/)
+  t.equal(await ended, 0)
+  await server.logged(/all connections ended in time/)
+})
+
 t.test('a broken resource among good ones is named and changes nothing else', { skip }, async t => {
   const { a, b, plane, client } = await world(t)
   await serve(t, b, echo, { port: SERVER_PORT })
@@ -331,7 +349,7 @@ async function world(t: Teardown, { refuse, ttlSeconds }: Wishes = {}): Promise<
   const plane = await startControlPlane(t, [nodes.a, nodes.b], wireMesh(nodes))
   plane.refuseCertificates = refuse
   if (ttlSeconds !== undefined) plane.ttlSeconds = ttlSeconds
-  const env = { ...plane.caEnv, ...plane.xdsEnv }
+  const env = { ...plane.caEnv, ...plane.xdsEnv, CONNECTION_TERMINATION_DEADLINE: '60s' }
   const common = { kind: 'underpass', localConfig: '', env } as const
   const [client, server] = await Promise.all([
     startProxy(t, nodes.a, { ...common, workload: CLIENT }),
