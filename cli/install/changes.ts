@@ -4,13 +4,17 @@ import type { KubeObject } from '../../shared/kube/object.ts'
 /** Fields that the server keeps, and that say nothing of what was asked for. */
 const serverOwned = ['managedFields', 'resourceVersion', 'generation', 'uid', 'creationTimestamp', 'selfLink']
 
+/** Of a DaemonSet: counted by the server, although it is an annotation. */
+export const templateGeneration = 'deprecated.daemonset.template.generation'
+
 /** An object without what only the server may set: as it could have been created. */
 export function withoutServerFields<T extends KubeObject>(object: T): T {
-  const metadata = Object.fromEntries(
-    Object.entries(object.metadata).filter(([name]) => !serverOwned.includes(name))
-  )
+  const { annotations, ...others } = object.metadata
+  const metadata = Object.fromEntries(Object.entries(others).filter(([name]) => !serverOwned.includes(name)))
+  const kept = Object.entries(annotations ?? {}).filter(([name]) => name !== templateGeneration)
+  if (kept.length > 0) metadata['annotations'] = Object.fromEntries(kept)
   const rest = Object.fromEntries(Object.entries(object).filter(([name]) => name !== 'status'))
-  return { ...rest, metadata } as T
+  return { ...rest, metadata } as unknown as T
 }
 
 /** Paths such as `spec.replicas` or `spec.template.spec.containers[0].image` that differ, in order. */

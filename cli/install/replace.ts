@@ -6,7 +6,7 @@
 import { gunzipSync, gzipSync } from 'node:zlib'
 import type { KubeClient } from '../../shared/kube/client.ts'
 import { secrets, type Secret } from '../../shared/kube/core-api.ts'
-import { withoutServerFields } from './changes.ts'
+import { templateGeneration, withoutServerFields } from './changes.ts'
 import type { Obstacle } from './in-the-way.ts'
 import { Kinds } from './kinds.ts'
 import { fieldManager, isInstalled, meshNamespace, nameOf, type Manifest, type Part } from './manifest.ts'
@@ -46,7 +46,7 @@ export async function makeWay(
     const successor = wanted.get(nameOf(old))
     say(`replacing ${nameOf(old)}`)
     if (successor === undefined) await remove(client, old, { limit })
-    else await succeed(client, now, successor, limit)
+    else await succeed(client, now, successor, limit, apply)
   }
 }
 
@@ -61,8 +61,8 @@ export async function giveBack(
   for (const old of record.replaced) {
     say(`restoring ${nameOf(old)}`)
     const now = await current(client, old, limit())
-    if (now !== undefined && !(await succeed(client, now, old, limit))) continue
-    await create(client, old, limit())
+    if (now === undefined) await create(client, old, limit())
+    else await succeed(client, now, old, limit, create)
   }
   for (const object of record.brought) {
     if (await remove(client, object, { limit })) say(`removing ${nameOf(object)}`)
@@ -92,31 +92,45 @@ async function currentState(
 
 /**
  * Puts `next` in the place of `now`. A controller is deleted without its pods where the next one selects the same:
- * that adopts them and replaces them one by one, by its own strategy. Returns whether `next` still has to be created.
+ * that adopts them and replaces them one by one, by its own strategy.
  */
 async function succeed(
   client: KubeClient,
   now: Manifest,
   next: Manifest,
-  limit: () => AbortSignal
-): Promise<boolean> {
+  limit: () => AbortSignal,
+  bring: typeof create
+): Promise<void> {
   if (now.kind === 'Deployment' || now.kind === 'DaemonSet') {
-    const propagation = selectsSame(now, next) ? 'Orphan' : 'Background'
-    await remove(client, now, { propagation, limit })
-    return true
+    const adopts = selectsSame(now, next)
+    await remove(client, now, { propagation: adopts ? 'Orphan' : 'Background', limit })
+    return bring(client, adopts ? ofNextGeneration(next, now) : next, limit())
   }
   const type = await typeOf(client, next, limit())
   const { resourceVersion } = now.metadata
   const metadata = { ...next.metadata, ...(resourceVersion === undefined ? {} : { resourceVersion }) }
   // replaced, not applied: fields of the predecessor must not stay beside ours, for example in a selector
   await client.replace(type, { ...next, metadata }, { fieldManager, signal: limit() })
-  return false
+}
+
+/** A DaemonSet takes adopted pods that bear the number of its own generation for its own, and never replaces them. */
+export function ofNextGeneration(next: Manifest, now: Manifest): Manifest {
+  if (next.kind !== 'DaemonSet') return next
+  const generation = Number(now.metadata.annotations?.[templateGeneration] ?? now.metadata.generation ?? 1)
+  const annotations = { ...next.metadata.annotations, [templateGeneration]: String(generation + 1) }
+  return { ...next, metadata: { ...next.metadata, annotations } }
 }
 
 export function selectsSame(a: Manifest, b: Manifest): boolean {
   const labels = ({ spec }: Manifest): string =>
     JSON.stringify(Object.entries(spec?.selector?.matchLabels ?? {}).toSorted(([x], [y]) => (x < y ? -1 : 1)))
   return labels(a) === labels(b)
+}
+
+async function apply(client: KubeClient, object: Manifest, signal: AbortSignal): Promise<void> {
+  const { namespace, name } = object.metadata
+  const options = { kind: 'apply', fieldManager, force: true, signal } as const
+  await client.patch(await typeOf(client, object, signal), { namespace, name }, object, options)
 }
 
 async function create(client: KubeClient, object: Manifest, signal: AbortSignal): Promise<void> {

@@ -2,11 +2,12 @@
 import t from 'tap'
 import type { Pod } from '../../shared/kube/core-api.ts'
 import type { CustomResourceDefinition } from '../../shared/kube/definitions.ts'
-import { changedFields } from '../../cli/install/changes.ts'
+import { changedFields, withoutServerFields } from '../../cli/install/changes.ts'
 import { compareDefinition, isBefore } from '../../cli/install/definitions.ts'
 import { findObstacles } from '../../cli/install/in-the-way.ts'
 import type { Manifest } from '../../cli/install/manifest.ts'
 import { cleanupPod, problemOf } from '../../cli/install/node-cleanup.ts'
+import { ofNextGeneration } from '../../cli/install/replace.ts'
 import { daemonSetRollout, deploymentRollout, podTrouble } from '../../cli/install/readiness.ts'
 import { skewOf } from '../../cli/install/versions.ts'
 
@@ -212,6 +213,23 @@ t.test('changed fields are named, what the server keeps is not', async t => {
     { spec: { a: [1, 3], b: { d: 1 } }, status: { x: 2 } }
   )
   t.same(changedFields(before, after), ['spec.a[1]', 'spec.b.c', 'spec.b.d'])
+})
+
+t.test('adopted pods are never of the generation of the DaemonSet that adopts them', async t => {
+  const key = 'deprecated.daemonset.template.generation'
+  const generation = (metadata: object, kind = 'DaemonSet') =>
+    ofNextGeneration(object(kind, { annotations: { a: 'b' } }), object(kind, metadata)).metadata.annotations
+  t.same(generation({ annotations: { [key]: '7' } }), { a: 'b', [key]: '8' })
+  t.same(generation({ generation: 3 }), { a: 'b', [key]: '4' })
+  t.same(
+    generation({ generation: 3 }, 'Deployment'),
+    { a: 'b' },
+    'that of a Deployment is in its ReplicaSets'
+  )
+  t.same(
+    withoutServerFields(object('DaemonSet', { annotations: { [key]: '7', a: 'b' } })).metadata.annotations,
+    { a: 'b' }
+  )
 })
 
 t.test('the pod that cleans a node runs the agent without its probes', async t => {
