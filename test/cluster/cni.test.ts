@@ -1,19 +1,10 @@
 /** The CNI plug-in on a real Kubernetes: pods are in the mesh from their first packet, or do not start. */
 import t from 'tap'
-import { readFileSync, rmSync } from 'node:fs'
-import path from 'node:path'
-import { gunzipSync } from 'node:zlib'
 import { run } from '../cli/run-cli.ts'
-import { buildImage, clusterMissing, startCluster } from '../support/cluster.ts'
+import { clusterMissing } from '../support/cluster.ts'
 import { eventually } from '../support/eventually.ts'
+import { installMesh, startClusterWithImage } from '../support/mesh-cluster.ts'
 import { rolledOut } from '../support/rollout.ts'
-
-const root = path.resolve(import.meta.dirname, '../..')
-const manifest = readFileSync(path.join(root, 'daemonset/manifests/underpass.yaml'), 'utf8')
-const definitions = ['istio', 'gateway-api'].map(name => {
-  const items = gunzipSync(readFileSync(path.join(root, 'shared/kube/crds', `${name}.json.gz`))).toString()
-  return `{"apiVersion":"v1","kind":"List","items":${items}}`
-})
 
 const conflist = '/etc/cni/net.d/10-bridge.conflist'
 
@@ -64,18 +55,11 @@ spec:
 }
 
 t.test('the CNI plug-in on a node', { skip: clusterMissing() }, async t => {
-  const archive = await buildImage()
-  t.teardown(() => rmSync(path.dirname(archive), { recursive: true, force: true }))
-  const cluster = await startCluster(1)
-  t.teardown(() => cluster.down())
-  await cluster.importImage(archive)
+  const cluster = await startClusterWithImage(t, 1)
   const { kubectl, onNode } = cluster
   const before = await onNode('node1', `cat ${conflist}`)
   const programs = await onNode('node1', 'ls /opt/cni/bin')
-
-  for (const list of definitions) await kubectl(['apply', '--server-side', '-f', '-'], list)
-  await kubectl(['apply', '--server-side', '-f', '-'], manifest)
-  await rolledOut(cluster, 'istio-system', { workloads: ['deployment/istiod', 'daemonset'] })
+  await installMesh(cluster)
 
   const ready = (name: string, namespace = 'shop'): Promise<string> =>
     kubectl(['-n', namespace, 'wait', '--for=condition=Ready', `pod/${name}`, '--timeout=60s'])

@@ -1,9 +1,8 @@
 /** docs/install.md, followed to the letter on two fresh nodes: from nothing to the first mutual TLS request, and back. */
 import t from 'tap'
-import { rmSync } from 'node:fs'
-import path from 'node:path'
-import { buildImage, clusterMissing, startCluster, type Cluster } from '../support/cluster.ts'
+import { clusterMissing, type Cluster } from '../support/cluster.ts'
 import { eventually } from '../support/eventually.ts'
+import { startClusterWithImage } from '../support/mesh-cluster.ts'
 import { runDocument } from '../support/run-document.ts'
 
 /** The promise of the document. */
@@ -11,11 +10,7 @@ const installMs = 60_000
 const nodes = ['node1', 'node2']
 
 t.test('installed, used and taken away as docs/install.md says', { skip: clusterMissing() }, async t => {
-  const archive = await buildImage()
-  t.teardown(() => rmSync(path.dirname(archive), { recursive: true, force: true }))
-  const cluster = await startCluster(nodes.length)
-  t.teardown(() => cluster.down())
-  await cluster.importImage(archive)
+  const cluster = await startClusterWithImage(t, nodes.length)
   const { kubectl } = cluster
   await kubectl(
     ['apply', '-f', '-'],

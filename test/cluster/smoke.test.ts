@@ -1,19 +1,14 @@
 /** On a real two-node Kubernetes: our image, our manifests, one label, and the first mutual TLS request. */
 import t from 'tap'
-import { readFileSync, rmSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import path from 'node:path'
-import { gunzipSync } from 'node:zlib'
 import { run } from '../cli/run-cli.ts'
-import { buildImage, clusterMissing, startCluster } from '../support/cluster.ts'
+import { samples } from '../support/access-lines.ts'
+import { clusterMissing } from '../support/cluster.ts'
 import { eventually } from '../support/eventually.ts'
-import { rolledOut } from '../support/rollout.ts'
+import { installMesh, startClusterWithImage } from '../support/mesh-cluster.ts'
 
 const root = path.resolve(import.meta.dirname, '../..')
-const manifest = readFileSync(path.join(root, 'daemonset/manifests/underpass.yaml'), 'utf8')
-const definitions = ['istio', 'gateway-api'].map(name => {
-  const items = gunzipSync(readFileSync(path.join(root, 'shared/kube/crds', `${name}.json.gz`))).toString()
-  return `{"apiVersion":"v1","kind":"List","items":${items}}`
-})
 
 /** A client on node1 and a server on node2, each with its own account. */
 const shop = `
@@ -39,12 +34,33 @@ ${pod('client', 'node1')}
 ${pod('server', 'node2')}
 `
 
-function pod(name: string, node: string): string {
+/** What can be asked for by name: `far.test` is known to the mesh alone, and the DNS of `plain` is captured by nobody. */
+const names = `
+apiVersion: v1
+kind: Service
+metadata: {name: pods, namespace: shop}
+spec: {clusterIP: None, selector: {app: server}, ports: [{name: http, port: 8080}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: far, namespace: shop}
+spec:
+  hosts: [far.test]
+  addresses: [240.240.7.7]
+  resolution: STATIC
+  location: MESH_INTERNAL
+  ports: [{name: http, number: 80, targetPort: 8080, protocol: HTTP}]
+  workloadSelector: {labels: {app: server}}
+---
+${pod('plain', 'node1', { account: 'client', annotations: '{ambient.istio.io/dns-capture: "false"}' })}
+`
+
+function pod(name: string, node: string, { account = name, annotations = '{}' } = {}): string {
   return `apiVersion: v1
 kind: Pod
-metadata: {name: ${name}, namespace: shop, labels: {app: ${name}}}
+metadata: {name: ${name}, namespace: shop, labels: {app: ${name}}, annotations: ${annotations}}
 spec:
-  serviceAccountName: ${name}
+  serviceAccountName: ${account}
   nodeName: ${node}
   terminationGracePeriodSeconds: 0
   containers:
@@ -52,21 +68,15 @@ spec:
 }
 
 t.test('a label brings two running pods into the mesh', { skip: clusterMissing() }, async t => {
-  const archive = await buildImage()
-  t.teardown(() => rmSync(path.dirname(archive), { recursive: true, force: true }))
-  const cluster = await startCluster(2)
-  t.teardown(() => cluster.down())
-  await cluster.importImage(archive)
+  const cluster = await startClusterWithImage(t, 2)
   const { kubectl } = cluster
 
-  for (const list of definitions) await kubectl(['apply', '--server-side', '-f', '-'], list)
+  await installMesh(cluster)
   await kubectl(['apply', '-f', '-'], shop)
-  await kubectl(['apply', '--server-side', '-f', '-'], manifest)
-  await rolledOut(cluster, 'istio-system', { workloads: ['deployment/istiod', 'daemonset'] })
   await kubectl(['-n', 'shop', 'wait', '--for=condition=Ready', 'pod', '--all', '--timeout=60s'])
 
-  const call = (): Promise<string> =>
-    kubectl(['-n', 'shop', 'exec', 'client', '--', '/usr/local/bin/client', 'http://server.shop:80/'])
+  const call = (from = 'client', url = 'http://server.shop:80/'): Promise<string> =>
+    kubectl(['-n', 'shop', 'exec', from, '--', '/usr/local/bin/client', url])
   await eventually('before: the call works in the clear', async () => /StatusCode=200/.test(await call()))
   t.equal(await accessLines(), '', 'before: no ztunnel sees it')
 
@@ -96,6 +106,24 @@ t.test('a label brings two running pods into the mesh', { skip: clusterMissing()
     ['node', 'node1', 'rules', '--pod', 'client.shop'],
     ['explain', '--from', 'client', '--to', 'svc/server:80', '-n', 'shop', '--expect', 'allowed']
   )
+
+  await t.test('by every kind of name', async t => {
+    await kubectl(['apply', '-f', '-'], names)
+    await kubectl(['-n', 'shop', 'wait', '--for=condition=Ready', 'pod', 'plain', '--timeout=60s'])
+    for (const host of ['server', 'server.shop.svc.cluster.local', 'pods:8080', 'far.test']) {
+      await eventually(host, async () => /StatusCode=200/.test(await call('client', `http://${host}/`)))
+    }
+    t.match(await call('plain', 'http://server.shop/'), /StatusCode=200/, 'by the cluster’s DNS')
+    await t.rejects(call('plain', 'http://far.test/'), 'which knows no ServiceEntry')
+
+    const onNode1 = 'jsonpath={.items[?(@.spec.nodeName=="node1")].metadata.name}'
+    const ztunnel = await kubectl(['-n', 'istio-system', 'get', 'pod', '-l', 'app=ztunnel', '-o', onNode1])
+    const proxied = `/api/v1/namespaces/istio-system/pods/${ztunnel}:15020/proxy/metrics`
+    const metrics = await kubectl(['get', '--raw', proxied])
+    const count = (name: string): number => samples(metrics, name).reduce((sum, { value }) => sum + value, 0)
+    t.ok(count('istio_dns_requests_total') > count('istio_dns_upstream_requests_total'), 'ztunnel answered')
+    t.equal(count('istio_dns_upstream_failures_total'), 0)
+  })
 
   await kubectl(['apply', '-f', '-'], readFileSync(path.join(root, 'test/cluster/deny-client.yaml'), 'utf8'))
   await eventually('a policy refuses the client', async () => {

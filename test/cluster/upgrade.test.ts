@@ -2,19 +2,12 @@
 import t from 'tap'
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync, rmSync } from 'node:fs'
 import path from 'node:path'
-import { gunzipSync } from 'node:zlib'
-import { buildImage, clusterMissing, startCluster, type Cluster } from '../support/cluster.ts'
+import { clusterMissing, type Cluster } from '../support/cluster.ts'
 import { eventually } from '../support/eventually.ts'
+import { installMesh, startClusterWithImage } from '../support/mesh-cluster.ts'
 import { rolledOut } from '../support/rollout.ts'
 
-const root = path.resolve(import.meta.dirname, '../..')
-const manifest = readFileSync(path.join(root, 'daemonset/manifests/underpass.yaml'), 'utf8')
-const definitions = ['istio', 'gateway-api'].map(name => {
-  const items = gunzipSync(readFileSync(path.join(root, 'shared/kube/crds', `${name}.json.gz`))).toString()
-  return `{"apiVersion":"v1","kind":"List","items":${items}}`
-})
 const rate = 100
 
 /** Answers whoever says something, and closes. */
@@ -91,15 +84,9 @@ function pod(name: string, node: string): object {
 }
 
 t.test('programs are rolled out anew, and no connection is dropped', { skip: clusterMissing() }, async t => {
-  const archive = await buildImage()
-  t.teardown(() => rmSync(path.dirname(archive), { recursive: true, force: true }))
-  const cluster = await startCluster(2)
-  t.teardown(() => cluster.down())
-  await cluster.importImage(archive)
+  const cluster = await startClusterWithImage(t, 2)
   const { kubectl } = cluster
-  for (const list of definitions) await kubectl(['apply', '--server-side', '-f', '-'], list)
-  await kubectl(['apply', '--server-side', '-f', '-'], manifest)
-  await rolledOut(cluster, 'istio-system', { workloads: ['deployment/istiod', 'daemonset'] })
+  await installMesh(cluster)
   await kubectl(['create', 'namespace', 'shop'])
   await kubectl(['label', 'namespace', 'shop', 'istio.io/dataplane-mode=ambient'])
   const items = [pod('one', 'node1'), pod('two', 'node2')]

@@ -1,11 +1,9 @@
 /** A disposable Kubernetes with our image on its nodes. See test/cluster/README.md. */
 import { execFile, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
-import os from 'node:os'
+import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { promisify } from 'node:util'
 
-const root = path.resolve(import.meta.dirname, '../..')
 const execute = promisify(execFile)
 
 /** The reason why these tests cannot run here, or false. */
@@ -57,27 +55,5 @@ export async function startCluster(nodes = 2): Promise<Cluster> {
     down() {
       spawnSync(path.join(tools, 'cluster'), ['down'], { env })
     }
-  }
-}
-
-/** Builds the image of this checkout into a temporary archive; the caller removes the folder of the path. */
-export async function buildImage(): Promise<string> {
-  const folder = mkdtempSync(path.join(os.tmpdir(), 'underpass-image-'))
-  const archive = path.join(folder, 'underpass.tar')
-  const architecture = process.arch === 'arm64' ? 'arm64' : 'amd64'
-  try {
-    await execute(process.execPath, ['scripts/image.ts', '--arch', architecture, '--out', archive], {
-      cwd: root,
-      env: {
-        ...process.env,
-        PATH: `${path.join(root, 'node_modules/.bin')}:${process.env['PATH']}`,
-        NODE_OPTIONS: ''
-      },
-      maxBuffer: 64 << 20
-    })
-    return archive
-  } catch (error) {
-    rmSync(folder, { recursive: true })
-    throw error
   }
 }
