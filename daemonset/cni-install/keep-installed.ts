@@ -9,6 +9,7 @@ import type { Logger } from '../../shared/telemetry/logger.ts'
 import { applyChanges, readConfigurations } from './configuration-folder.ts'
 import { type ChainWish, planChain } from './chain.ts'
 import { copyProgram } from './program.ts'
+import { isTemporary } from './replace-file.ts'
 
 export interface CniInstall {
   /** The folder of the image with the plug-in and its pass-through form. */
@@ -139,7 +140,10 @@ class FolderWatch {
 
   #watch(folder: string): FSWatcher | undefined {
     try {
-      const watcher = watch(folder, { persistent: false }, () => this.#next.resolve())
+      const watcher = watch(folder, { persistent: false }, (_event, name) => {
+        // What fails on a full disk, and leaves nothing, is no reason to try again at once.
+        if (name === null || !isTemporary(name)) this.#next.resolve()
+      })
       watcher.once('error', error => {
         this.#log.debug('a folder is not watched any more', { folder, error: messageOf(error) })
         watcher.close()

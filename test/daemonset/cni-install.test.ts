@@ -1,5 +1,6 @@
 /** The installer on real folders: it puts the plug-in in place and keeps it there. */
 import t, { type Test } from 'tap'
+import { execFileSync } from 'node:child_process'
 import {
   chmodSync,
   existsSync,
@@ -14,12 +15,14 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { type CniInstall, keepInstalled } from '../../daemonset/cni-install/keep-installed.ts'
 import { readConfig } from '../../daemonset/config.ts'
 import { findInstalled, removeFromMachine } from '../../daemonset/inventory.ts'
 import { steadyClock } from '../../shared/runtime/clock.ts'
 import { Logger } from '../../shared/telemetry/logger.ts'
 import { eventually } from '../support/eventually.ts'
+import { needsRoot } from '../support/namespaces.ts'
 
 const primary = { cniVersion: '1.0.0', name: 'podnet', plugins: [{ type: 'bridge' }, { type: 'portmap' }] }
 
@@ -134,6 +137,34 @@ t.test('waits for folders that are not there yet', async t => {
   await inPlace(kept)
   t.equal(kept.warnings.length <= 2, true, 'a problem is told once')
 })
+
+t.test(
+  'a full disk: says which file and what to do, not again and again, leaves what is there, and goes on when there is room',
+  { skip: needsRoot() },
+  async t => {
+    const node = makeNode(t)
+    const folder = node.file('net.d')
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=16k', 'full-disk', folder])
+    t.teardown(() => execFileSync('umount', [folder]))
+    const conflist = node.file('net.d/10-bridge.conflist')
+    writeFileSync(conflist, JSON.stringify(primary))
+    const filler = node.file('net.d/somebodys.log')
+    t.throws(() => writeFileSync(filler, Buffer.alloc(16 << 10)), { code: 'ENOSPC' })
+
+    const kept = keep(t, node)
+    await eventually('it complains', () => kept.states.length > 0)
+    t.match(kept.states.at(-1), /10-bridge\.conflist cannot be written; make room on its disk: ENOSPC/)
+    await delay(300) // time in which it would try again if its own traces woke it
+    const tries = kept.states.filter(state => state?.includes('ENOSPC')).length
+    t.ok(tries <= 2, `${tries} tries`) // the second when its program was copied
+    t.equal(kept.warnings.length, 1)
+    t.equal(readFileSync(conflist, 'utf8'), JSON.stringify(primary))
+    t.strictSame(readdirSync(folder).toSorted(), ['10-bridge.conflist', 'somebodys.log'])
+    rmSync(filler)
+    await inPlace(kept)
+    t.strictSame(node.types('10-bridge.conflist'), complete)
+  }
+)
 
 t.test('repairs what others do to it', async t => {
   const node = makeNode(t)
