@@ -158,7 +158,8 @@ function boolean(value: boolean): Buffer {
 }
 
 function integer(bytes: Buffer): Buffer {
-  const positive = (bytes[0] ?? 0) & 0x80 ? Buffer.concat([Buffer.from([0]), bytes]) : bytes
+  const minimal = bytes.subarray(bytes.findIndex(byte => byte !== 0)) // DER allows no padding: X.690, 8.3.2
+  const positive = (minimal[0] ?? 0) & 0x80 ? Buffer.concat([Buffer.from([0]), minimal]) : minimal
   return tagged(0x02, positive)
 }
 
