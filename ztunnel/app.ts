@@ -128,6 +128,7 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
     metrics,
     log: output.logger('xds'),
     onPoliciesChanged: () => workers.post({ kind: 'policies-changed' }),
+    onConnected: () => certificates.retry(), // as a rule the CA is gone with it, and comes back with it
     signal: ended.signal // policies hold for connections that drain, too
   })
   resources.defer(() => ended.abort(new Error('ztunnel has ended')))

@@ -21,6 +21,8 @@ export interface XdsDeps {
   readonly log: Logger
   /** A policy was accepted or removed. */
   readonly onPoliciesChanged: () => void
+  /** The control plane answers, for the first time or again. */
+  readonly onConnected: () => void
   readonly signal: AbortSignal
 }
 
@@ -53,6 +55,7 @@ export async function startXds(config: Config, deps: XdsDeps): Promise<Xds> {
       if (response.bytes >= LARGE) memory.soon()
       return rejected
     },
+    onConnected: deps.onConnected,
     onTermination: reason => deps.metrics.series('istio_xds_connection_terminations_total', reason).add(),
     onMessage: (typeUrl, bytes) => {
       deps.metrics.series('istio_xds_message_total', typeUrl).add()

@@ -2,7 +2,8 @@
  * The workload certificates that a ztunnel holds: one per identity, shared by all its pods, renewed at half its life.
  *
  * - At most eight fetches run at a time; connections that wait go before prefetches, these before renewals.
- * - A failed fetch is tried again after about 1 s, doubling to 150 s; after 15 min of failures every 150 s.
+ * - A failed fetch is tried again after about 1 s, doubling to 150 s; after 15 min of failures every 150 s. Whoever
+ *   knows that the CA may be back can have all of them tried sooner.
  * - While a certificate is valid it is served, whatever happens to its renewal. An identity without one answers
  *   with its last error at once, until a retry succeeds.
  * - Lives are measured by the wall clock, as their certificates are; retries by a clock that nobody sets: a wall
@@ -52,6 +53,8 @@ type Priority = (typeof priorities)[number]
 const concurrentFetches = 8
 const retry = { initialMs: 1000, maxMs: 150_000, jitter: 0.2 }
 const steadyAfterMs = 15 * 60_000
+/** Tries that somebody asks for are spread over this time: all ztunnels of a cluster may be told at once. */
+const spreadMs = 3000
 /**
  * How long a new certificate is left alone. One that is past its half when it comes (a backdated one of short life,
  * or clocks that differ) would else be asked for again and again, without a pause.
@@ -136,6 +139,17 @@ export class CertificateStore implements Certificates {
   /** Fetches ahead of the first connection; does nothing for an identity that is already held. */
   prefetch(identity: SpiffeId): void {
     if (!this.#entries.has(identity)) this.#queue(this.#entry(identity), 'warmup')
+  }
+
+  /** What failed is tried again within seconds, and then as if it had failed for the first time. */
+  retry(): void {
+    for (const entry of this.#entries.values()) {
+      if (entry.retryAt === undefined) continue
+      entry.backoff.reset()
+      entry.failingSince = undefined
+      entry.retryAt = Math.min(entry.retryAt, this.#elapsed() + this.#random() * spreadMs)
+    }
+    this.#sleepUntilDue()
   }
 
   /** Ends renewal and drops what is held; a fetch in flight is cancelled. */

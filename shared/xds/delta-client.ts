@@ -38,6 +38,8 @@ export interface DeltaClientOptions {
   readonly types: readonly { readonly typeUrl: string; readonly mode: SubscriptionMode }[]
   /** Takes what is valid and returns what is not, each with the reason; never throws. */
   readonly onResponse: (response: DeltaResponse) => readonly Rejected[]
+  /** The first message of a connection is there. */
+  readonly onConnected?: () => void
   readonly onTermination?: (reason: TerminationReason) => void
   readonly onMessage?: (typeUrl: string, bytes: number) => void
   readonly log?: Logger
@@ -177,6 +179,7 @@ export class DeltaClient {
   }
 
   #receive(bytes: Buffer): void {
+    if (!this.#connected) this.#options.onConnected?.()
     this.#connected = true
     this.#lastError = undefined
     let response: DeltaResponseMessage

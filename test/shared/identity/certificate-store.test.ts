@@ -219,6 +219,35 @@ t.test('a CA that is back after an hour is found within two and a half minutes b
   }
 })
 
+t.test('whoever knows that the CA may be back has failed fetches tried within seconds', async t => {
+  const { ca, store, clock } = world(t)
+  ca.auto = 'fail'
+  await t.rejects(store.get(web, forever))
+  await clock.pass(hour)
+  ca.auto = 'issue'
+  const calls = ca.calls.length
+  store.retry()
+  await clock.pass(1499)
+  t.equal(ca.calls.length, calls, 'not all at once')
+  await clock.pass(1)
+  t.equal(ca.calls.length, calls + 1)
+  t.ok(await store.get(web, forever))
+  store.retry()
+  await clock.pass(20_000)
+  t.equal(ca.calls.length, calls + 1, 'what has not failed is left alone')
+})
+
+t.test('a try that was asked for, and fails, begins the back-off anew', async t => {
+  const { ca, store, clock } = world(t)
+  ca.auto = 'fail'
+  await t.rejects(store.get(web, forever))
+  await clock.pass(hour)
+  const calls = ca.calls.length
+  store.retry()
+  await clock.pass(10_000)
+  t.equal(ca.calls.length, calls + 4, 'after 1.5, 2.5, 4.5 and 8.5 s')
+})
+
 t.test('success resets the back-off', async t => {
   const { ca, store, clock } = world(t)
   ca.auto = 'fail'

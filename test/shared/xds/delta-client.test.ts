@@ -187,6 +187,26 @@ t.test(
   }
 )
 
+t.test('the first message of each connection is told, and no other', async t => {
+  let connected = 0
+  const { server } = await world(t, {
+    types: [{ typeUrl: A, mode: 'wildcard' }],
+    onConnected: () => (connected += 1)
+  })
+  for (let connection = 0; connection < 2; connection++) {
+    const stream = await server.stream(connection)
+    await stream.received(1)
+    t.equal(connected, connection, 'not before the server has said something')
+    stream.push(A, [])
+    await stream.received(2)
+    stream.push(A, [])
+    await stream.received(3)
+    t.equal(connected, connection + 1)
+    server.stop()
+    await server.start()
+  }
+})
+
 t.test('how an end is counted', async t => {
   const { server, terminations } = await world(t, { types: [{ typeUrl: A, mode: 'wildcard' }] })
   const ends: readonly (readonly [grpc.status, string, TerminationReason])[] = [
