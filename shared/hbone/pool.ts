@@ -4,8 +4,9 @@
  * Rules:
  * 1. Two tunnels share a session only if source identity, expected identities (in their order), address and
  *    source IP are all equal.
- * 2. One dial at a time for a key. Whoever waits for it shares its session; if it fails, only the one who
- *    dialled gets the error, and the next who waited dials.
+ * 2. One dial at a time for a key. Whoever waits for it shares what comes of it, session or error: nobody waits
+ *    longer than one dial may take, however many wait. A dial that was given up by whoever began it is nobody
+ *    else's: the next who waited dials.
  * 3. A session that reaches its limit of tunnels leaves the pool at that moment and never comes back, even
  *    when tunnels end; it ends with its last tunnel. The number of sessions for a key is not bounded.
  * 4. A session that nobody checked out for the release time leaves the pool; it ends with its last tunnel.
@@ -54,6 +55,10 @@ interface Held<Session> {
   timer: NodeJS.Timeout | undefined
 }
 
+interface Failure {
+  readonly error: unknown
+}
+
 const maxTries = 3
 
 export class TunnelPool<Session extends PoolableSession = ClientSession> {
@@ -62,8 +67,8 @@ export class TunnelPool<Session extends PoolableSession = ClientSession> {
   readonly #unusedReleaseMs: number
   readonly #clock: Clock
   readonly #held = new Map<string, Held<Session>>()
-  /** Resolves, never rejects, when the dial for this key is over. */
-  readonly #dialling = new Map<string, Promise<void>>()
+  /** Resolves, never rejects, when the dial for this key is over: with what failed for all who wait. */
+  readonly #dialling = new Map<string, Promise<Failure | undefined>>()
   #closed = false
 
   constructor(options: PoolOptions<Session>) {
@@ -120,18 +125,21 @@ export class TunnelPool<Session extends PoolableSession = ClientSession> {
     return held.session
   }
 
-  /** Dials, or waits for whoever does; then there is a session, unless that dial failed or others took it. */
+  /** Dials, or waits for whoever does; then there is a session, unless others took it or the dial was given up. */
   async #dialled(name: string, key: PoolKey, signal: AbortSignal): Promise<void> {
     const dial = this.#dialling.get(name)
-    await (dial === undefined ? this.#dial(name, key, signal) : settledOrAborted(dial, signal))
+    if (dial === undefined) return this.#dial(name, key, signal)
+    const failure = await unlessAborted(dial, signal)
+    if (failure !== undefined) throw failure.error
   }
 
   async #dial(name: string, key: PoolKey, signal: AbortSignal): Promise<void> {
     const dial = this.#options.dial(key, signal)
     const over = dial.then(
       session => this.#hold(name, key, session),
-      () => {
+      (error: unknown) => {
         this.#dialling.delete(name)
+        return signal.aborted ? undefined : { error }
       }
     )
     this.#dialling.set(name, over)
@@ -139,9 +147,12 @@ export class TunnelPool<Session extends PoolableSession = ClientSession> {
     await over
   }
 
-  #hold(name: string, key: PoolKey, session: Session): void {
+  #hold(name: string, key: PoolKey, session: Session): undefined {
     this.#dialling.delete(name)
-    if (this.#closed) return session.close()
+    if (this.#closed) {
+      session.close()
+      return
+    }
     const held: Held<Session> = { key, session, checkedOutAt: this.#clock.now(), timer: undefined }
     this.#held.set(name, held)
     this.#watch(name, held, this.#unusedReleaseMs)
@@ -174,11 +185,11 @@ function nameOf({ source, expected, address, sourceIp }: PoolKey): string {
   return `${formatSocketAddress(address)} ${sourceIp} ${source} ${expected.join(' ')}`
 }
 
-async function settledOrAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   signal.throwIfAborted()
   let onAbort: (() => void) | undefined
   try {
-    await new Promise<void>((resolve, reject) => {
+    return await new Promise<T>((resolve, reject) => {
       onAbort = () => reject(signal.reason)
       signal.addEventListener('abort', onAbort)
       void work.then(resolve)

@@ -94,13 +94,13 @@ t.test('rule 2: a hundred who ask at once share one dial', async t => {
   t.equal(sessions[0]?.streams, 100)
 })
 
-t.test('rule 2: only the one who dialled gets its error; the next who waits dials', async t => {
+t.test('rule 2: a dial that fails, fails for all who waited for it; the next call dials again', async t => {
   let attempts = 0
   const pool = new TunnelPool({
     dial: async () => {
       attempts += 1
       await new Promise(resolve => setImmediate(resolve))
-      if (attempts < 3) throw new MeshError('CONNECT_FAILED', `attempt ${attempts}`)
+      if (attempts === 1) throw new MeshError('CONNECT_FAILED', 'nobody answers')
       return new FakeSession()
     }
   })
@@ -108,10 +108,35 @@ t.test('rule 2: only the one who dialled gets its error; the next who waits dial
   const outcomes = await Promise.allSettled(Array.from({ length: 5 }, () => pool.tunnel(key, head, never)))
   t.strictSame(
     outcomes.map(outcome => (outcome.status === 'rejected' ? String(outcome.reason) : 'opened')),
-    ['MeshError: attempt 1', 'MeshError: attempt 2', 'opened', 'opened', 'opened']
+    Array.from({ length: 5 }, () => 'MeshError: nobody answers')
   )
-  t.equal(attempts, 3)
+  t.equal(attempts, 1, 'they did not wait for a dial each, one after the other')
+  t.ok(await pool.tunnel(key, head, never))
 })
+
+t.test(
+  'rule 2: a dial that its caller gives up is nobody else’s failure: the next who waits dials',
+  async t => {
+    let attempts = 0
+    const pool = new TunnelPool({
+      dial: async (_key, signal) => {
+        attempts += 1
+        if (attempts > 1) return new FakeSession()
+        return new Promise<FakeSession>((_resolve, reject) =>
+          signal.addEventListener('abort', () => reject(signal.reason as Error))
+        )
+      }
+    })
+    t.teardown(() => pool.close())
+    const caller = new AbortController()
+    const first = pool.tunnel(key, head, caller.signal)
+    const others = [pool.tunnel(key, head, never), pool.tunnel(key, head, never)]
+    caller.abort(new Error('the application left'))
+    await t.rejects(first, { message: 'the application left' })
+    t.equal((await Promise.all(others)).length, 2)
+    t.equal(attempts, 2)
+  }
+)
 
 t.test('rule 2: whoever waits may give up; the dial goes on for the rest', async t => {
   let finish: (session: FakeSession) => void = () => undefined
