@@ -15,7 +15,9 @@ import {
   boolean,
   bits,
   children,
+  contents,
   extension,
+  extensionOf,
   fromDer,
   integer,
   keyIdentifier,
@@ -63,27 +65,25 @@ export interface AuthorityOptions {
 /** A self-signed root, ECDSA P-256 unless asked otherwise. */
 export function createRoot(options: AuthorityOptions): SigningPair {
   const key = keyFor(options)
-  return authority(options, key, organizationName(options.organization), key)
+  const keyId = keyIdentifier(createPublicKey(key))
+  return authority(options, key, { name: organizationName(options.organization), key, keyId })
 }
 
 /** A signing certificate below `issuer`; it may sign workloads but no further authorities. */
 export function createIntermediate(options: AuthorityOptions & { readonly issuer: Issuer }): SigningPair {
-  const { signerPem, key } = options.issuer
-  return authority(options, keyFor(options), subjectOf(signerPem), key, 0)
+  return authority(options, keyFor(options), signerOf(options.issuer), 0)
 }
 
 function authority(
   options: AuthorityOptions,
   key: KeyObject,
-  issuerName: Der,
-  issuerKey: KeyObject,
+  signer: Signer,
   pathLength?: number
 ): SigningPair {
   const publicKey = createPublicKey(key)
   const constraints = pathLength === undefined ? [] : [smallInteger(pathLength)]
   const certificate = certificateOf({
-    issuerName,
-    issuerKey,
+    signer,
     subject: organizationName(options.organization),
     publicKey,
     notBefore: options.notBefore,
@@ -163,8 +163,7 @@ export function issueCertificate(request: IssueRequest): Issued {
   if (signerEnd <= now) return refused(`the CA's own certificate expired at ${signer.validTo}`)
   const notAfter = Math.min(now + ttlSeconds * 1000, signerEnd)
   const leaf = certificateOf({
-    issuerName: subjectOf(issuer.signerPem),
-    issuerKey: issuer.key,
+    signer: signerOf(issuer),
     subject: organizationName(),
     publicKey: csr.publicKey,
     notBefore: now - skewMs,
@@ -192,8 +191,7 @@ export function issueServerCertificate(options: ServerCertificateOptions): Signi
   const { issuer, names } = options
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const leaf = certificateOf({
-    issuerName: subjectOf(issuer.signerPem),
-    issuerKey: issuer.key,
+    signer: signerOf(issuer),
     subject: organizationName(),
     publicKey,
     notBefore: options.notBefore,
@@ -217,9 +215,15 @@ function serverName(name: string): Der {
   return address === undefined ? tagged(2, Buffer.from(name)) : tagged(7, ipToBytes(address))
 }
 
+interface Signer {
+  readonly name: Der
+  readonly key: KeyObject
+  /** What the signer's certificate says of its key; whoever verifies finds the signer by it. */
+  readonly keyId: Buffer
+}
+
 interface CertificateBody {
-  readonly issuerName: Der
-  readonly issuerKey: KeyObject
+  readonly signer: Signer
   readonly subject: Der
   readonly publicKey: KeyObject
   readonly notBefore: number
@@ -227,23 +231,19 @@ interface CertificateBody {
   readonly extensions: readonly Der[]
 }
 
-function certificateOf(body: CertificateBody): string {
-  const issuerKeyId = extension(
-    oids.authorityKeyIdentifier,
-    false,
-    sequence(tagged(0, keyIdentifier(createPublicKey(body.issuerKey))))
-  )
+function certificateOf({ signer, ...body }: CertificateBody): string {
+  const issuerKeyId = extension(oids.authorityKeyIdentifier, false, sequence(tagged(0, signer.keyId)))
   const tbs = sequence(
     tagged(0, [smallInteger(2)]),
     integer(randomBytes(16)),
-    signatureAlgorithm(body.issuerKey),
-    body.issuerName,
+    signatureAlgorithm(signer.key),
+    signer.name,
     sequence(time(body.notBefore), time(body.notAfter)),
     body.subject,
     subjectPublicKeyInfo(body.publicKey),
     tagged(3, [sequence(...body.extensions, issuerKeyId)])
   )
-  return toPem('CERTIFICATE', signed(tbs, body.issuerKey))
+  return toPem('CERTIFICATE', signed(tbs, signer.key))
 }
 
 function keyFor({ keyPem, keyType = 'ec' }: AuthorityOptions): KeyObject {
@@ -253,10 +253,16 @@ function keyFor({ keyPem, keyType = 'ec' }: AuthorityOptions): KeyObject {
     : generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
 }
 
-/** The subject of a certificate, byte for byte, as the issuer field of those below it. */
-function subjectOf(pem: string): Der {
-  const [tbs] = children(fromDer(new X509Certificate(pem).raw))
-  const subject = children(tbs)[5] // version, serial, signature, issuer, validity, subject
-  if (subject === undefined) throw new CertificateError('the CA certificate has no subject')
-  return subject
+/** Name and key identifier as they stand in the signer's certificate, byte for byte: both may be made in other ways than ours. */
+function signerOf({ signerPem, key }: Pick<Issuer, 'signerPem' | 'key'>): Signer {
+  const certificate = new X509Certificate(signerPem)
+  const [tbs] = children(fromDer(certificate.raw))
+  const name = children(tbs)[5] // version, serial, signature, issuer, validity, subject
+  if (name === undefined) throw new CertificateError('the CA certificate has no subject')
+  const keyId = extensionOf(tbs, oids.subjectKeyIdentifier)
+  return {
+    name,
+    key,
+    keyId: keyId === undefined ? keyIdentifier(certificate.publicKey) : contents(fromDer(keyId))
+  }
 }

@@ -89,6 +89,14 @@ export function extension(id: string, critical: boolean, value: Der): Der {
   return sequence(oid(id), ...(critical ? [boolean(true)] : []), octets(toDer(value)))
 }
 
+/** The value of an extension of a certificate's body; undefined where it has none. */
+export function extensionOf(body: Der | undefined, id: string): Buffer | undefined {
+  const tag = children(body).find(item => isTag(item) && item.type === 3)
+  if (tag === undefined) return undefined
+  const found = children(children(tag, 'tag')[0]).find(item => oidOf(children(item)[0]) === id)
+  return found === undefined ? undefined : contents(children(found).at(-1))
+}
+
 /** A subjectAltName of one URI; critical where there is no subject (RFC 5280, 4.2.1.6). */
 export function uriName(uri: string, critical: boolean): Der {
   return extension(oids.subjectAltName, critical, sequence(tagged(6, Buffer.from(uri, 'latin1'))))

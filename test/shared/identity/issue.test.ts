@@ -1,5 +1,5 @@
 import t from 'tap'
-import { createPrivateKey, X509Certificate } from 'node:crypto'
+import { createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import tls from 'node:tls'
 import { readCertificate, splitPem } from '../../../shared/identity/certificate.ts'
@@ -106,6 +106,30 @@ t.test('a chain through an intermediate is answered leaf, intermediate, all root
   const ca = openssl(['x509', '-noout', '-text', '-in', 'ca.pem'], { 'ca.pem': below.certificatePem }).output
   t.match(ca, /CA:TRUE, pathlen:0/)
   t.match(ca, /Certificate Sign, CRL Sign/)
+})
+
+t.test('a root whose key identifier was made in another way is found by it', async t => {
+  const keyPem = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    .privateKey.export({ type: 'pkcs8', format: 'pem' })
+    .toString()
+  const config = `[req]
+prompt = no
+distinguished_name = name
+x509_extensions = extensions
+[name]
+O = cluster.local
+[extensions]
+basicConstraints = critical, CA:TRUE
+subjectKeyIdentifier = DE:AD:BE:EF
+`
+  const files = { 'key.pem': keyPem, 'root.cnf': config }
+  const { output: root } = openssl(['req', '-x509', '-new', '-key', 'key.pem', '-config', 'root.cnf'], files)
+  const { chain } = issue(issuerOf({ certificatePem: root, keyPem, rootsPem: root }))
+  const { ok, output } = openssl(['verify', '-CAfile', 'root.pem', 'leaf.pem'], {
+    'leaf.pem': chain[0] ?? '',
+    'root.pem': root
+  })
+  t.ok(ok, output)
 })
 
 t.test('a root renewed with its key verifies what the old one signed', async t => {
