@@ -121,7 +121,8 @@ class Parts implements Disposable {
   }
 
   async take(length: number): Promise<Buffer> {
-    while (length > 0) {
+    if (length === 0) return Buffer.alloc(0)
+    for (;;) {
       this.#signal.throwIfAborted()
       const bytes = this.#socket.read(length) as Buffer | null
       if (bytes?.length === length) return bytes
@@ -130,7 +131,6 @@ class Parts implements Disposable {
         this.#wake = resolve
       })
     }
-    return Buffer.alloc(0)
   }
 
   [Symbol.dispose](): void {

@@ -152,8 +152,9 @@ function processes(): string[] {
 }
 
 function difference(before: readonly string[], after: readonly string[]): string[] {
+  const [was, is] = [new Set(before), new Set(after)]
   return [
-    ...before.filter(line => !after.includes(line) && !notOurs.test(line)).map(line => `- ${line}`),
-    ...after.filter(line => !before.includes(line)).map(line => `+ ${line}`)
+    ...before.filter(line => !is.has(line) && !notOurs.test(line)).map(line => `- ${line}`),
+    ...after.filter(line => !was.has(line)).map(line => `+ ${line}`)
   ]
 }

@@ -44,6 +44,7 @@ t.test(
       policies: { 'shop/broken': BROKEN, 'shop/kept': wireDeny('kept', { destinationPorts: [1] }) }
     })
     await eventually('the broken policy shuts its namespace', async () => (await call('x')) === '')
+    await plane.settled()
     const before = {
       deliveries: plane.deliveries.length,
       bytes: await received(proxy),

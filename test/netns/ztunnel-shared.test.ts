@@ -53,7 +53,12 @@ for (const { mode, workers, sameNode } of [
       await eventually('all is logged', () => accessLines(proxy.log).length === 6, { everyMs: 20 })
       const lines = accessLines(proxy.log)
       for (const direction of ['outbound', 'inbound']) {
-        const [first, , refused] = lines.filter(({ fields }) => fields['direction'] === direction)
+        const to = (port: number) =>
+          lines.find(
+            ({ fields }) =>
+              fields['direction'] === direction && fields['dst.hbone_addr'] === `${server.v4}:${port}`
+          )
+        const [first, refused] = [to(8080), to(9001)]
         t.match(first, {
           level: 'info',
           fields: {
