@@ -24,30 +24,41 @@ const projectRoot = path.dirname(testRoot)
 const noSkip = process.env['UNDERPASS_NO_SKIP'] === '1'
 /** Longest time one file may take; netns, peers, cluster and fault tests have minutes of real waiting. */
 const fileTimeoutMs = Number(process.env['UNDERPASS_TEST_TIMEOUT'] ?? 600) * 1000
-/** Suites whose files may not run beside each other: they share the machine's network or are timed. */
-const serialSuites = new Set(['fresh', 'netns', 'peers', 'cluster', 'bench', 'lab', 'process', 'faults'])
+/**
+ * Suites whose files run one after the other, lane beside lane: those of one lane share fixed ports or names of the
+ * machine. All of a step are over before the next begins.
+ */
+const lanes: readonly (readonly (readonly string[])[])[] = [
+  [['bench']], // timed
+  [
+    ['cluster', 'peers'],
+    ['netns', 'lab', 'process', 'fresh']
+  ]
+]
+const inLanes = lanes.flat(2)
 
 const selected = process.argv.slice(2).map(argument => argument.replace(/^test\//, '').replace(/\/$/, ''))
 const files = globSync('**/*.test.ts', { cwd: testRoot })
   .filter(
     file => selected.length === 0 || selected.some(part => file === part || file.startsWith(`${part}/`))
   )
-  .toSorted((a, b) => Number(isSerial(a)) - Number(isSerial(b)) || a.localeCompare(b))
+  .toSorted((a, b) => a.localeCompare(b))
 if (files.length === 0) {
   process.stderr.write(`no test matches ${selected.join(' ')}\n`)
   process.exit(1)
 }
 
-const parallel = files.filter(file => !isSerial(file))
-const serial = files.filter(isSerial)
 const outcomes: Outcome[] = []
-await Promise.all(Array.from({ length: 2 }, () => drainQueue(parallel)))
-await drainQueue(serial)
-report(outcomes)
-
-function isSerial(file: string): boolean {
-  return serialSuites.has(suiteOf(file))
+const unit = files.filter(file => !inLanes.includes(suiteOf(file)))
+await Promise.all([drainQueue(unit), drainQueue(unit)])
+for (const step of lanes) {
+  await Promise.all(
+    step.map(async lane => {
+      for (const suite of lane) await drainQueue(files.filter(file => suiteOf(file) === suite))
+    })
+  )
 }
+report(outcomes)
 
 function suiteOf(file: string): string {
   const [first = '', second] = file.split('/')
