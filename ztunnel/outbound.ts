@@ -4,7 +4,7 @@ import type { Service, Workload, WorkloadUid } from '../shared/mesh/model.ts'
 import { decideRoute, type Route } from '../shared/mesh/route.ts'
 import { isLoopback } from '../shared/net/address.ts'
 import { relay } from '../shared/net/relay.ts'
-import { MeshError } from '../shared/runtime/errors.ts'
+import { MeshError, type ErrorCode } from '../shared/runtime/errors.ts'
 import type { LoggedConnection } from '../shared/telemetry/access-log.ts'
 import { nobody, type Party } from '../shared/telemetry/traffic-metrics.ts'
 import { capturedFlow, type Flow } from './capture.ts'
@@ -130,6 +130,13 @@ async function dialUntilOneAnswers(
   }
 }
 
+/** The endpoint cannot be reached, or its session was lost before it answered. */
+const unreached: ReadonlySet<ErrorCode> = new Set([
+  'CONNECT_FAILED',
+  'CONNECT_TIMEOUT_HBONE',
+  'STREAM_FAILED'
+])
+
 /** Another endpoint, if the failure was the endpoint's and the service has one. Nothing was sent to the failed one yet. */
 async function nextRoute(
   pod: Pod,
@@ -139,8 +146,7 @@ async function nextRoute(
   failed: Set<WorkloadUid>,
   error: unknown
 ): Promise<DialableRoute | undefined> {
-  const dialFailed =
-    error instanceof MeshError && (error.code === 'CONNECT_FAILED' || error.code === 'CONNECT_TIMEOUT_HBONE')
+  const dialFailed = error instanceof MeshError && unreached.has(error.code)
   if (!dialFailed || route.kind === 'passthrough' || route.service === undefined) return undefined
   failed.add(route.destination.uid)
   try {

@@ -1,5 +1,10 @@
 /** Which endpoint of a service captured connections go to: health, place, weight, affinity, load, named ports. */
 import t from 'tap'
+import type net from 'node:net'
+import { serveTunnels } from '../../shared/hbone/server.ts'
+import { acceptTls } from '../../shared/hbone/tls.ts'
+import { FakeCa } from '../../shared/identity/fake-ca.ts'
+import { spiffeId } from '../../shared/identity/spiffe-id.ts'
 import { ip, type Ip } from '../../shared/net/address.ts'
 import { samples } from '../support/access-lines.ts'
 import { uncaptured } from '../support/hbone-peer.ts'
@@ -19,6 +24,7 @@ import {
 
 t.setTimeout(240_000)
 const skip = needsRoot()
+const never = new AbortController().signal
 
 /** Addresses of endpoints outside of the mesh, as EndpointSlices without pods give them. */
 const [FIRST, SECOND, THIRD] = [ip('10.77.0.21'), ip('10.77.0.22'), ip('10.77.0.23')]
@@ -227,6 +233,37 @@ t.test('UNDERPASS_DIAL_RETRIES: how many other endpoints are tried when a dial f
     })
   }
 })
+
+t.test(
+  'a session that is lost before it answered is a dial that failed: the next endpoint',
+  { skip },
+  async t => {
+    const lost = {
+      protocol: 'HBONE',
+      trustDomain: 'cluster.local',
+      serviceAccount: 'lost',
+      capacity: 1_000_000_000 // always the first choice
+    }
+    const { a, b, client } = await world(t, [
+      { name: 'half dead', endpoints: { [FIRST]: lost, [SECOND]: {} }, reached: [] }
+    ])
+    const identity = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'lost' })
+    const certificate = await new FakeCa().fetch(identity, never)
+    let asked = 0
+    const accept = async (socket: net.Socket): Promise<void> => {
+      const { socket: secure } = await acceptTls(socket, certificate, never)
+      serveTunnels(secure, {}, () => {
+        asked += 1
+        socket.destroy() // as when its node loses its power
+      })
+    }
+    await serve(t, b, socket => void accept(socket), { address: FIRST, port: 15_008 })
+    t.equal(await attempt(await connect(a, at(vip(0), 80)), Buffer.alloc(0)), SECOND)
+    t.equal(asked, 1)
+    const { body } = await client.ask(15_020, '/metrics')
+    t.match(samples(body, 'underpass_dial_retries_total'), [{ value: 1 }])
+  }
+)
 
 t.test('UNDERPASS_IDLE_TIMEOUT ends connections without a byte, and no other', { skip }, async t => {
   const { a, b, client } = await world(
