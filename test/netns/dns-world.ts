@@ -130,7 +130,12 @@ export async function startResolver(
 }
 
 /** One query of an application by UDP, from a socket that takes answers of the asked address only. */
-export async function ask(netns: number, to: SocketAddress, asked: Asked, timeoutMs = 8000): Promise<Heard> {
+export async function ask(
+  netns: number,
+  to: SocketAddress,
+  asked: Asked,
+  timeoutMs = 20_000
+): Promise<Heard> {
   const query = queryOf(asked)
   const socket = dgram.createSocket(ipFamily(to.ip) === 4 ? 'udp4' : 'udp6')
   const fd = openDatagramDialer({ netns }, to)
@@ -155,7 +160,7 @@ export async function askMany(
   netns: number,
   family: 4 | 6,
   queries: readonly { readonly to: SocketAddress; readonly asked: Asked }[],
-  { perSecond = 1000, timeoutMs = 10_000 } = {}
+  { perSecond = 1000, timeoutMs = 30_000 } = {}
 ): Promise<readonly { readonly from: SocketAddress; readonly heard: Heard }[]> {
   const address = { ip: ip(family === 4 ? '0.0.0.0' : '::'), port: 0 }
   const fd = openDatagramListener({ netns }, { address, bufferBytes: 4 << 20 })
@@ -186,7 +191,7 @@ export async function askByTcp(
   netns: number,
   to: SocketAddress,
   asked: readonly Asked[],
-  timeoutMs = 8000
+  timeoutMs = 20_000
 ): Promise<readonly Heard[]> {
   const socket = dialerSocket(openDialer({ netns }, { family: ipFamily(to.ip) }))
   const found: Heard[] = []

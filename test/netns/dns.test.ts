@@ -227,7 +227,7 @@ t.test(
     t.match(await ask(client.netnsFd, nobody, outside), { rcode: 2, question: 'www.example.org' })
     t.match(await askByTcp(client.netnsFd, nobody, [outside]), [{ rcode: 2 }])
     second.silent = true
-    t.match(await ask(client.netnsFd, { ip: second.address, port }, outside, 20_000), { rcode: 2 })
+    t.match(await ask(client.netnsFd, { ip: second.address, port }, outside, 30_000), { rcode: 2 })
     second.silent = false
     t.match(await ask(client.netnsFd, { ip: second.address, port }, outside), { rcode: 0 })
     await proxy.logged(/forwarding failed \(10\.96\.0\.11 did not answer in time\)/)
@@ -252,7 +252,7 @@ t.test('a restart under load loses no query', { skip }, async t => {
     let asked = 0
     let answered = 0
     while (!restart.over) {
-      const found = await askMany(client.netnsFd, 4, some, { perSecond: 400, timeoutMs: 5000 })
+      const found = await askMany(client.netnsFd, 4, some, { perSecond: 400, timeoutMs: 15_000 })
       asked += some.length
       answered += found.filter(({ heard }) => heard.rcode === 0 && heard.answers.length === 1).length
     }
@@ -260,7 +260,7 @@ t.test('a restart under load loses no query', { skip }, async t => {
   })()
   const ports = { UNDERPASS_ADMIN_PORT: '0', UNDERPASS_STATS_PORT: '0', UNDERPASS_READY_PORT: '0' }
   const next = await start(world, { workers: 2, env: ports })
-  await next.logged(/pods synchronised with the node agent/)
+  await next.logged(/pods synchronised with the node agent/, 60_000)
   t.equal(await old.stop('SIGTERM'), 0)
   restart.over = true
   const { asked, answered } = await asking

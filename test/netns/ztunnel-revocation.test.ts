@@ -9,11 +9,13 @@ import { ClientSession } from '../../shared/hbone/session.ts'
 import { connectTls } from '../../shared/hbone/tls.ts'
 import { tunnelDuplex } from '../../shared/hbone/tunnel-duplex.ts'
 import { FakeCa } from '../../shared/identity/fake-ca.ts'
+import { createIntermediate, createRoot, issuerOf } from '../../shared/identity/issue.ts'
 import { spiffeId } from '../../shared/identity/spiffe-id.ts'
 import { accessLines, samples } from '../support/access-lines.ts'
 import { eventually } from '../support/eventually.ts'
 import { CLIENT, localMesh, SERVER, SERVER_PORT } from '../support/local-mesh.ts'
-import { fakeCaCrl } from '../support/revocation-list.ts'
+import { crlBy, fakeCaCrl } from '../support/revocation-list.ts'
+import { startControlPlane } from '../support/test-control-plane.ts'
 import {
   at,
   attempt,
@@ -109,6 +111,42 @@ t.test('a client drops the server that is put on the list, also after a restart'
 
   crl.put('no list at all')
   await t.rejects(startClient(env), { message: new RegExp(`CRL_PATH=${crl.path} cannot be read: .*list`) })
+})
+
+t.test('an intermediate CA that is put on its root’s list takes all below it along', { skip }, async t => {
+  const validity = { notBefore: Date.now() - 60_000, notAfter: Date.now() + 3_600_000 }
+  const root = createRoot({ organization: 'root', ...validity })
+  const above = issuerOf({ ...root, rootsPem: root.certificatePem })
+  const middle = createIntermediate({ organization: 'middle', ...validity, issuer: above })
+  const issuer = issuerOf({
+    ...middle,
+    intermediatesPem: [middle.certificatePem],
+    rootsPem: root.certificatePem
+  })
+  const crl = listFile(t)
+  const nodes = await twoNodes(t, { prefix: `uph9-${process.pid}-${++worlds}` })
+  const { a, b } = nodes
+  const plane = await startControlPlane(t, [a, b], {}, { issuer })
+  const common = { kind: 'underpass', localConfig: localMesh(nodes) } as const
+  const [, server] = await Promise.all([
+    startProxy(t, a, { ...common, workload: CLIENT, env: plane.caEnv }),
+    startProxy(t, b, { ...common, workload: SERVER, env: { ...plane.caEnv, CRL_PATH: crl.path } })
+  ])
+  await serve(t, b, echo, { port: SERVER_PORT })
+  const live = await connect(a, at(b.v4, SERVER_PORT))
+  t.equal(await say(live, 'one'), 'one')
+  const stranger = createIntermediate({ organization: 'stranger', ...validity, issuer: above })
+  crl.put(crlBy(t, root, [stranger.certificatePem]).pem)
+  await server.logged(/revocation lists read.*revoked=1/)
+  t.equal(await say(live, 'two'), 'two', 'another intermediate of that root is no matter')
+
+  const ended = over(live)
+  crl.put(crlBy(t, root, [stranger.certificatePem, middle.certificatePem]).pem)
+  await ended
+  await server.logged(/sessions of revoked peers closed/)
+  t.match(accessLines(server.log)[0]?.fields['error'], /^connection closed: peer certificate revoked by CRL/)
+  t.equal(await attempt(await connect(a, at(b.v4, SERVER_PORT)), Buffer.from('x')), '', 'a new connection')
+  await server.logged(/connection failed.*revoked by CRL/)
 })
 
 interface World {

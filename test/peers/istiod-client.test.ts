@@ -197,12 +197,24 @@ t.test('our clients at istiod', { skip: needsIstiod() }, async t => {
     await eventually('the client notices', () => !mesh.client.state().connected)
     t.equal(mesh.store.view().workloadByAddress('', ip('10.10.0.2'))?.name, 'far', 'what was known stays')
     kubectl(api, '-n', 'shop', 'delete', 'pod', 'far', '--force', '--grace-period=0')
+    const known = mesh.responses.length
     istiod = await startIstiod(t, api, folder, port)
     await eventually(
       'the removal arrives',
       () => mesh.store.view().workloadByAddress('', ip('10.10.0.2')) === undefined
     )
     t.equal(mesh.store.view().workloadByAddress('', ip('10.10.0.1'))?.name, 'web')
+    // Policies it sends again, changed or not; there are few.
+    const told = mesh.responses.slice(known).filter(({ typeUrl }) => typeUrl === ADDRESS)
+    t.strictSame(
+      told.flatMap(({ resources }) => resources.map(({ name }) => name)),
+      [],
+      'what is known is not sent again'
+    )
+    t.strictSame(
+      told.flatMap(({ removed }) => removed),
+      ['Kubernetes//Pod/shop/far']
+    )
   })
 })
 

@@ -13,8 +13,9 @@ export function followMesh(
   target: ControlPlaneTarget,
   pod: { readonly name: string; readonly node: string },
   mode: SubscriptionMode
-): { client: DeltaClient; store: MeshStore } {
+): { client: DeltaClient; store: MeshStore; responses: readonly DeltaResponse[] } {
   const store = new MeshStore()
+  const responses: DeltaResponse[] = []
   const client = new DeltaClient({
     target,
     node: {
@@ -25,7 +26,10 @@ export function followMesh(
       { typeUrl: AUTHORIZATION, mode: 'wildcard' },
       { typeUrl: ADDRESS, mode }
     ],
-    onResponse: response => store.apply(changesOf(response)).rejected
+    onResponse: response => {
+      responses.push(response)
+      return store.apply(changesOf(response)).rejected
+    }
   })
   const stopping = new AbortController()
   const running = client.run(stopping.signal)
@@ -33,7 +37,7 @@ export function followMesh(
     stopping.abort()
     await running
   })
-  return { client, store }
+  return { client, store, responses }
 }
 
 function changesOf({ typeUrl, resources, removed }: DeltaResponse): MeshChange[] {
