@@ -23,7 +23,7 @@ import { keepInstalled } from './cni-install/keep-installed.ts'
 import { serveCni } from './cni-server.ts'
 import type { Config } from './config.ts'
 import type { EnablementSelector } from './decide.ts'
-import { Enroller, type EnrolDeps, WaitsForZtunnel, withdrawAfterMs } from './enrol.ts'
+import { Enroller, type EnrolDeps, WaitsForZtunnel } from './enrol.ts'
 import { families } from './families.ts'
 import { HostProbes } from './host-probes.ts'
 import { findOnMachine } from './inventory.ts'
@@ -43,7 +43,6 @@ import type { RuleOptions } from './rules/desired.ts'
 import { probeRules, removeProbeRules } from './rules/host-probes.ts'
 import { PodWatch } from './watch-pods.ts'
 import { ZdsServer } from './zds-server.ts'
-import { ztunnelListensIn } from './ztunnel-ports.ts'
 
 export interface AppOptions {
   readonly config: Config
@@ -101,8 +100,7 @@ export async function startApp({ config, selectors, client, output }: AppOptions
     },
     ztunnel: {
       add: async uid => zds.add(uid),
-      remove: async uid => zds.remove(uid),
-      listensIn: ztunnelListensIn
+      remove: async uid => zds.remove(uid)
     },
     probes,
     netns: {
@@ -176,15 +174,11 @@ export async function startApp({ config, selectors, client, output }: AppOptions
     },
     onConnections: count => {
       metrics.series('ztunnel_connected').set(count)
-      if (count === 0) {
-        loseZtunnel(enroller)
-        void withdrawLater({ enroller, queue, zds }, signal)
-      }
+      if (count === 0) loseZtunnel(enroller)
     },
     log: output.logger('zds')
   })
   metrics.series('ztunnel_connected').set(0)
-  void withdrawLater({ enroller, queue, zds }, signal)
   queue.start()
   const cni = await serveCni({
     path: config.cniSocket,
@@ -319,15 +313,6 @@ function countPods(metrics: Metrics<typeof families>, enroller: Enroller): void 
 
 function loseZtunnel(enroller: Enroller): void {
   for (const { facts } of enroller.pods()) enroller.noteAnswer(facts.uid, { kind: 'absent' })
-}
-
-/** Looks at all pods again when no ztunnel has come for so long that they may have to be withdrawn. */
-async function withdrawLater(
-  { enroller, queue, zds }: { enroller: Enroller; queue: ReconcileQueue; zds: ZdsServer },
-  signal: AbortSignal
-): Promise<void> {
-  if (!(await sleep(withdrawAfterMs + 500, signal)) || zds.connected > 0) return
-  for (const { facts } of enroller.pods()) queue.add(facts.uid)
 }
 
 interface Verified {

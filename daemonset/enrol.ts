@@ -17,8 +17,8 @@ import type { PodNetns } from './pod-netns.ts'
 import { describeDrift, hasDrift, type RuleState } from './rules/capture.ts'
 import type { AddOutcome, ZdsPod } from './zds-server.ts'
 
-/** How long a captured pod may be out of order before its annotation says so. */
-export const withdrawAfterMs = 10_000
+/** How long a captured pod may be without its rules before its annotation says so. */
+const withdrawAfterMs = 10_000
 
 /** Value of the annotation `ambient.istio.io/redirection`. */
 export type Redirection = 'enabled' | 'pending'
@@ -53,8 +53,6 @@ export interface EnrolDeps {
   readonly ztunnel: {
     add(uid: string): Promise<AddOutcome>
     remove(uid: string): Promise<void>
-    /** Whether all of ztunnel's capture ports are open in a namespace. */
-    listensIn(netns: number): boolean
   }
   readonly probes: {
     put(uid: string, addresses: readonly Ip[], ports: readonly number[]): Promise<void>
@@ -223,7 +221,7 @@ export class Enroller {
         await this.#writeAfterAnswer(entry, netns)
       }
       await this.#deps.probes.put(facts.uid, facts.addresses, facts.probePorts)
-      // A pod that is advertised as taking tunnels stays so for a while: ztunnel may be about to connect again.
+      // A pod that is advertised as taking tunnels stays so: see #withdraw.
       if (entry.ztunnel !== 'acknowledged' && facts.redirection === undefined) {
         await this.#annotate(entry, 'pending')
       }
@@ -393,14 +391,15 @@ export class Enroller {
   }
 
   /**
-   * A pod that cannot be brought back in order stops being advertised as one that takes tunnels; what is written of
-   * its rules stays. Not while all of its traffic works: a ztunnel that lost only us goes on serving.
+   * A pod whose rules cannot be brought back stops being advertised as one that takes tunnels; what is written of its
+   * rules stays. Not while they are in force, ztunnel or none: peers would talk to it in the clear, and go on with that
+   * once ztunnel is back, where now they are refused until then.
    */
   async #withdraw(entry: Entry): Promise<void> {
-    const { clock, ztunnel } = this.#deps
-    entry.problemSince ??= clock.now()
-    if (entry.facts.redirection !== 'enabled' || clock.now() - entry.problemSince < withdrawAfterMs) return
-    if (entry.rulesWritten && entry.netns !== undefined && ztunnel.listensIn(entry.netns.fd)) return
+    const now = this.#deps.clock.now()
+    entry.problemSince ??= now
+    if (entry.facts.redirection !== 'enabled' || now - entry.problemSince < withdrawAfterMs) return
+    if (entry.rulesWritten && entry.netns !== undefined) return
     await this.#annotate(entry, 'pending')
   }
 
