@@ -3,6 +3,7 @@
  *
  *   npm run image                     dist/underpass-<version>.tar for amd64 and arm64, and its bill of materials
  *   npm run image -- --arch amd64     only one
+ *   npm run image -- --root FOLDER    lays its files there too, for one architecture (daemonset/image/Dockerfile)
  *   npm run image -- --pin            takes the newest Debian packages into scripts/image/debian.json
  */
 import { execFileSync } from 'node:child_process'
@@ -39,13 +40,18 @@ const programs = new Set([
 const work = mkdtempSync(path.join(os.tmpdir(), 'underpass-image-'))
 try {
   const { values } = parseArgs({
-    options: { arch: { type: 'string' }, pin: { type: 'boolean' }, out: { type: 'string' } }
+    options: {
+      arch: { type: 'string' },
+      pin: { type: 'boolean' },
+      out: { type: 'string' },
+      root: { type: 'string' }
+    }
   })
   if (values.pin === true) await pinDebian()
-  await build(
-    chosenArchitectures(values.arch),
-    path.resolve(root, values.out ?? `dist/underpass-${version}.tar`)
-  )
+  await build(chosenArchitectures(values.arch), {
+    file: path.resolve(root, values.out ?? `dist/underpass-${version}.tar`),
+    files: values.root
+  })
 } catch (error) {
   process.stderr.write(`image: ${error instanceof Error ? error.message : String(error)}\n`)
   process.exitCode = 1
@@ -53,11 +59,18 @@ try {
   rmSync(work, { recursive: true, force: true })
 }
 
-async function build(architectures: readonly Architecture[], file: string): Promise<void> {
+async function build(
+  architectures: readonly Architecture[],
+  { file, files }: { readonly file: string; readonly files: string | undefined }
+): Promise<void> {
+  if (files !== undefined && architectures.length > 1) throw new Error('--root: choose one with --arch')
   run(process.execPath, [path.join(root, 'scripts/build.ts')], root)
   const images = []
   for (const architecture of architectures) {
     images.push({ architecture, layers: await layersOf(architecture, path.join(work, architecture)) })
+  }
+  for (const layer of images.flatMap(({ layers }) => (files === undefined ? [] : layers))) {
+    cpSync(layer.folder, files ?? '', { recursive: true, verbatimSymlinks: true })
   }
   const sizes = writeImage(file, images, {
     reference,
@@ -69,8 +82,12 @@ async function build(architectures: readonly Architecture[], file: string): Prom
       'org.opencontainers.image.licenses': 'Apache-2.0'
     }
   })
-  const debian = new Map(architectures.map(one => [one, debianPackages(one)]))
-  writeFileSync(file.replace(/\.tar$/, '.sbom.json'), billOfMaterials(root, version, debian))
+  const ingredients = architectures.map(architecture => ({
+    architecture,
+    packages: path.join(work, architecture, 'packages'),
+    debian: debianPackages(architecture)
+  }))
+  writeFileSync(file.replace(/\.tar$/, '.sbom.json'), billOfMaterials(version, ingredients))
   process.stdout.write(
     `${reference}\n${path.relative(process.cwd(), file)}  ${megabytes(statSync(file).size)}\n`
   )
