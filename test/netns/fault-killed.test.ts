@@ -8,8 +8,6 @@ import { once } from 'node:events'
 import type net from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { SocketAddress } from '../../shared/net/address.ts'
-import { PacketCapture } from '../../shared/net/packet-capture.ts'
-import { Poller } from '../../shared/net/poll.ts'
 import { samples } from '../support/access-lines.ts'
 import { eventually } from '../support/eventually.ts'
 import { CLIENT, localMesh, SERVER } from '../support/local-mesh.ts'
@@ -25,6 +23,7 @@ import {
   type Proxy,
   type TestNode
 } from '../support/two-nodes.ts'
+import { watchWire, type Wire } from '../support/watch-wire.ts'
 
 t.setTimeout(300_000)
 const skip = needsRoot()
@@ -38,7 +37,7 @@ for (const mode of ['tproxy', 'redirect'] as const) {
     const { client, server, node } = world
     const env = { UNDERPASS_SAME_NODE: 'tunnel' }
     const outside = { ...client, netns: node.name, netnsFd: node.fd }
-    const wire = watchWire(t, [{ netns: node.fd }])
+    const wire = watchWire(t, [secret, control], [{ netns: node.fd }])
     await proveSilence(t, {
       wire,
       outside,
@@ -63,7 +62,7 @@ for (const killed of [0, 1]) {
           : startProxy(t, server, { kind: 'underpass', workload: SERVER, localConfig })
       let other: Proxy | undefined
       await proveSilence(t, {
-        wire: watchWire(t, [{ netns: client.netnsFd, device: 'eth0' }]),
+        wire: watchWire(t, [secret, control], [{ netns: client.netnsFd, device: 'eth0' }]),
         outside: client,
         client,
         server,
@@ -206,35 +205,6 @@ class Talker {
     socket.destroy()
     if (heard) this.cuts += 1
   }
-}
-
-interface Wire {
-  readonly bytes: number
-  /** Packets with this text. */
-  seen(text: string): number
-  dropped(): number
-}
-
-function watchWire(t: Test, places: readonly { netns: number; device?: string }[]): Wire {
-  const poller = new Poller()
-  const counts = new Map([secret, control].map(text => [text, 0]))
-  const wire = {
-    bytes: 0,
-    seen: (text: string) => counts.get(text) ?? 0,
-    dropped: () => captures.reduce((sum, { dropped }) => sum + dropped, 0)
-  }
-  const captures = places.map(
-    place =>
-      new PacketCapture(poller, { ...place, snapLength: 65_535, bufferBytes: 64 << 20 }, ({ payload }) => {
-        wire.bytes += payload.length
-        for (const [text, count] of counts) if (payload.includes(text)) counts.set(text, count + 1)
-      })
-  )
-  t.teardown(async () => {
-    for (const capture of captures) capture.close()
-    await poller.close()
-  })
-  return wire
 }
 
 async function say(socket: net.Socket, text: string): Promise<void> {
