@@ -18,10 +18,13 @@ export async function startClusterWithImage(t: Test, nodes: number): Promise<Clu
   return cluster
 }
 
-/** From the plain manifest. */
-export async function installMesh(cluster: Cluster): Promise<void> {
+/** From the plain manifest, or from what `change` makes of it. */
+export async function installMesh(
+  cluster: Cluster,
+  change = (manifest: string): string => manifest
+): Promise<void> {
   await applyDefinitions(cluster)
-  await cluster.kubectl(['apply', '--server-side', '-f', '-'], readFileSync(file, 'utf8'))
+  await cluster.kubectl(['apply', '--server-side', '-f', '-'], change(readFileSync(file, 'utf8')))
   await rolledOut(cluster, 'istio-system', { workloads: ['deployment/istiod', 'daemonset'] })
 }
 
