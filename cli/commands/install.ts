@@ -101,10 +101,11 @@ async function install(
   }
   const obstacles = await readObstacles(client, () => limit(invocation))
   refuse(obstacles, replaced)
+  const ours = replaced === undefined ? parts : [...new Set([...(before?.parts ?? []), replaced])]
   const installation: Installation = {
     version,
-    settings: { ...before?.settings, ...chosen },
-    parts: replaced === undefined ? parts : [...new Set([...(before?.parts ?? []), replaced])]
+    settings: { ...besideOthers(ours), ...before?.settings, ...chosen },
+    parts: ours
   }
   const objects = await withoutOthersConfiguration(client, objectsFor(installation), () => limit(invocation))
   if (replaced !== undefined) {
@@ -124,6 +125,11 @@ async function install(
   const seconds = ((io.now() - started) / 1000).toFixed(0)
   io.out(`installed in ${seconds} s; next: underpass enroll NAMESPACE\n`)
   return 0
+}
+
+/** Istio's ztunnel answers captured DNS only where it is diverted by REDIRECT. */
+function besideOthers(ours: readonly Part[]): Settings {
+  return ours.includes('node-agent') && !ours.includes('ztunnel') ? { captureMode: 'redirect' } : {}
 }
 
 /** The objects of an installation, as they shall be. */

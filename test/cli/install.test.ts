@@ -126,6 +126,23 @@ t.test('one part is taken over and given back as it was', async t => {
   t.match((await run(['install', '--restore', 'ztunnel'])).err, /nothing was replaced/)
 })
 
+t.test(
+  'a node agent beside another ztunnel captures in the way that both know, unless told otherwise',
+  async t => {
+    const cluster = await apiCluster(t)
+    await istio(cluster)
+    const modeAfter = async (...words: string[]): Promise<string | undefined> => {
+      const { code, err } = await cluster.run(['install', '--no-wait', '--replace', 'node-agent', ...words])
+      t.equal(code, 0, err)
+      const ref = { namespace: 'istio-system', name: 'istio-cni-node' }
+      const [container] = (await cluster.client.get(daemonSets, ref)).spec?.template?.spec?.containers ?? []
+      return container?.env?.find(({ name }) => name === 'UNDERPASS_CAPTURE_MODE')?.value
+    }
+    t.equal(await modeAfter(), 'redirect')
+    t.equal(await modeAfter('--set', 'captureMode=auto'), 'auto')
+  }
+)
+
 t.test('the control plane gets a Service without what its predecessor selected', async t => {
   const cluster = await apiCluster(t)
   const { client, run } = cluster
