@@ -29,21 +29,30 @@ spec: {selector: {app: server}, ports: [{name: http, port: 80, targetPort: 8080}
 const probes = {
   http: '{httpGet: {path: /, port: 8080}, periodSeconds: 1}',
   tcp: '{tcpSocket: {port: 9090}, periodSeconds: 1}',
-  exec: '{exec: {command: [/usr/local/bin/client, --help]}, periodSeconds: 5, timeoutSeconds: 10}'
+  exec: '{exec: {command: [/usr/local/bin/client, --help]}, periodSeconds: 5, timeoutSeconds: 10}',
+  grpc: '{grpc: {port: 7070}, periodSeconds: 1}'
 }
 
 interface PodOptions {
   readonly namespace?: string
   readonly probed?: boolean
+  readonly grpcProbed?: boolean
   /** Calls this at once, before anything else of the pod runs. */
   readonly callsFirst?: string
 }
 
-function pod(name: string, { namespace = 'shop', probed = false, callsFirst }: PodOptions = {}): string {
+function pod(
+  name: string,
+  { namespace = 'shop', probed = false, grpcProbed = false, callsFirst }: PodOptions = {}
+): string {
   const init = `
   initContainers:
     - {name: first, image: "cluster.local/echo:1", imagePullPolicy: Never, command: [/usr/local/bin/client, "${callsFirst}"]}`
-  const probing = `, startupProbe: ${probes.exec}, readinessProbe: ${probes.http}, livenessProbe: ${probes.tcp}`
+  const probing = probed
+    ? `, startupProbe: ${probes.exec}, readinessProbe: ${probes.http}, livenessProbe: ${probes.tcp}`
+    : grpcProbed
+      ? `, readinessProbe: ${probes.grpc}`
+      : ''
   return `apiVersion: v1
 kind: Pod
 metadata: {name: ${name}, namespace: ${namespace}, labels: {app: ${name}}}
@@ -51,7 +60,7 @@ spec:
   terminationGracePeriodSeconds: 0
   restartPolicy: Never${callsFirst === undefined ? '' : init}
   containers:
-    - {name: app, image: "cluster.local/echo:1", imagePullPolicy: Never, args: [--port, "8080", --tcp, "9090"]${probed ? probing : ''}}`
+    - {name: app, image: "cluster.local/echo:1", imagePullPolicy: Never, args: [--port, "8080", --tcp, "9090", --grpc, "7070"]${probing}}`
 }
 
 t.test('the CNI plug-in on a node', { skip: clusterMissing() }, async t => {
@@ -81,10 +90,12 @@ t.test('the CNI plug-in on a node', { skip: clusterMissing() }, async t => {
     t.strictSame(await pluginTypes(), ['bridge', 'portmap', 'istio-cni'])
   })
 
-  await t.test('http, tcp and exec probes pass where only mutual TLS is let in', async t => {
+  await t.test('http, tcp, gRPC and exec probes pass where only mutual TLS is let in', async t => {
     await kubectl(['apply', '-f', '-'], shop)
     await kubectl(['apply', '-f', '-'], pod('server', { probed: true }))
+    await kubectl(['apply', '-f', '-'], pod('speaks-grpc', { grpcProbed: true }))
     await ready('server')
+    await ready('speaks-grpc')
     t.equal(await redirection('server'), 'enabled')
     await kubectl(['apply', '-f', '-'], pod('outside', { namespace: 'default' }))
     await ready('outside', 'default')

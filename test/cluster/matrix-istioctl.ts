@@ -78,7 +78,7 @@ async function istioctl(kubeconfig: string, words: readonly string[]): Promise<s
       maxBuffer: 64 << 20,
       timeout: 30_000
     })
-    return stdout === '' ? stderr : stdout
+    return stdout.trim() === '' ? stderr : stdout
   } catch (error) {
     const { stdout = '', stderr = '' } = error as { stdout?: string; stderr?: string }
     return `${stdout}${stderr}`
