@@ -18,6 +18,11 @@ import { startWorld, told, words, type PodName } from './faults-world.ts'
 
 /** How long the API server is away. */
 const outageSeconds = Number(process.env['UNDERPASS_FAULT_SECONDS'] ?? 30)
+/**
+ * Kubernetes takes a node for gone that has not written for so long. After a longer outage it does so with all nodes for
+ * some seconds, and takes their pods out of Services, with a mesh or without.
+ */
+const nodeGraceSeconds = 40
 /** How long certificates live when the control plane goes. */
 const lifeSeconds = 12
 /** Before each restart but the first the kubelet waits: 10 s, 20 s, 40 s… */
@@ -72,7 +77,7 @@ t.test('faults of a cluster under load', { skip: clusterMissing(), timeout: 900_
       for (const [caller, target] of [...paths, ['caller', 'both']] as const) {
         const seen = await world.seen(caller, target, { from })
         t.comment(`${caller} to ${target}: ${told(seen)}`)
-        t.equal(seen.failed, 0, seen.reasons)
+        if (target !== 'both' || outageSeconds < nodeGraceSeconds) t.equal(seen.failed, 0, seen.reasons)
         t.equal(seen.cut, 0)
         t.ok(seen.answered > outageSeconds, 'there was load')
       }
