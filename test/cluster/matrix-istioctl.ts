@@ -60,7 +60,7 @@ export async function askIstioctl(
       for (const form of forms) await ask(['ztunnel-config', ...words, pod, ...form], expect)
     await ask(['ztunnel-config', 'log', pod, '--level', 'access:debug'], /access.*debug/)
     await ask(['ztunnel-config', 'log', pod, '--level', 'access:info'], /access.*info/)
-    const mesh = controlPlane === 'istiod' ? ['--plaintext', '--xds-address', 'localhost:15010'] : []
+    const mesh = controlPlane === 'istiod' ? ['--insecure', '--xds-address', 'localhost:15012'] : []
     await ask(['proxy-status', ...mesh], new RegExp(metadata.name))
   }
   await ask(['analyze', '-n', 'shop'], /^(?!.*Error \[)(.*No validation issues found|Info \[)/s)

@@ -109,7 +109,8 @@ t.test(
   'certificates are renewed under a transfer of 20 seconds both ways: every byte arrives, new sessions have the new one',
   { skip },
   async t => {
-    const { a, b, client, server } = await world(t, 4)
+    // Half of a life is left for a handshake, which takes seconds where many others want the processor.
+    const { a, b, client, server } = await world(t, 6)
     const sums = { toServer: createHash('sha256'), toClient: createHash('sha256') }
     await serve(
       t,
@@ -152,8 +153,8 @@ t.test(
     t.equal(received.digest('hex'), sums.toClient.digest('hex'), 'to the client')
     t.ok(bytes > 100 << 20, `${bytes >> 20} MiB each way`)
     t.equal(seen.answered, seen.asked, 'no connection is lost in a renewal')
-    t.ok(seen.client.size >= 5, `the client had ${seen.client.size} certificates`)
-    t.ok(seen.presented.size >= 5, `the server showed ${seen.presented.size} certificates`)
+    t.ok(seen.client.size >= 4, `the client had ${seen.client.size} certificates`)
+    t.ok(seen.presented.size >= 4, `the server showed ${seen.presented.size} certificates`)
     for (const { log } of [client, server]) {
       t.strictSame(
         accessLines(log).filter(
