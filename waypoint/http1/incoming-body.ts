@@ -29,7 +29,7 @@ export class IncomingBody implements Body {
   constructor(framing: Framing, events: IncomingBodyEvents) {
     this.#reader = new BodyReader(framing)
     this.#events = events
-    this.#over = framing.kind === 'none'
+    this.#over = framing.kind === 'none' || (framing.kind === 'length' && framing.bytes === 0)
   }
 
   get over(): boolean {
