@@ -37,12 +37,19 @@ import {
   type Der
 } from './x509.ts'
 
+/** Who signs: as what a certificate names it, byte for byte as its own certificate has it. */
+interface Signer {
+  readonly name: Der
+  /** What the signer's certificate says of its key; whoever verifies finds the signer by it. */
+  readonly keyId: Buffer
+  readonly key: KeyObject
+}
+
 /** A certificate that may sign others, and what leads from it to the roots. */
-export interface Issuer {
+export interface Issuer extends Signer {
   /** The signing certificate first, then what signed it, without the root. Empty when a root signs itself. */
   readonly chainPem: readonly string[]
   readonly signerPem: string
-  readonly key: KeyObject
   /** Every root that clients shall trust, concatenated PEM. */
   readonly rootsPem: string
 }
@@ -71,7 +78,7 @@ export function createRoot(options: AuthorityOptions): SigningPair {
 
 /** A signing certificate below `issuer`; it may sign workloads but no further authorities. */
 export function createIntermediate(options: AuthorityOptions & { readonly issuer: Issuer }): SigningPair {
-  return authority(options, keyFor(options), signerOf(options.issuer), 0)
+  return authority(options, keyFor(options), options.issuer, 0)
 }
 
 function authority(
@@ -118,7 +125,7 @@ export function issuerOf(parts: {
       ? []
       : [...splitPem(parts.certificatePem), ...(parts.intermediatesPem ?? []).flatMap(splitPem)],
     signerPem: parts.certificatePem,
-    key,
+    ...signerOf(certificate, key),
     rootsPem: parts.rootsPem.endsWith('\n') ? parts.rootsPem : `${parts.rootsPem}\n`
   }
 }
@@ -163,7 +170,7 @@ export function issueCertificate(request: IssueRequest): Issued {
   if (signerEnd <= now) return refused(`the CA's own certificate expired at ${signer.validTo}`)
   const notAfter = Math.min(now + ttlSeconds * 1000, signerEnd)
   const leaf = certificateOf({
-    signer: signerOf(issuer),
+    signer: issuer,
     subject: organizationName(),
     publicKey: csr.publicKey,
     notBefore: now - skewMs,
@@ -191,7 +198,7 @@ export function issueServerCertificate(options: ServerCertificateOptions): Signi
   const { issuer, names } = options
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const leaf = certificateOf({
-    signer: signerOf(issuer),
+    signer: issuer,
     subject: organizationName(),
     publicKey,
     notBefore: options.notBefore,
@@ -213,13 +220,6 @@ export function issueServerCertificate(options: ServerCertificateOptions): Signi
 function serverName(name: string): Der {
   const address = parseIp(name)
   return address === undefined ? tagged(2, Buffer.from(name)) : tagged(7, ipToBytes(address))
-}
-
-interface Signer {
-  readonly name: Der
-  readonly key: KeyObject
-  /** What the signer's certificate says of its key; whoever verifies finds the signer by it. */
-  readonly keyId: Buffer
 }
 
 interface CertificateBody {
@@ -253,9 +253,8 @@ function keyFor({ keyPem, keyType = 'ec' }: AuthorityOptions): KeyObject {
     : generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
 }
 
-/** Name and key identifier as they stand in the signer's certificate, byte for byte: both may be made in other ways than ours. */
-function signerOf({ signerPem, key }: Pick<Issuer, 'signerPem' | 'key'>): Signer {
-  const certificate = new X509Certificate(signerPem)
+/** Name and key identifier as they stand in the certificate: both may be made in other ways than ours. */
+function signerOf(certificate: X509Certificate, key: KeyObject): Signer {
   const [tbs] = children(fromDer(certificate.raw))
   const name = children(tbs)[5] // version, serial, signature, issuer, validity, subject
   if (name === undefined) throw new CertificateError('the CA certificate has no subject')
