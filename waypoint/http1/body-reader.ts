@@ -1,10 +1,14 @@
 /** Takes a body out of a byte stream, by the framing that its head told. */
-import { ChunkedBody, type ChunkedStep } from './chunked-body.ts'
+import { ChunkedBody } from './chunked-body.ts'
 import type { Framing } from './framing.ts'
+import type { HeaderList } from './header-list.ts'
+import type { Refusal } from './refusal.ts'
 
 export type BodyStep =
-  | Exclude<ChunkedStep, { kind: 'end' }>
-  | (Omit<Extract<ChunkedStep, { kind: 'end' }>, 'trailers'> & Partial<Extract<ChunkedStep, { kind: 'end' }>>)
+  /** All that was given is used up. */
+  | { readonly kind: 'more' }
+  | { readonly kind: 'end'; readonly trailers?: HeaderList; readonly rest: Buffer }
+  | Refusal
 
 export class BodyReader {
   readonly #framing: Framing
@@ -22,7 +26,7 @@ export class BodyReader {
     return this.#framing.kind === 'until close'
   }
 
-  /** An empty input is asked whether there is anything to come. */
+  /** Hands slices of `input` to `sink`, in order; `rest` is what follows the body. */
   push(input: Buffer, sink: (data: Buffer) => void): BodyStep {
     if (this.#chunks !== undefined) return this.#chunks.push(input, sink)
     if (this.#framing.kind === 'until close') {

@@ -15,7 +15,7 @@ const space = among(' \t')
 const tokenCodes = table(code => alphanumeric(code) || mark(code))
 /** Visible characters, obs-text, and the blanks between them; no control character, NUL, CR or LF. */
 const valueCodes = table(code => (code > 0x20 && code !== 0x7f) || space(code))
-/** What a request target may hold: RFC 3986 without the fragment. Everything else would have to be percent-encoded. */
+/** What a request target may hold: RFC 3986 without the fragment, and what clients leave unencoded all the same. */
 const targetCodes = table(code => alphanumeric(code) || among('-._~:/?[]@!$&\'()*+,;=%|{}^`"<>\\')(code))
 const hostCodes = table(code => alphanumeric(code) || among("-._~:[]!$&'()*+,;=%")(code))
 

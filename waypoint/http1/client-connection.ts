@@ -6,6 +6,7 @@ import { HeadReader } from './head-reader.ts'
 import type { HeaderList } from './header-list.ts'
 import { IncomingBody } from './incoming-body.ts'
 import { MessageWriter } from './message-writer.ts'
+import type { Refusal } from './refusal.ts'
 import { readResponseHead, type ResponseHead } from './response-head.ts'
 import { requestHeadText } from './write-head.ts'
 
@@ -119,7 +120,7 @@ export class ClientConnection {
       }
       const taken = current.body.take(this.#pending)
       if (taken.kind === 'later') return void this.#socket.pause()
-      if (taken.kind === 'refused') return this.#lose(new Error(taken.reason))
+      if (taken.kind === 'refused') return void this.#refuse(taken)
       this.#pending = taken.kind === 'end' ? taken.rest : EMPTY
       if (taken.kind === 'end') this.#settle(current)
     }
@@ -129,11 +130,9 @@ export class ClientConnection {
     const cut = this.#reader.push(this.#pending)
     this.#pending = EMPTY
     if (cut.kind === 'more') return false
-    const head = cut.kind === 'head' ? readResponseHead(cut.text, current.method) : cut
-    if (cut.kind === 'refused' || head.kind === 'refused') {
-      this.#lose(new Error(head.kind === 'refused' ? head.reason : 'a head that cannot be read'))
-      return false
-    }
+    if (cut.kind === 'refused') return this.#refuse(cut)
+    const head = readResponseHead(cut.text, current.method)
+    if (head.kind === 'refused') return this.#refuse(head)
     const switches =
       head.status === 101 || (current.method === 'CONNECT' && head.status < 300 && head.status >= 200)
     if (switches) {
@@ -196,6 +195,12 @@ export class ClientConnection {
   readonly #onError = (error: Error): void => this.#lose(error)
 
   readonly #onClose = (): void => this.#lose(new Error('the connection is gone'))
+
+  /** Always false: there is no next head. */
+  #refuse({ reason }: Refusal): false {
+    this.#lose(new Error(reason))
+    return false
+  }
 
   #lose(error: Error): void {
     if (this.#over) return

@@ -50,6 +50,7 @@ const lingerMs = 2000
 
 interface Current extends ServerExchange {
   readonly body: IncomingBody
+  readonly abort: AbortController
   answered: boolean
   finished: boolean
 }
@@ -61,7 +62,6 @@ export class ServerConnection {
   readonly #reader: HeadReader
   #pending: Buffer = EMPTY
   #current: Current | undefined
-  #abort = new AbortController()
   #draining = false
   #over = false
   #timer: NodeJS.Timeout | undefined
@@ -99,7 +99,7 @@ export class ServerConnection {
       if (current.body.over) return void this.#socket.pause() // the next request waits for this one's answer
       const taken = current.body.take(this.#pending)
       if (taken.kind === 'later') return void this.#socket.pause()
-      if (taken.kind === 'refused') return this.#refuse(taken)
+      if (taken.kind === 'refused') return void this.#refuse(taken)
       this.#pending = taken.kind === 'end' ? taken.rest : EMPTY
       if (taken.kind === 'end') this.#settle(current)
     }
@@ -124,7 +124,7 @@ export class ServerConnection {
     if (this.#current === undefined || this.#current.finished) return
     const lost = new Error('the client is gone')
     this.#current.body.lose(lost)
-    this.#abort.abort(lost)
+    this.#current.abort.abort(lost)
   }
 
   /** False while the head is not whole, or when it was refused. */
@@ -136,11 +136,9 @@ export class ServerConnection {
       if (first) this.#timeOut(this.#options.headTimeoutMs ?? 60_000)
       return false
     }
-    const head = cut.kind === 'head' ? readRequestHead(cut.text) : cut
-    if (cut.kind === 'refused' || head.kind === 'refused') {
-      if (head.kind === 'refused') this.#refuse(head)
-      return false
-    }
+    if (cut.kind === 'refused') return this.#refuse(cut)
+    const head = readRequestHead(cut.text)
+    if (head.kind === 'refused') return this.#refuse(head)
     clearTimeout(this.#timer)
     this.#pending = cut.rest
     this.#begin(head)
@@ -149,7 +147,7 @@ export class ServerConnection {
 
   #begin(head: RequestHead): void {
     const socket = this.#socket
-    this.#abort = new AbortController()
+    const abort = new AbortController()
     let continued = !head.expectsContinue
     const body = new IncomingBody(head.framing, {
       wanted: () => {
@@ -163,7 +161,8 @@ export class ServerConnection {
     const exchange: Current = {
       head,
       body,
-      signal: this.#abort.signal,
+      signal: abort.signal,
+      abort,
       answered: false,
       finished: false,
       inform(status, reason, headers) {
@@ -211,14 +210,19 @@ export class ServerConnection {
     setImmediate(this.#advance)
   }
 
-  #refuse(refusal: Refusal): void {
+  /** Always false: there is no next head. */
+  #refuse(refusal: Refusal): false {
     this.#options.onRefused?.(refusal)
-    if (this.#current?.answered === true) return void this.#socket.destroy()
+    if (this.#current?.answered === true) {
+      this.#socket.destroy()
+      return false
+    }
     const text = `${refusal.reason}\n`
     const headers = HeaderList.of('content-type', 'text/plain', 'content-length', String(text.length))
     headers.set('connection', 'close')
     this.#socket.write(responseHeadText(refusal.status, reasons[refusal.status], headers) + text, 'latin1')
     this.#end()
+    return false
   }
 
   /** Closes our half, and reads a little of what is under way, so that no reset overtakes the answer. */
