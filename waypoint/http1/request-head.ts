@@ -3,7 +3,7 @@ import { isHost, isTarget, isToken } from './characters.ts'
 import { readFieldLines } from './field-lines.ts'
 import { requestFraming, type Framing, type HttpVersion } from './framing.ts'
 import type { HeaderList } from './header-list.ts'
-import { keepsConnection, upgradeOf } from './connection.ts'
+import { keepsConnection, upgradeOf } from './hop-by-hop.ts'
 import { refused, type Refusal } from './refusal.ts'
 
 export interface RequestHead {

@@ -1,6 +1,6 @@
 /** The head of a response: RFC 9112 section 4. */
 import { isFieldValue } from './characters.ts'
-import { keepsConnection } from './connection.ts'
+import { keepsConnection } from './hop-by-hop.ts'
 import { readFieldLines } from './field-lines.ts'
 import { responseFraming, type Framing, type HttpVersion } from './framing.ts'
 import type { HeaderList } from './header-list.ts'

@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import { ClientConnection, type ClientRequest } from '../../../waypoint/http1/client-connection.ts'
-import { removeHopByHop } from '../../../waypoint/http1/connection.ts'
+import { removeHopByHop } from '../../../waypoint/http1/hop-by-hop.ts'
 import { HeaderList } from '../../../waypoint/http1/header-list.ts'
 import { ServerConnection, type ServerExchange } from '../../../waypoint/http1/server-connection.ts'
 

@@ -1,6 +1,6 @@
 /** Header fields as filters change them, and those that end with the connection. */
 import t from 'tap'
-import { removeHopByHop } from '../../../waypoint/http1/connection.ts'
+import { removeHopByHop } from '../../../waypoint/http1/hop-by-hop.ts'
 import { HeaderList } from '../../../waypoint/http1/header-list.ts'
 import { requestHeadText, responseHeadText } from '../../../waypoint/http1/write-head.ts'
 
