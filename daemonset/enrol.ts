@@ -92,6 +92,8 @@ interface Entry {
   rulesWritten: boolean
   /** Whether this namespace had its rules at any time: from then on it is cut off rather than in the clear. */
   captured: boolean
+  /** Whether ztunnel was told to let it go: one that connects from then on shall not hear of it. */
+  leaving: boolean
   ztunnel: ProxyState
   /** ztunnel's words, where it refused the pod. */
   refusal: string | undefined
@@ -176,18 +178,18 @@ export class Enroller {
 
   /** All pods as ZDS sends them. */
   zdsPods(): readonly ZdsPod[] {
-    return [...this.#pods.values()].map(zdsPodOf)
+    return [...this.#pods.values()].filter(({ leaving }) => !leaving).map(zdsPodOf)
   }
 
   zdsPod(uid: string): ZdsPod | undefined {
     const entry = this.#pods.get(uid)
-    return entry === undefined ? undefined : zdsPodOf(entry)
+    return entry === undefined || entry.leaving ? undefined : zdsPodOf(entry)
   }
 
   /** What a ztunnel that connected anew said of a pod; `absent` when the last one left. */
   noteAnswer(uid: string, outcome: AddOutcome): void {
     const entry = this.#pods.get(uid)
-    if (entry === undefined) return
+    if (entry === undefined || entry.leaving) return
     entry.ztunnel = outcome.kind
     if (outcome.kind === 'acknowledged') return
     entry.problem ??= proxyProblem(outcome)
@@ -267,7 +269,7 @@ export class Enroller {
     try {
       await this.#deps.probes.remove(pod.uid)
       if (running) await this.#removeRules(pod, entry, annotated)
-      await this.#deps.ztunnel.remove(pod.uid)
+      await this.#letGo(pod.uid)
       if (annotated) await this.#deps.annotate(pod, undefined)
     } catch (error) {
       if (entry !== undefined) this.#complain(entry, error, 'TakingOutFailed')
@@ -302,6 +304,10 @@ export class Enroller {
     const known = this.#pods.get(facts.uid)
     if (known !== undefined) {
       known.facts = facts
+      if (known.leaving) {
+        known.leaving = false
+        known.ztunnel = 'unasked'
+      }
       return known
     }
     const entry: Entry = {
@@ -309,6 +315,7 @@ export class Enroller {
       netns: undefined,
       rulesWritten: false,
       captured: false,
+      leaving: false,
       ztunnel: 'unasked',
       refusal: undefined,
       problem: undefined,
@@ -384,10 +391,17 @@ export class Enroller {
   /** ztunnel tries a pod that it refused again by itself, so that it has to be told as well. */
   async #forget(entry: Entry): Promise<void> {
     const { uid } = entry.facts
-    if (entry.ztunnel !== 'unasked') await this.#deps.ztunnel.remove(uid)
+    if (entry.ztunnel !== 'unasked') await this.#letGo(uid)
     this.#pods.delete(uid)
     forgetNetns(entry)
     await this.#deps.probes.remove(uid)
+  }
+
+  /** Out of every ztunnel that is connected, and out of the snapshot of one that connects before all else is done. */
+  async #letGo(uid: string): Promise<void> {
+    const entry = this.#pods.get(uid)
+    if (entry !== undefined) entry.leaving = true
+    await this.#deps.ztunnel.remove(uid)
   }
 
   /**
