@@ -52,11 +52,10 @@ async function watchForEnding(config: Config, client: KubeClient): Promise<() =>
     daemonSet: config.daemonSet,
     nodeName: config.nodeName
   }
-  const before = await lookAtOwnDaemonSet(client, place, { signal: AbortSignal.timeout(10_000) })
-  return async () => {
-    const options = { signal: AbortSignal.timeout(10_000), attempts: 5 }
-    return decideEnding(await lookAtOwnDaemonSet(client, place, options), before)
-  }
+  const before = await lookAtOwnDaemonSet(client, place, { attemptMs: 10_000 })
+  // Of the half minute that a pod has to end: an API server that stalls shall not make a removal look like an upgrade.
+  const patience = { attemptMs: 5000, attempts: 4 }
+  return async () => decideEnding(await lookAtOwnDaemonSet(client, place, patience), before)
 }
 
 async function removeAll(dryRun: boolean): Promise<void> {

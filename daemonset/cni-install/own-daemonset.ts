@@ -64,16 +64,16 @@ export interface Place {
   readonly nodeName: string
 }
 
-/** Asks, and asks again for a moment where there is no answer: at the end of a node everything ends at once. */
+/** Asks, and asks again where there is no answer: at the end of a node everything ends at once. */
 export async function lookAtOwnDaemonSet(
   client: KubeClient,
   place: Place,
-  { signal, attempts = 1 }: { readonly signal: AbortSignal; readonly attempts?: number }
+  { attemptMs, attempts = 1 }: { readonly attemptMs: number; readonly attempts?: number }
 ): Promise<OwnDaemonSet> {
-  let found = await ask(client, place, signal)
+  let found = await ask(client, place, AbortSignal.timeout(attemptMs))
   for (let attempt = 1; attempt < attempts && found.kind === 'unknown'; attempt++) {
-    if (!(await sleep(1000, signal))) break
-    found = await ask(client, place, signal)
+    await sleep(1000)
+    found = await ask(client, place, AbortSignal.timeout(attemptMs))
   }
   return found
 }
