@@ -34,3 +34,16 @@ function toValue(value: unknown): ValueMessage {
       return { nullValue: 0 }
   }
 }
+
+/** The object that a message stands for; a value that says nothing is null. */
+export function fromStruct({ fields }: StructMessage): Readonly<Record<string, unknown>> {
+  return Object.fromEntries(Object.entries(fields).map(([name, value]) => [name, fromValue(value)]))
+}
+
+function fromValue(value: ValueMessage): unknown {
+  if ('stringValue' in value) return value.stringValue
+  if ('numberValue' in value) return value.numberValue
+  if ('boolValue' in value) return value.boolValue
+  if ('structValue' in value) return fromStruct(value.structValue)
+  return 'listValue' in value ? value.listValue.values.map(fromValue) : null
+}
