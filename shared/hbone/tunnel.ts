@@ -7,7 +7,7 @@
  * 2. `#unsent` holds what was written since `write` last returned true; a writer that obeys leaves one chunk.
  * 3. The sink hears data, then end, then close, each from `deliver`, never from inside a call to the tunnel.
  */
-import type { ByteSink, ByteStream } from '../net/relay.ts'
+import type { ByteSink, ByteStream } from '../net/byte-stream.ts'
 import { MeshError } from '../runtime/errors.ts'
 import { errorCode, errorName, maxWindow } from './frames.ts'
 

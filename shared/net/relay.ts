@@ -5,46 +5,10 @@
  * counters and errors explicit. Each direction ends on its own: the end of one side's input ends the other
  * side's output, and the opposite direction lives on for as long as its ends like.
  */
-import net from 'node:net'
-import tls from 'node:tls'
+import type net from 'node:net'
 import { MeshError } from '../runtime/errors.ts'
-import { SentChunks } from './sent-chunks.ts'
-
-/** What a byte stream tells whoever reads it. After `close` it says nothing more. */
-export interface ByteSink {
-  /** `more`: another chunk follows before control returns to the event loop, so gather instead of writing. */
-  data(chunk: Buffer, more: boolean): void
-  /** The peer sends no more; writing still works. */
-  end(): void
-  /** A `write` that returned false has gone out. */
-  drain(): void
-  /** Both directions are over. With an error the stream was cut; without, everything that was sent arrived. */
-  close(error: Error | undefined): void
-}
-
-/** A full-duplex byte stream with half close. It starts paused. */
-export interface ByteStream {
-  /** Nobody else holds the memory of the chunks that it tells. */
-  readonly exclusive: boolean
-  /** Says where events go; called once, before anything else. */
-  attach(sink: ByteSink): void
-  pause(): void
-  resume(): void
-  /**
-   * False: stop until `drain`. The chunk must not be changed from here on. After the end it drops the bytes.
-   * `disposable`: nobody else holds the chunk's memory, so it may be freed once the chunk is sent.
-   */
-  write(chunk: Buffer, disposable?: boolean): boolean
-  /** Holds writes back until `uncork`, so that they leave together. */
-  cork(): void
-  uncork(): void
-  /** Ends writing after what was written; reading goes on. */
-  end(): void
-  /** Ends writing after what was written, and reading at once. */
-  close(): void
-  /** Cuts both directions. With an error the peer sees a connection error, without one a cancellation. */
-  destroy(error?: Error): void
-}
+import type { ByteSink, ByteStream } from './byte-stream.ts'
+import { streamOf } from './socket-stream.ts'
 
 /** Bytes passed on so far; plain numbers, updated while the relay runs. */
 export interface RelayCounters {
@@ -188,86 +152,4 @@ class Direction implements ByteSink {
 function isLeaving(error: Error): boolean {
   const code = 'code' in error ? error.code : undefined
   return code === 'ECONNRESET' || code === 'EPIPE' || code === 'ENOTCONN'
-}
-
-function streamOf(stream: net.Socket | ByteStream): ByteStream {
-  return stream instanceof net.Socket ? new SocketStream(stream) : stream
-}
-
-/** A TCP or TLS socket as a byte stream. It must not have been read before. */
-class SocketStream implements ByteStream {
-  readonly exclusive = true
-  #sentChunks: SentChunks | undefined
-  readonly #socket: net.Socket
-  #error: Error | undefined
-  #discarding = false
-
-  constructor(socket: net.Socket) {
-    this.#socket = socket
-    socket.allowHalfOpen = true // else Node would answer the peer's end with our own
-    socket.pause()
-  }
-
-  attach(sink: ByteSink): void {
-    const socket = this.#socket
-    if (socket.destroyed) {
-      const error =
-        socket.errored ?? Object.assign(new Error('the connection is closed'), { code: 'ECONNRESET' })
-      queueMicrotask(() => sink.close(error))
-      return
-    }
-    socket.on('data', (chunk: Buffer) => {
-      if (!this.#discarding) sink.data(chunk, false)
-    })
-    socket.on('end', () => {
-      if (!this.#discarding) sink.end()
-    })
-    socket.on('drain', () => sink.drain())
-    socket.on('error', error => {
-      this.#error = error
-    })
-    socket.on('close', () => sink.close(this.#error))
-  }
-
-  pause(): void {
-    this.#socket.pause()
-  }
-
-  resume(): void {
-    this.#socket.resume()
-  }
-
-  write(chunk: Buffer, disposable = false): boolean {
-    if (!this.#socket.writable) return true
-    if (!disposable || !SentChunks.worth(chunk)) return this.#socket.write(chunk)
-    this.#sentChunks ??= new SentChunks()
-    this.#sentChunks.add(chunk)
-    return this.#socket.write(chunk, this.#sentChunks.onSent)
-  }
-
-  cork(): void {
-    this.#socket.cork()
-  }
-
-  uncork(): void {
-    this.#socket.uncork()
-  }
-
-  end(): void {
-    this.#socket.end()
-  }
-
-  close(): void {
-    // Read on without listening: closing with unread bytes would reset the connection under what we wrote.
-    this.#discarding = true
-    this.#socket.resume()
-    this.#socket.destroySoon()
-  }
-
-  /** The peer sees a reset, so that it cannot take what it has for the whole. */
-  destroy(): void {
-    this.#discarding = true
-    if (this.#socket instanceof tls.TLSSocket || this.#socket.connecting) this.#socket.destroy()
-    else this.#socket.resetAndDestroy()
-  }
 }

@@ -1,7 +1,7 @@
 /** Takes a body out of a byte stream, by the framing that its head told. */
 import { ChunkedBody } from './chunked-body.ts'
-import type { Framing } from './framing.ts'
-import type { HeaderList } from './header-list.ts'
+import type { Framing } from '../http/framing.ts'
+import type { HeaderList } from '../http/header-list.ts'
 import type { Refusal } from './refusal.ts'
 
 export type BodyStep =

@@ -1,7 +1,7 @@
 /** The chunked transfer coding: RFC 9112 section 7.1, read without copying a byte of the body. */
 import { readFieldLines } from './field-lines.ts'
 import { MAX_HEAD_BYTES } from './head-reader.ts'
-import type { HeaderList } from './header-list.ts'
+import type { HeaderList } from '../http/header-list.ts'
 import { refused, type Refusal } from './refusal.ts'
 
 /** Size and extensions of one chunk; nobody needs more, and the bytes count for nothing. */

@@ -1,6 +1,6 @@
 /** Field lines of heads and trailers: RFC 9112 section 5, with everything refused that readers understand differently. */
 import { isFieldValue, isToken } from './characters.ts'
-import { HeaderList } from './header-list.ts'
+import { HeaderList } from '../http/header-list.ts'
 import { refused, type Refusal } from './refusal.ts'
 
 /** As Envoy's. */

@@ -1,15 +1,7 @@
-/** How long a body is: RFC 9112 section 6. Whatever two readers could understand differently is refused. */
-import type { HeaderList } from './header-list.ts'
+/** How long a body is, by its head: RFC 9112 section 6. Whatever two readers could understand differently is refused. */
+import type { Framing, HttpVersion } from '../http/framing.ts'
+import type { HeaderList } from '../http/header-list.ts'
 import { refused, type Refusal } from './refusal.ts'
-
-export type Framing =
-  | { readonly kind: 'none' }
-  | { readonly kind: 'length'; readonly bytes: number }
-  | { readonly kind: 'chunked' }
-  /** Responses only: the body ends with the connection. */
-  | { readonly kind: 'until close' }
-
-export type HttpVersion = 'HTTP/1.0' | 'HTTP/1.1'
 
 const none: Framing = { kind: 'none' }
 const chunked: Framing = { kind: 'chunked' }

@@ -1,6 +1,6 @@
 /** Fields that concern one connection only: RFC 9110 section 7.6.1, RFC 9112 section 9. */
-import type { HttpVersion } from './framing.ts'
-import type { HeaderList } from './header-list.ts'
+import type { HttpVersion } from '../http/framing.ts'
+import type { HeaderList } from '../http/header-list.ts'
 
 /** Never passed on, whether Connection names them or not. */
 const hopByHop = ['connection', 'keep-alive', 'proxy-connection', 'te', 'transfer-encoding', 'upgrade']

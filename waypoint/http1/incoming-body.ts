@@ -1,14 +1,8 @@
 /** The body that a connection is reading now: holds its bytes back until somebody takes them. */
-import type { Body, BodySink } from './body.ts'
+import type { Body, BodySink } from '../http/body.ts'
 import { BodyReader } from './body-reader.ts'
-import type { Framing } from './framing.ts'
+import type { Framing } from '../http/framing.ts'
 import type { Refusal } from './refusal.ts'
-
-export interface IncomingBodyEvents {
-  /** Somebody wants it now, or wants more. */
-  readonly wanted: () => void
-  readonly cancelled: () => void
-}
 
 const drop: BodySink = { data: () => true, end: () => undefined, fail: () => undefined }
 
@@ -21,14 +15,17 @@ export type Taken =
 
 export class IncomingBody implements Body {
   readonly #reader: BodyReader
-  readonly #events: IncomingBodyEvents
+  readonly #wanted: () => void
+  readonly #cancelled: () => void
   #sink: BodySink | undefined
   #paused = false
   #over = false
 
-  constructor(framing: Framing, events: IncomingBodyEvents) {
+  /** `wanted`: somebody takes it now, or takes more; `cancelled`: nobody will. */
+  constructor(framing: Framing, wanted: () => void, cancelled: () => void) {
     this.#reader = new BodyReader(framing)
-    this.#events = events
+    this.#wanted = wanted
+    this.#cancelled = cancelled
     this.#over = framing.kind === 'none' || (framing.kind === 'length' && framing.bytes === 0)
   }
 
@@ -40,20 +37,20 @@ export class IncomingBody implements Body {
     if (this.#sink !== undefined) throw new Error('the body is piped already')
     this.#sink = sink
     if (this.#over) sink.end()
-    else this.#events.wanted()
+    else this.#wanted()
   }
 
   resume(): void {
     if (!this.#paused) return
     this.#paused = false
-    this.#events.wanted()
+    this.#wanted()
   }
 
   cancel(): void {
     if (this.#over) return
     this.#sink = drop
     this.#paused = false
-    this.#events.cancelled()
+    this.#cancelled()
   }
 
   /** Passes on what of `input` is of this body. */

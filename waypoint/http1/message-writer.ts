@@ -1,8 +1,8 @@
-/** Writes one body to a connection in the framing that its head announced. */
-import type { Duplex } from 'node:stream'
-import type { BodySink } from './body.ts'
-import type { Framing } from './framing.ts'
-import type { HeaderList } from './header-list.ts'
+/** Writes one message to a connection: its head at once, its body in the framing that the head announced. */
+import type { ByteStream } from '../../shared/net/byte-stream.ts'
+import type { BodySink } from '../http/body.ts'
+import type { Framing } from '../http/framing.ts'
+import type { HeaderList } from '../http/header-list.ts'
 import { chunkStart, lastChunk } from './write-head.ts'
 
 export interface MessageWriterEvents {
@@ -12,20 +12,23 @@ export interface MessageWriterEvents {
   readonly drained: () => void
 }
 
-/** A {@link BodySink}, so that a body can be piped into it. Data of a message without a body is dropped. */
+const lineEnd = Buffer.from('\r\n', 'latin1')
+
+/** Data of a message without a body is dropped. */
 export class MessageWriter implements BodySink {
-  readonly #socket: Duplex
+  readonly #stream: ByteStream
   readonly #framing: Framing
   readonly #events: MessageWriterEvents
   #left: number
   #over = false
 
-  constructor(socket: Duplex, framing: Framing, events: MessageWriterEvents) {
-    this.#socket = socket
+  /** `head`: latin1, with the empty line. */
+  constructor(stream: ByteStream, head: string, framing: Framing, events: MessageWriterEvents) {
+    this.#stream = stream
     this.#framing = framing
     this.#events = events
     this.#left = framing.kind === 'length' ? framing.bytes : 0
-    socket.on('drain', events.drained)
+    stream.write(Buffer.from(head, 'latin1'))
   }
 
   data(bytes: Buffer): boolean {
@@ -36,13 +39,13 @@ export class MessageWriter implements BodySink {
         this.fail()
         return true
       }
-      return this.#socket.write(bytes)
+      return this.#stream.write(bytes)
     }
-    this.#socket.cork()
-    this.#socket.write(chunkStart(bytes.length), 'latin1')
-    this.#socket.write(bytes)
-    const more = this.#socket.write('\r\n', 'latin1')
-    this.#socket.uncork()
+    this.#stream.cork()
+    this.#stream.write(Buffer.from(chunkStart(bytes.length), 'latin1'))
+    this.#stream.write(bytes)
+    const more = this.#stream.write(lineEnd)
+    this.#stream.uncork()
     return more
   }
 
@@ -50,7 +53,7 @@ export class MessageWriter implements BodySink {
     if (this.#over) return
     // Fewer bytes than were announced: the reader must see that something is missing, not take the next head for them.
     if (this.#left > 0) return this.fail()
-    if (this.#framing.kind === 'chunked') this.#socket.write(lastChunk(trailers), 'latin1')
+    if (this.#framing.kind === 'chunked') this.#stream.write(Buffer.from(lastChunk(trailers), 'latin1'))
     this.#finish(this.#framing.kind !== 'until close')
   }
 
@@ -58,12 +61,16 @@ export class MessageWriter implements BodySink {
   fail(): void {
     if (this.#over) return
     this.#finish(false)
-    this.#socket.destroy()
+    this.#stream.destroy()
+  }
+
+  /** The connection says that it takes more. */
+  drained(): void {
+    if (!this.#over) this.#events.drained()
   }
 
   #finish(whole: boolean): void {
     this.#over = true
-    this.#socket.off('drain', this.#events.drained)
     this.#events.finished(whole)
   }
 }

@@ -1,34 +1,24 @@
 /** The head of a request: RFC 9112 sections 3 to 6 as strictly as they are written, so that no next reader reads another. */
 import { isHost, isTarget, isToken } from './characters.ts'
 import { readFieldLines } from './field-lines.ts'
-import { requestFraming, type Framing, type HttpVersion } from './framing.ts'
-import type { HeaderList } from './header-list.ts'
+import type { RequestHead } from '../http/exchange.ts'
+import type { HttpVersion } from '../http/framing.ts'
+import type { HeaderList } from '../http/header-list.ts'
+import { requestFraming } from './framing.ts'
 import { keepsConnection, upgradeOf } from './hop-by-hop.ts'
 import { refused, type Refusal } from './refusal.ts'
 
-export interface RequestHead {
+/** Its headers are all that came, those of the connection too. */
+export interface Http1RequestHead extends RequestHead {
   readonly kind: 'request'
-  readonly method: string
-  /** Path and query as sent, beginning with `/`; `*` for OPTIONS of the server; the authority for CONNECT. */
-  readonly target: string
-  /** Of an absolute target, else of Host; empty where HTTP/1.0 gave none. */
-  readonly authority: string
-  /** `http` or `https` of an absolute target. */
-  readonly scheme?: string
-  readonly version: HttpVersion
-  /** All that came, hop-by-hop fields too. */
-  readonly headers: HeaderList
-  readonly framing: Framing
   /** Whether the client will send another request on this connection. */
   readonly keepAlive: boolean
-  /** The protocol that it wants to switch to, in lower case. */
-  readonly upgrade?: string
   /** It waits for `100 Continue` before it sends its body. */
   readonly expectsContinue: boolean
 }
 
 /** `text`: the head in latin1, from the request line to before the empty line, each line with its CRLF. */
-export function readRequestHead(text: string): RequestHead | Refusal {
+export function readRequestHead(text: string): Http1RequestHead | Refusal {
   const lineEnd = text.indexOf('\r\n')
   const line = requestLine(text.slice(0, lineEnd < 0 ? text.length : lineEnd))
   if (line.kind === 'refused') return line
@@ -44,6 +34,7 @@ export function readRequestHead(text: string): RequestHead | Refusal {
   }
   const { method, version } = line
   const upgrade = version === 'HTTP/1.1' ? upgradeOf(headers) : undefined
+  const keepAlive = keepsConnection(headers, version)
   return {
     kind: 'request',
     method,
@@ -54,7 +45,7 @@ export function readRequestHead(text: string): RequestHead | Refusal {
     authority: place.authority,
     ...(place.scheme === undefined ? {} : { scheme: place.scheme }),
     ...(upgrade === undefined ? {} : { upgrade }),
-    keepAlive: keepsConnection(headers, version),
+    keepAlive,
     // RFC 9110 section 10.1.1: of an HTTP/1.0 client it means nothing.
     expectsContinue: expectation !== undefined && version === 'HTTP/1.1' && framing.kind !== 'none'
   }

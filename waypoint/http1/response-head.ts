@@ -2,23 +2,20 @@
 import { isFieldValue } from './characters.ts'
 import { keepsConnection } from './hop-by-hop.ts'
 import { readFieldLines } from './field-lines.ts'
-import { responseFraming, type Framing, type HttpVersion } from './framing.ts'
-import type { HeaderList } from './header-list.ts'
+import type { ResponseHead } from '../http/exchange.ts'
+import type { HttpVersion } from '../http/framing.ts'
+import { responseFraming } from './framing.ts'
 import { refused, type Refusal } from './refusal.ts'
 
-export interface ResponseHead {
+export interface Http1ResponseHead extends ResponseHead {
   readonly kind: 'response'
-  readonly status: number
-  readonly reason: string
   readonly version: HttpVersion
-  readonly headers: HeaderList
-  readonly framing: Framing
   /** Whether the connection can take another request once the body has ended. */
   readonly keepAlive: boolean
 }
 
 /** `text` as for a request; `method`: of the request that is answered. */
-export function readResponseHead(text: string, method: string): ResponseHead | Refusal {
+export function readResponseHead(text: string, method: string): Http1ResponseHead | Refusal {
   const lineEnd = text.indexOf('\r\n')
   // A reason may be missing with the blank before it: some servers leave both out.
   const line = /^(HTTP\/1\.[01]) ([1-9]\d{2})(?: (.*))?$/.exec(
@@ -33,5 +30,5 @@ export function readResponseHead(text: string, method: string): ResponseHead | R
   const framing = responseFraming(headers, version as HttpVersion, { status, method })
   if (framing.kind === 'refused') return framing
   const keepAlive = framing.kind !== 'until close' && keepsConnection(headers, version as HttpVersion)
-  return { kind: 'response', status, reason, version: version as HttpVersion, headers, framing, keepAlive }
+  return { kind: 'response', status, version: version as HttpVersion, headers, framing, keepAlive }
 }

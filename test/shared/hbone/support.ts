@@ -5,7 +5,7 @@ import type tls from 'node:tls'
 import { ClientSession, type SessionOptions } from '../../../shared/hbone/session.ts'
 import { serveTunnels, type ServerSession, type TunnelRequest } from '../../../shared/hbone/server.ts'
 import { acceptTls, connectTls } from '../../../shared/hbone/tls.ts'
-import type { ByteStream } from '../../../shared/net/relay.ts'
+import type { ByteStream } from '../../../shared/net/byte-stream.ts'
 import { testAuthority } from '../../support/certificates.ts'
 
 export const authority = testAuthority()

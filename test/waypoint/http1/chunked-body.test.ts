@@ -1,7 +1,7 @@
 /** Chunked bodies: what they hold, where they end, and what is none. */
 import t from 'tap'
 import { ChunkedBody } from '../../../waypoint/http1/chunked-body.ts'
-import { HeaderList } from '../../../waypoint/http1/header-list.ts'
+import { HeaderList } from '../../../waypoint/http/header-list.ts'
 import { chunkStart, lastChunk } from '../../../waypoint/http1/write-head.ts'
 
 interface Read {

@@ -9,10 +9,11 @@ import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { promisify } from 'node:util'
-import { ClientConnection, type ClientRequest } from '../../../waypoint/http1/client-connection.ts'
-import { removeHopByHop } from '../../../waypoint/http1/hop-by-hop.ts'
-import { HeaderList } from '../../../waypoint/http1/header-list.ts'
-import { ServerConnection, type ServerExchange } from '../../../waypoint/http1/server-connection.ts'
+import { streamOf } from '../../../shared/net/socket-stream.ts'
+import type { ClientRequest, Exchange } from '../../../waypoint/http/exchange.ts'
+import { HeaderList } from '../../../waypoint/http/header-list.ts'
+import { Http1ClientConnection } from '../../../waypoint/http1/client-connection.ts'
+import { Http1ServerConnection } from '../../../waypoint/http1/server-connection.ts'
 
 async function portOf(t: Test, server: net.Server): Promise<number> {
   server.listen(0, '127.0.0.1')
@@ -36,7 +37,7 @@ async function saying(t: Test, text: string, { end = false } = {}): Promise<numb
 }
 
 interface Client {
-  readonly connection: ClientConnection
+  readonly connection: Http1ClientConnection
   readonly told: string[]
 }
 
@@ -44,7 +45,7 @@ async function connected(t: Test, port: number): Promise<Client> {
   const socket = net.connect(port, '127.0.0.1')
   await once(socket, 'connect')
   const told: string[] = []
-  const connection = new ClientConnection(socket, {
+  const connection = new Http1ClientConnection(streamOf(socket), {
     idle: () => told.push('idle'),
     closed: () => told.push('closed')
   })
@@ -69,7 +70,9 @@ function ask({ connection }: Client, request: Partial<ClientRequest> = {}, body?
       {
         method: 'GET',
         target: '/',
-        headers: HeaderList.of('host', 'shop'),
+        authority: 'shop',
+        scheme: 'http',
+        headers: HeaderList.of(),
         framing: body === undefined ? { kind: 'none' } : { kind: 'length', bytes: body.length },
         ...request
       },
@@ -208,23 +211,28 @@ t.test('a switched connection is the caller’s', async t => {
   })
   const { connection } = await connected(t, await portOf(t, server))
   const got = await new Promise<string>((resolve, reject) => {
-    const headers = HeaderList.of('host', 'shop')
+    const headers = HeaderList.of()
+    const head = { method: 'GET', target: '/', authority: 'shop', scheme: 'http', headers } as const
     const writer = connection.send(
-      { method: 'GET', target: '/', headers, framing: { kind: 'none' }, upgrade: 'echo' },
+      { ...head, framing: { kind: 'none' }, upgrade: 'echo' },
       {
         answered: () => reject(new Error('answered')),
         failed: reject,
-        switched: (_head, socket, rest) => {
-          let text = rest.toString()
-          socket.on('data', (chunk: Buffer) => {
-            text += chunk.toString()
-            if (text.endsWith('second')) {
+        switched: (_head, stream) => {
+          let text = ''
+          stream.attach({
+            data: chunk => {
+              text += chunk.toString()
+              if (!text.endsWith('second')) return
               resolve(text)
-              socket.destroy()
-            }
+              stream.close()
+            },
+            end: () => undefined,
+            drain: () => undefined,
+            close: () => undefined
           })
-          socket.resume()
-          socket.write('second')
+          stream.resume()
+          stream.write(Buffer.from('second'))
         }
       }
     )
@@ -234,36 +242,25 @@ t.test('a switched connection is the caller’s', async t => {
 })
 
 /** What a proxy does with one exchange, without any policy. */
-function forward(exchange: ServerExchange, port: number): void {
-  const { head, body, signal } = exchange
+function forward(exchange: Exchange, port: number): void {
+  const { head, body } = exchange
   const socket = net.connect(port, '127.0.0.1')
-  const connection = new ClientConnection(socket, {
+  const connection = new Http1ClientConnection(streamOf(socket), {
     idle: () => connection.destroy(),
     closed: () => undefined
   })
-  signal.addEventListener('abort', () => connection.destroy())
-  const headers = head.headers.copy()
-  removeHopByHop(headers)
-  const { method, target, framing } = head
+  exchange.onGone(() => connection.destroy())
   const writer = connection.send(
-    { method, target, headers, framing },
+    { ...head, scheme: 'http' },
     {
+      drained: () => body.resume(),
       answered: (answer, answerBody) => {
-        const fields = answer.headers.copy()
-        removeHopByHop(fields)
-        const { status, reason, framing: length } = answer
-        const back = exchange.respond({ status, reason, headers: fields, framing: length }, () =>
-          answerBody.resume()
-        )
-        answerBody.pipe(back)
+        answerBody.pipe(exchange.respond(answer, () => answerBody.resume()))
       },
       failed: () => {
-        exchange
-          .respond({ status: 503, reason: '', headers: HeaderList.of(), framing: { kind: 'none' } })
-          .end()
+        exchange.respond({ status: 503, headers: HeaderList.of(), framing: { kind: 'none' } }).end()
       }
-    },
-    () => body.resume()
+    }
   )
   body.pipe(writer)
 }
@@ -277,7 +274,7 @@ t.test('between curl and Node’s server both halves carry 50 MB there and back'
     t,
     net.createServer({ allowHalfOpen: true }, socket => {
       // oxlint-disable-next-line no-new -- it lives with its socket
-      new ServerConnection(socket, exchange => forward(exchange, upstream))
+      new Http1ServerConnection(streamOf(socket), exchange => forward(exchange, upstream))
     })
   )
   const folder = mkdtempSync(path.join(tmpdir(), 'underpass-http1-'))

@@ -1,7 +1,7 @@
 /** Header fields as filters change them, and those that end with the connection. */
 import t from 'tap'
 import { removeHopByHop } from '../../../waypoint/http1/hop-by-hop.ts'
-import { HeaderList } from '../../../waypoint/http1/header-list.ts'
+import { HeaderList } from '../../../waypoint/http/header-list.ts'
 import { requestHeadText, responseHeadText } from '../../../waypoint/http1/write-head.ts'
 
 t.test('a list of fields', async t => {
@@ -68,7 +68,10 @@ for (const { name, sent, passedOn } of situations) {
 }
 
 t.test('heads as they are sent', async t => {
-  const headers = HeaderList.of('host', 'shop', 'x-a', '1')
-  t.equal(requestHeadText('GET', '/a?b', headers), 'GET /a?b HTTP/1.1\r\nhost: shop\r\nx-a: 1\r\n\r\n')
-  t.equal(responseHeadText(404, 'Not Found', HeaderList.of()), 'HTTP/1.1 404 Not Found\r\n\r\n')
+  const headers = HeaderList.of('x-a', '1')
+  t.equal(
+    requestHeadText('GET', '/a?b', 'shop', headers),
+    'GET /a?b HTTP/1.1\r\nhost: shop\r\nx-a: 1\r\n\r\n'
+  )
+  t.equal(responseHeadText(404, HeaderList.of()), 'HTTP/1.1 404 Not Found\r\n\r\n')
 })

@@ -1,10 +1,10 @@
 /** What a request head is taken for, and which are refused: each trick of request smuggling has its verdict. */
 import t from 'tap'
 import { HeadReader } from '../../../waypoint/http1/head-reader.ts'
-import { readRequestHead, type RequestHead } from '../../../waypoint/http1/request-head.ts'
+import { readRequestHead, type Http1RequestHead } from '../../../waypoint/http1/request-head.ts'
 import type { Refusal } from '../../../waypoint/http1/refusal.ts'
 
-function read(bytes: string): RequestHead | Refusal {
+function read(bytes: string): Http1RequestHead | Refusal {
   const cut = new HeadReader().push(Buffer.from(bytes, 'latin1'))
   if (cut.kind === 'more') throw new Error('the head is not whole')
   return cut.kind === 'head' ? readRequestHead(cut.text) : cut

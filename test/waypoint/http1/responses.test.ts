@@ -14,7 +14,7 @@ const situations: readonly {
   {
     name: 'a length',
     text: lines('HTTP/1.1 200 OK', 'Content-Length: 2'),
-    as: { status: 200, reason: 'OK', framing: { kind: 'length', bytes: 2 }, keepAlive: true }
+    as: { status: 200, framing: { kind: 'length', bytes: 2 }, keepAlive: true }
   },
   {
     name: 'chunks',
@@ -26,8 +26,8 @@ const situations: readonly {
     text: lines('HTTP/1.1 200 OK'),
     as: { framing: { kind: 'until close' }, keepAlive: false }
   },
-  { name: 'no reason', text: lines('HTTP/1.1 404 '), as: { status: 404, reason: '' } },
-  { name: 'no blank either', text: lines('HTTP/1.1 404'), as: { status: 404, reason: '' } },
+  { name: 'no reason', text: lines('HTTP/1.1 404 '), as: { status: 404 } },
+  { name: 'no blank either', text: lines('HTTP/1.1 404'), as: { status: 404 } },
   {
     name: 'to HEAD',
     text: lines('HTTP/1.1 200 OK', 'Content-Length: 2'),

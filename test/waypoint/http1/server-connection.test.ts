@@ -6,30 +6,28 @@ import { once } from 'node:events'
 import http from 'node:http'
 import net from 'node:net'
 import { promisify } from 'node:util'
-import { HeaderList } from '../../../waypoint/http1/header-list.ts'
-import {
-  ServerConnection,
-  type ServerConnectionOptions,
-  type ServerExchange
-} from '../../../waypoint/http1/server-connection.ts'
+import { streamOf } from '../../../shared/net/socket-stream.ts'
+import type { Exchange } from '../../../waypoint/http/exchange.ts'
+import { HeaderList } from '../../../waypoint/http/header-list.ts'
+import { Http1ServerConnection, type Http1ServerOptions } from '../../../waypoint/http1/server-connection.ts'
 import { eventually } from '../../support/eventually.ts'
 
 interface World {
   readonly port: number
-  readonly connections: readonly ServerConnection[]
+  readonly connections: readonly Http1ServerConnection[]
   readonly sockets: readonly net.Socket[]
 }
 
 async function listen(
   t: Test,
-  serve: (exchange: ServerExchange) => void,
-  options: ServerConnectionOptions = {}
+  serve: (exchange: Exchange) => void,
+  options: Http1ServerOptions = {}
 ): Promise<World> {
-  const connections: ServerConnection[] = []
+  const connections: Http1ServerConnection[] = []
   const sockets: net.Socket[] = []
   const server = net.createServer({ allowHalfOpen: true }, socket => {
     sockets.push(socket)
-    connections.push(new ServerConnection(socket, serve, options))
+    connections.push(new Http1ServerConnection(streamOf(socket), serve, options))
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -41,15 +39,15 @@ async function listen(
 }
 
 /** The body comes back as it came, in the framing that it had, with its trailers. */
-function echo(exchange: ServerExchange): void {
+function echo(exchange: Exchange): void {
   const { head, body } = exchange
   const framing = head.framing.kind === 'until close' ? { kind: 'none' as const } : head.framing
   const headers = HeaderList.of('x-target', head.target)
-  body.pipe(exchange.respond({ status: 200, reason: 'OK', headers, framing }, () => body.resume()))
+  body.pipe(exchange.respond({ status: 200, headers, framing }, () => body.resume()))
 }
 
 /** Answers with the body once it has come. */
-function collect(exchange: ServerExchange): void {
+function collect(exchange: Exchange): void {
   let text = ''
   exchange.body.pipe({
     data: bytes => (text += bytes.toString()) !== '',
@@ -58,10 +56,10 @@ function collect(exchange: ServerExchange): void {
   })
 }
 
-function say(exchange: ServerExchange, text: string): void {
+function say(exchange: Exchange, text: string): void {
   const headers = HeaderList.of('x-target', exchange.head.target)
   const framing = { kind: 'length', bytes: Buffer.byteLength(text) } as const
-  const writer = exchange.respond({ status: 200, reason: 'OK', headers, framing })
+  const writer = exchange.respond({ status: 200, headers, framing })
   writer.data(Buffer.from(text))
   writer.end()
 }
@@ -180,7 +178,6 @@ for (const { name, request, status = 200, expect } of framings) {
           : { kind: 'length' as const, bytes: bytes.length }
       const writer = exchange.respond({
         status,
-        reason: status === 200 ? 'OK' : 'No Content',
         headers: HeaderList.of(),
         framing: status === 204 ? { kind: 'none' } : framing
       })
@@ -257,9 +254,13 @@ t.test('what is refused is answered for, and nothing behind it is read', async t
 
 t.test('a client that goes away in the middle is noticed on both sides of the exchange', async t => {
   const told: string[] = []
-  const { port } = await listen(t, ({ body, signal }) => {
-    signal.addEventListener('abort', () => told.push('aborted'))
-    body.pipe({ data: () => true, end: () => told.push('end'), fail: error => told.push(error.message) })
+  const { port } = await listen(t, exchange => {
+    exchange.onGone(() => told.push('gone'))
+    exchange.body.pipe({
+      data: () => true,
+      end: () => told.push('end'),
+      fail: error => told.push(error.message)
+    })
   })
   const socket = net.connect(port, '127.0.0.1')
   socket.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc')
@@ -271,7 +272,7 @@ t.test('a client that goes away in the middle is noticed on both sides of the ex
 })
 
 t.test('a body that nobody takes stays with its sender', async t => {
-  let exchange: ServerExchange | undefined
+  let exchange: Exchange | undefined
   const { port, sockets } = await listen(t, one => (exchange = one))
   const socket = net.connect(port, '127.0.0.1')
   socket.on('error', () => undefined)
