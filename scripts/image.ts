@@ -69,8 +69,10 @@ async function build(
   for (const architecture of architectures) {
     images.push({ architecture, layers: await layersOf(architecture, path.join(work, architecture)) })
   }
-  for (const layer of images.flatMap(({ layers }) => (files === undefined ? [] : layers))) {
-    cpSync(layer.folder, files ?? '', { recursive: true, verbatimSymlinks: true })
+  if (files !== undefined) {
+    for (const { folder } of images.flatMap(({ layers }) => layers)) {
+      cpSync(folder, files, { recursive: true, verbatimSymlinks: true })
+    }
   }
   const sizes = writeImage(file, images, {
     reference,

@@ -4,10 +4,10 @@ import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import { gunzipSync } from 'node:zlib'
 import { parseAllYaml } from '../../shared/kube/yaml.ts'
 import { eventually } from '../support/eventually.ts'
 import { type KubeApiserver, needsKubeApiserver, startKubeApiserver } from '../support/kube-apiserver.ts'
+import { definitionList } from '../support/mesh-cluster.ts'
 
 const root = path.resolve(import.meta.dirname, '../..')
 const chart = path.join(root, 'daemonset/chart')
@@ -314,11 +314,7 @@ t.test('at a real API server', { skip: needsHelm || needsKubeApiserver() }, asyn
   })
 
   t.test('the control plane does all its work with the permissions that it gets', async t => {
-    for (const name of ['istio', 'gateway-api']) {
-      const file = path.join(root, 'shared/kube/crds', `${name}.json.gz`)
-      const list = `{"apiVersion":"v1","kind":"List","items":${gunzipSync(readFileSync(file)).toString()}}`
-      kubectl(api, ['apply', '--server-side', '-f', '-'], list)
-    }
+    kubectl(api, ['apply', '--server-side', '-f', '-'], definitionList())
     kubectl(api, ['apply', '--server-side', '-f', manifest])
     const token = kubectl(api, ['-n', 'istio-system', 'create', 'token', 'istiod']).trim()
     const kubeconfig = path.join(home, 'istiod.kubeconfig')

@@ -32,27 +32,23 @@ const probes = {
   exec: '{exec: {command: [/usr/local/bin/client, --help]}, periodSeconds: 5, timeoutSeconds: 10}',
   grpc: '{grpc: {port: 7070}, periodSeconds: 1}'
 }
+const probing = {
+  not: '',
+  'by http, tcp and exec': `, startupProbe: ${probes.exec}, readinessProbe: ${probes.http}, livenessProbe: ${probes.tcp}`,
+  'by gRPC': `, readinessProbe: ${probes.grpc}`
+}
 
 interface PodOptions {
   readonly namespace?: string
-  readonly probed?: boolean
-  readonly grpcProbed?: boolean
+  readonly probed?: keyof typeof probing
   /** Calls this at once, before anything else of the pod runs. */
   readonly callsFirst?: string
 }
 
-function pod(
-  name: string,
-  { namespace = 'shop', probed = false, grpcProbed = false, callsFirst }: PodOptions = {}
-): string {
+function pod(name: string, { namespace = 'shop', probed = 'not', callsFirst }: PodOptions = {}): string {
   const init = `
   initContainers:
     - {name: first, image: "cluster.local/echo:1", imagePullPolicy: Never, command: [/usr/local/bin/client, "${callsFirst}"]}`
-  const probing = probed
-    ? `, startupProbe: ${probes.exec}, readinessProbe: ${probes.http}, livenessProbe: ${probes.tcp}`
-    : grpcProbed
-      ? `, readinessProbe: ${probes.grpc}`
-      : ''
   return `apiVersion: v1
 kind: Pod
 metadata: {name: ${name}, namespace: ${namespace}, labels: {app: ${name}}}
@@ -60,7 +56,7 @@ spec:
   terminationGracePeriodSeconds: 0
   restartPolicy: Never${callsFirst === undefined ? '' : init}
   containers:
-    - {name: app, image: "cluster.local/echo:1", imagePullPolicy: Never, args: [--port, "8080", --tcp, "9090", --grpc, "7070"]${probing}}`
+    - {name: app, image: "cluster.local/echo:1", imagePullPolicy: Never, args: [--port, "8080", --tcp, "9090", --grpc, "7070"]${probing[probed]}}`
 }
 
 t.test('the CNI plug-in on a node', { skip: clusterMissing() }, async t => {
@@ -92,8 +88,8 @@ t.test('the CNI plug-in on a node', { skip: clusterMissing() }, async t => {
 
   await t.test('http, tcp, gRPC and exec probes pass where only mutual TLS is let in', async t => {
     await kubectl(['apply', '-f', '-'], shop)
-    await kubectl(['apply', '-f', '-'], pod('server', { probed: true }))
-    await kubectl(['apply', '-f', '-'], pod('speaks-grpc', { grpcProbed: true }))
+    await kubectl(['apply', '-f', '-'], pod('server', { probed: 'by http, tcp and exec' }))
+    await kubectl(['apply', '-f', '-'], pod('speaks-grpc', { probed: 'by gRPC' }))
     await ready('server')
     await ready('speaks-grpc')
     t.equal(await redirection('server'), 'enabled')
@@ -169,7 +165,9 @@ t.test('the CNI plug-in on a node', { skip: clusterMissing() }, async t => {
   })
 
   await t.test('a DaemonSet that is deleted leaves the node as it was, and the pods working', async t => {
+    const lastWords = kubectl(['-n', 'istio-system', 'logs', '-f', 'daemonset/istio-cni-node'])
     await kubectl(['-n', 'istio-system', 'delete', 'daemonset', 'istio-cni-node', '--wait'])
+    t.match(await lastWords, /stopping; all rules go.*its DaemonSet is gone/)
     await eventually('the configuration is as it was', async () => {
       return (await onNode('node1', `cat ${conflist}`)) === before
     })

@@ -1,9 +1,9 @@
 /** Pods that call each other without end, on both nodes, and what they see. */
-import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import type { KubeObject } from '../../shared/kube/object.ts'
 import type { Cluster } from '../support/cluster.ts'
 import { eventually } from '../support/eventually.ts'
+import { podProgram } from '../support/pod-program.ts'
 import type { Second } from './faults-pod.ts'
 
 /** What the pods say to each other. */
@@ -11,15 +11,6 @@ export const words = 'only-for-the-other-end'
 
 const nodes = { caller: 'node1', one: 'node1', remote: 'node2', two: 'node2' } as const
 export type PodName = keyof typeof nodes
-
-const image = `underpass.dev/underpass:${
-  (
-    JSON.parse(readFileSync(path.resolve(import.meta.dirname, '../../package.json'), 'utf8')) as {
-      version: string
-    }
-  ).version
-}`
-const program = readFileSync(path.join(import.meta.dirname, 'faults-pod.ts'), 'utf8')
 
 /** What callers saw between two times, of all their calls to one target. */
 export interface Seen {
@@ -158,19 +149,9 @@ function sumOf(seconds: readonly Second[]): Seen {
 function podObject(name: PodName, app: string, targets: readonly string[]): KubeObject {
   const container = {
     name: 'app',
-    image,
-    imagePullPolicy: 'Never',
-    args: [
-      '--input-type=module-typescript',
-      '--disable-warning=ExperimentalWarning',
-      '-e',
-      program,
-      '--',
-      ...targets
-    ],
+    ...podProgram(path.join(import.meta.dirname, 'faults-pod.ts'), targets),
     env: [{ name: 'WORDS', value: words }],
-    readinessProbe: { tcpSocket: { port: 8080 }, periodSeconds: 1 },
-    securityContext: { runAsUser: 1000, readOnlyRootFilesystem: true }
+    readinessProbe: { tcpSocket: { port: 8080 }, periodSeconds: 1 }
   }
   return {
     apiVersion: 'v1',

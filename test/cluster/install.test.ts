@@ -4,6 +4,7 @@ import { clusterMissing, type Cluster } from '../support/cluster.ts'
 import { eventually } from '../support/eventually.ts'
 import { startClusterWithImage } from '../support/mesh-cluster.ts'
 import { runDocument } from '../support/run-document.ts'
+import { clientAndServer } from './echo-pods.ts'
 
 /** The promise of the document. */
 const installMs = 60_000
@@ -12,10 +13,7 @@ const nodes = ['node1', 'node2']
 t.test('installed, used and taken away as docs/install.md says', { skip: clusterMissing() }, async t => {
   const cluster = await startClusterWithImage(t, nodes.length)
   const { kubectl } = cluster
-  await kubectl(
-    ['apply', '-f', '-'],
-    `${pod('client', 'node1')}\n---\n${pod('server', 'node2')}\n---\n${service}`
-  )
+  await kubectl(['apply', '-f', '-'], clientAndServer)
   await kubectl(['wait', '--for=condition=Ready', 'pod', '--all', '--timeout=60s'])
   const uids = await kubectl(['get', 'pods', '-o', 'jsonpath={.items[*].metadata.uid}'])
   const call = (): Promise<string> =>
@@ -55,22 +53,6 @@ t.test('installed, used and taken away as docs/install.md says', { skip: cluster
   t.equal(await traces(cluster), before, 'the nodes are as they were')
   t.equal(await kubectl(['-n', 'istio-system', 'get', 'deployments,daemonsets,pods', '-o', 'name']), '')
 })
-
-const service = `apiVersion: v1
-kind: Service
-metadata: {name: server, namespace: default}
-spec: {selector: {app: server}, ports: [{name: http, port: 80, targetPort: 8080}]}`
-
-function pod(name: string, node: string): string {
-  return `apiVersion: v1
-kind: Pod
-metadata: {name: ${name}, namespace: default, labels: {app: ${name}}}
-spec:
-  nodeName: ${node}
-  terminationGracePeriodSeconds: 0
-  containers:
-    - {name: app, image: "cluster.local/echo:1", imagePullPolicy: Never, args: [--port, "8080", --grpc, "7070", --tcp, "9090"]}`
-}
 
 /**
  * Everything that a mesh writes on a node and into its pods. What kube-proxy writes comes and goes with Services, and the plug-in's

@@ -1,10 +1,9 @@
 /** Puts the parts of a row in place: ours from our manifests, Istio's by the scripts that bring it. */
 import { execFile } from 'node:child_process'
-import { globSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { promisify } from 'node:util'
+import { partOf, readManifest, type Part } from '../../cli/install/manifest.ts'
 import type { KubeObject } from '../../shared/kube/object.ts'
-import { parseAllYaml } from '../../shared/kube/yaml.ts'
 import type { Cluster } from '../support/cluster.ts'
 import { eventually } from '../support/eventually.ts'
 
@@ -16,26 +15,19 @@ export interface Row {
   readonly ztunnel: { readonly node1: Ztunnel; readonly node2: Ztunnel }
 }
 
-type Part = 'control plane' | 'node agent' | 'ztunnel'
-
 /** Certificates live this long, so that they are replaced while a row runs; Rust's half-life counts what is backdated. */
 const secretTtl = { ours: '40s', Rust: '150s' }
 const system = 'istio-system'
 const execute = promisify(execFile)
-const manifests = path.resolve(import.meta.dirname, '../../daemonset/manifests')
 
 /** Changes from row to row only what differs. */
 export class Parts {
   readonly #cluster: Cluster
   #row: Row | undefined
-  readonly #objects: readonly KubeObject[]
+  readonly #objects = readManifest()
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster
-    this.#objects = globSync('*.yaml', { cwd: manifests })
-      .toSorted()
-      .flatMap(file => parseAllYaml(readFileSync(path.join(manifests, file), 'utf8'), file))
-      .map(({ value }) => value as KubeObject)
   }
 
   /** Applications must be gone before: what carries them is taken away. */
@@ -65,7 +57,7 @@ export class Parts {
     }
     await this.#script('istiod', 'down').catch(() => undefined) // none ran before the first row
     await this.#system('delete', 'service,endpointslice', 'istiod', '--ignore-not-found')
-    await this.#apply('control plane', object =>
+    await this.#apply('control-plane', object =>
       withEnv(object, { CA_TRUSTED_NODE_ACCOUNTS: `${system}/ztunnel,${system}/ztunnel-rust` })
     )
     await this.#system('rollout', 'status', 'deployment/istiod', '--timeout=120s')
@@ -80,12 +72,12 @@ export class Parts {
       // As `underpass install --replace node-agent` sets it beside Istio's ztunnel.
       const beside = Object.values(ztunnel).includes('Rust')
       const variables = { UNDERPASS_CAPTURE_MODE: beside ? 'redirect' : 'auto' }
-      await this.#apply('node agent', object => withEnv(object, variables))
+      await this.#apply('node-agent', object => withEnv(object, variables))
     } else if (before !== nodeAgent) await this.#script('ambient', 'up', '--no-istiod', 'cni')
   }
 
   async #removeNodeAgent(kind: Row['nodeAgent']): Promise<void> {
-    if (kind === 'ours') await this.#delete('node agent')
+    if (kind === 'ours') await this.#delete('node-agent')
     else await this.#helm('uninstall', 'istio-cni', '--ignore-not-found')
     await this.#gone('pod', '-l', 'k8s-app=istio-cni-node')
   }
@@ -127,7 +119,10 @@ export class Parts {
   }
 
   #of(part: Part): readonly KubeObject[] {
-    return this.#objects.filter(object => partOf(object) === part)
+    // What all parts share comes with the control plane, and stays.
+    const own = (object: KubeObject): boolean =>
+      [part, ...(part === 'control-plane' ? ['base'] : [])].includes(partOf(object))
+    return this.#objects.filter(own)
   }
 
   async #system(...args: readonly string[]): Promise<string> {
@@ -148,12 +143,6 @@ export class Parts {
     const env = { ...process.env, PEERS: process.env['UNDERPASS_PEERS'], NODE_OPTIONS: '' }
     await execute(path.join(folder, name), args, { env, maxBuffer: 16 << 20, timeout: 180_000 })
   }
-}
-
-/** Which part an object of the manifests belongs to, by its name; what no agent owns is the control plane's. */
-function partOf({ metadata: { name } }: KubeObject): Part {
-  if (/ztunnel/.test(name)) return 'ztunnel'
-  return /istio-cni|node-agent/.test(name) ? 'node agent' : 'control plane'
 }
 
 interface PodTemplate {

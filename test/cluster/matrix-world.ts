@@ -1,7 +1,7 @@
 /** The applications of the matrix: callers and servers on both nodes, in and out of the mesh. */
-import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import type { KubeObject } from '../../shared/kube/object.ts'
+import { podProgram } from '../support/pod-program.ts'
 import { catalogAddress, catalogName, type PodName } from './matrix-cases.ts'
 
 interface Place {
@@ -22,14 +22,6 @@ export const places: Readonly<Record<PodName, Place>> = {
 
 export const podNames = Object.keys(places) as PodName[]
 export const namespaces = ['shop', 'market', 'outside']
-const image = `underpass.dev/underpass:${
-  (
-    JSON.parse(readFileSync(path.resolve(import.meta.dirname, '../../package.json'), 'utf8')) as {
-      version: string
-    }
-  ).version
-}`
-const caller = readFileSync(path.join(import.meta.dirname, 'matrix-caller.ts'), 'utf8')
 
 /** Namespaces, accounts and Services: they stay from row to row. */
 export function lastingObjects(): KubeObject[] {
@@ -90,11 +82,8 @@ export function catalog(): KubeObject {
 function callerContainer(): object {
   return {
     name: 'caller',
-    image,
-    imagePullPolicy: 'Never',
     stdin: true,
-    args: ['--input-type=module-typescript', '--disable-warning=ExperimentalWarning', '-e', caller],
-    securityContext: { runAsUser: 1000, readOnlyRootFilesystem: true }
+    ...podProgram(path.join(import.meta.dirname, 'matrix-caller.ts'))
   }
 }
 

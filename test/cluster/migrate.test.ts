@@ -6,6 +6,7 @@ import { clusterMissing } from '../support/cluster.ts'
 import { eventually } from '../support/eventually.ts'
 import { startClusterWithImage } from '../support/mesh-cluster.ts'
 import { runDocument } from '../support/run-document.ts'
+import { clientAndServer } from './echo-pods.ts'
 
 t.test(
   'each part is replaced and put back as docs/migrate-from-istio.md says',
@@ -24,10 +25,7 @@ t.test(
       execFileSync(path.join(tools, 'ambient'), words, { env: { ...process.env, ...env }, stdio: 'pipe' })
     t.teardown(() => ambient('down'))
     ambient('up')
-    await kubectl(
-      ['apply', '-f', '-'],
-      `${pod('client', 'node1')}\n---\n${pod('server', 'node2')}\n---\n${service}`
-    )
+    await kubectl(['apply', '-f', '-'], clientAndServer)
     await kubectl(['label', 'namespace', 'default', 'istio.io/dataplane-mode=ambient'])
     await kubectl(['wait', '--for=condition=Ready', 'pod', '--all', '--timeout=60s'])
     const call = (): Promise<string> =>
@@ -64,19 +62,3 @@ t.test(
     }
   }
 )
-
-const service = `apiVersion: v1
-kind: Service
-metadata: {name: server, namespace: default}
-spec: {selector: {app: server}, ports: [{name: http, port: 80, targetPort: 8080}]}`
-
-function pod(name: string, node: string): string {
-  return `apiVersion: v1
-kind: Pod
-metadata: {name: ${name}, namespace: default, labels: {app: ${name}}}
-spec:
-  nodeName: ${node}
-  terminationGracePeriodSeconds: 0
-  containers:
-    - {name: app, image: "cluster.local/echo:1", imagePullPolicy: Never, args: [--port, "8080", --grpc, "7070", --tcp, "9090"]}`
-}

@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import path from 'node:path'
 import { clusterMissing, type Cluster } from '../support/cluster.ts'
 import { eventually } from '../support/eventually.ts'
+import { imageReference } from '../support/image.ts'
 import { installMesh, startClusterWithImage } from '../support/mesh-cluster.ts'
 import { rolledOut } from '../support/rollout.ts'
 
@@ -74,7 +75,7 @@ function pod(name: string, node: string): object {
       containers: [
         {
           name: 'app',
-          image: 'underpass.dev/underpass:0.1.0',
+          image: imageReference,
           imagePullPolicy: 'Never',
           args: ['-e', server]
         }

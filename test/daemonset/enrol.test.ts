@@ -240,21 +240,24 @@ t.test('taking out goes the other way round, the annotation last', async t => {
   t.strictSame([...around.enroller.pods()], [])
 })
 
-t.test('a ztunnel that connects while the annotation is being taken away does not hear of the pod', async t => {
-  const around = surroundings(t)
-  await around.enroller.enrol(facts)
-  const heard = (): unknown => [around.enroller.zdsPods().length, around.enroller.zdsPod('uid-1')?.uid]
-  t.strictSame(heard(), [1, 'uid-1'])
-  around.failing = 'annotate'
-  await t.rejects(around.enroller.takeOut(identity, { running: true, annotated: true }))
-  t.strictSame(heard(), [0, undefined], 'it is out already')
-  around.enroller.noteAnswer('uid-1', { kind: 'acknowledged' })
-  around.failing = undefined
-  around.taken()
-  await around.enroller.enrol(facts)
-  t.ok(around.taken().includes('ztunnel'), 'wanted again, it is asked again')
-  t.strictSame(heard(), [1, 'uid-1'])
-})
+t.test(
+  'a ztunnel that connects while the annotation is being taken away does not hear of the pod',
+  async t => {
+    const around = surroundings(t)
+    await around.enroller.enrol(facts)
+    const heard = (): unknown => [around.enroller.zdsPods().length, around.enroller.zdsPod('uid-1')?.uid]
+    t.strictSame(heard(), [1, 'uid-1'])
+    around.failing = 'annotate'
+    await t.rejects(around.enroller.takeOut(identity, { running: true, annotated: true }))
+    t.strictSame(heard(), [0, undefined], 'it is out already')
+    around.enroller.noteAnswer('uid-1', { kind: 'acknowledged' })
+    around.failing = undefined
+    around.taken()
+    await around.enroller.enrol(facts)
+    t.ok(around.taken().includes('ztunnel'), 'wanted again, it is asked again')
+    t.strictSame(heard(), [1, 'uid-1'])
+  }
+)
 
 t.test('of a deleted pod only the node and ztunnel are told', async t => {
   const around = surroundings(t)

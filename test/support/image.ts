@@ -6,6 +6,9 @@ import path from 'node:path'
 import { promisify } from 'node:util'
 
 const root = path.resolve(import.meta.dirname, '../..')
+const { version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as { version: string }
+/** How manifests name the image of this checkout. */
+export const imageReference = `underpass.dev/underpass:${version}`
 /** What the image is made of: scripts/image.ts and all that it packs. */
 const sources = [
   'package.json',

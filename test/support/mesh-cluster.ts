@@ -29,6 +29,10 @@ export async function installMesh(
 }
 
 export async function applyDefinitions({ kubectl }: Pick<Cluster, 'kubectl'>): Promise<void> {
-  const list = { apiVersion: 'v1', kind: 'List', items: publishedDefinitions() }
-  await kubectl(['apply', '--server-side', '-f', '-'], JSON.stringify(list))
+  await kubectl(['apply', '--server-side', '-f', '-'], definitionList())
+}
+
+/** The definitions of Istio's and the Gateway API's kinds, for kubectl. */
+export function definitionList(): string {
+  return JSON.stringify({ apiVersion: 'v1', kind: 'List', items: publishedDefinitions() })
 }
