@@ -6,6 +6,7 @@ import { cidrFromBytes, ipFromBytes, type Cidr, type Ip } from '../net/address.t
 import { message } from '../xds/schema.ts'
 import {
   SPIFFE_DEFAULT_TRUST_DOMAIN,
+  type AppProtocol,
   type GatewayAddress,
   type LoadBalancer,
   type NetworkAddress,
@@ -127,6 +128,7 @@ function serviceOf(wire: WireService): Service {
     vips,
     cidrVips,
     ports: portMap(wire.ports),
+    protocols: protocols(wire.ports),
     subjectAltNames: wire.subjectAltNames,
     waypoint: gateway('service.waypoint', wire.waypoint),
     weightedWaypoints: wire.weightedWaypoints.map(({ destination, weight }, index) => {
@@ -283,6 +285,26 @@ function serviceKeyOf(key: string): string {
   if (!key.includes('/')) throw new DecodeError('workload.services', `key ${JSON.stringify(key)} has no /`)
   return key
 }
+
+const appProtocols: readonly (AppProtocol | undefined)[] = [
+  undefined,
+  'HTTP11',
+  'HTTP2',
+  'GRPC',
+  'TCP',
+  'TLS'
+]
+
+/** A value from a newer control plane is one that we would have to find out. */
+function protocols(ports: readonly WirePort[]): Service['protocols'] {
+  const known = ports.flatMap(({ servicePort, appProtocol = 0 }) => {
+    const protocol = appProtocols[appProtocol]
+    return protocol === undefined ? [] : [[port(servicePort), protocol] as const]
+  })
+  return known.length === 0 ? noProtocols : new Map(known)
+}
+
+const noProtocols: Service['protocols'] = new Map()
 
 function portMap(ports: readonly WirePort[]): PortMap {
   return new Map(ports.map(({ servicePort, targetPort }) => [port(servicePort), port(targetPort)]))

@@ -5,6 +5,7 @@
 import { parseCidr, parseIp, type Cidr, type Ip } from '../net/address.ts'
 import { parseAllYaml } from '../kube/yaml.ts'
 import type {
+  AppProtocol,
   GatewayAddress,
   LoadBalancer,
   NetworkAddress,
@@ -113,6 +114,9 @@ function service(fields: Fields): Service {
     vips: fields.list('vips', (value, path) => vip(value, path, problems), true),
     cidrVips: fields.list('cidrVips', (value, path) => cidrVip(new Fields(value, path, problems))),
     ports: new Map(fields.map('ports', (key, value, path) => portPair(key, value, path, problems), true)),
+    protocols: new Map(
+      fields.map('appProtocols', (key, value, path) => protocolOfPort(key, value, path, problems))
+    ),
     subjectAltNames: fields.list('subjectAltNames', (value, path) => plain(value, path, problems)),
     waypoint: gateway(fields.inner('waypoint')),
     weightedWaypoints: fields.list('weightedWaypoints', (value, path) =>
@@ -312,6 +316,21 @@ function portPair(
   const from = portNumber(/^\d+$/.test(key) ? Number(key) : key, path, problems)
   const to = portNumber(value, path, problems)
   return from === undefined || to === undefined ? undefined : [from, to]
+}
+
+const protocolNames: readonly AppProtocol[] = ['HTTP11', 'HTTP2', 'GRPC', 'TCP', 'TLS']
+
+function protocolOfPort(
+  key: string,
+  value: unknown,
+  path: string,
+  problems: Problems
+): readonly [number, AppProtocol] | undefined {
+  const port = portNumber(Number(key), path, problems)
+  const protocol = protocolNames.find(name => name === value)
+  if (protocol === undefined)
+    problems.add(path, `expected one of ${protocolNames.join(', ')}, found ${described(value)}`)
+  return port === undefined || protocol === undefined ? undefined : [port, protocol]
 }
 
 function portNumber(value: unknown, path: string, problems: Problems): number | undefined {

@@ -82,6 +82,9 @@ export interface LoadBalancer {
   readonly healthPolicy: 'OnlyHealthy' | 'AllowAll'
 }
 
+/** What is known to be spoken on a port. Source: istio.workload.Port.AppProtocol. */
+export type AppProtocol = 'HTTP11' | 'HTTP2' | 'GRPC' | 'TCP' | 'TLS'
+
 /** What Underpass's control plane adds to a service as extension `underpass.dev/traffic`. */
 export interface TrafficExtension {
   /** Seconds for which one client address keeps its endpoint; 0 = no affinity. */
@@ -95,6 +98,8 @@ export interface Service {
   readonly vips: readonly NetworkAddress[]
   readonly cidrVips: readonly { readonly network: string; readonly cidr: Cidr }[]
   readonly ports: PortMap
+  /** By service port; of a port that is not here nobody said what it speaks. */
+  readonly protocols: ReadonlyMap<number, AppProtocol>
   readonly subjectAltNames: readonly string[]
   readonly waypoint: GatewayAddress | undefined
   readonly weightedWaypoints: readonly { readonly destination: GatewayAddress; readonly weight: number }[]

@@ -8,6 +8,7 @@
  */
 import { formatCidr, parseCidr, type Cidr, type Ip } from '../net/address.ts'
 import type {
+  AppProtocol,
   ApplicationTunnel,
   GatewayAddress,
   LoadBalancer,
@@ -159,7 +160,8 @@ type PackedService = readonly [
   ipFamilies: Service['ipFamilies'] | 0,
   canonical: 0 | 1,
   visibility: Service['visibility'],
-  traffic: TrafficExtension | 0
+  traffic: TrafficExtension | 0,
+  protocols: readonly (readonly [number, AppProtocol])[]
 ]
 
 export function packService(service: Service): string {
@@ -177,7 +179,8 @@ export function packService(service: Service): string {
     service.ipFamilies ?? 0,
     service.canonical ? 1 : 0,
     service.visibility,
-    service.traffic ?? 0
+    service.traffic ?? 0,
+    [...service.protocols]
   ]
   return JSON.stringify(packed)
 }
@@ -197,7 +200,8 @@ export function unpackService(text: string): Service {
     ipFamilies,
     canonical,
     visibility,
-    traffic
+    traffic,
+    protocols
   ] = JSON.parse(text) as PackedService
   return {
     name,
@@ -206,6 +210,7 @@ export function unpackService(text: string): Service {
     vips,
     cidrVips: cidrVips.map(([network, cidr]) => ({ network, cidr: block(cidr) })),
     ports: unpackPorts(ports),
+    protocols: new Map(protocols),
     subjectAltNames,
     waypoint: waypoint === 0 ? undefined : waypoint,
     weightedWaypoints,

@@ -20,6 +20,7 @@ export interface WireGatewayAddress {
 export interface WirePort {
   readonly servicePort?: number
   readonly targetPort?: number
+  readonly appProtocol?: number
 }
 
 export interface WireWorkload {

@@ -52,6 +52,7 @@ export function service(parts: Partial<Service> & { readonly name: string }): Se
     canonical: true,
     visibility: 'Public',
     traffic: undefined,
+    protocols: new Map(),
     ...parts
   }
 }

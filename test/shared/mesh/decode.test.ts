@@ -109,7 +109,7 @@ t.test('a service with every field, and blocks told from addresses', async t => 
         { address: four, length: 8 }
       ],
       ports: [
-        { servicePort: 80, targetPort: 0 },
+        { servicePort: 80, targetPort: 0, appProtocol: 'GRPC' },
         { servicePort: 65536 + 81, targetPort: 8081 }
       ],
       subjectAltNames: ['spiffe://a/ns/b/sa/c'],
@@ -151,6 +151,7 @@ t.test('a service with every field, and blocks told from addresses', async t => 
         [80, 0],
         [81, 8081]
       ]),
+      protocols: new Map([[80, 'GRPC']]),
       subjectAltNames: ['spiffe://a/ns/b/sa/c'],
       waypoint: gatewayTo('shop/wp:15008'),
       loadBalancer: {

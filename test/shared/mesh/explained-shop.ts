@@ -76,6 +76,7 @@ function service(name: string, address: string, more: Partial<Service> = {}): Me
       canonical: true,
       visibility: 'Public',
       traffic: undefined,
+      protocols: new Map(),
       ...more
     }
   }

@@ -43,6 +43,7 @@ services:
   ipFamilies: Dual
   visibility: Namespace
   traffic: { clientIpAffinitySeconds: 60 }
+  appProtocols: { 80: HTTP2 }
 policies:
 - name: deny-9999
   namespace: default
@@ -93,7 +94,8 @@ t.test('a complete configuration is read, with the defaults of what is left out'
       ipFamilies: 'Dual',
       visibility: 'Namespace',
       weightedWaypoints: [{ destination: gatewayTo('a/b:1'), weight: 5 }],
-      traffic: { clientIpAffinitySeconds: 60 }
+      traffic: { clientIpAffinitySeconds: 60 },
+      protocols: new Map([[80, 'HTTP2']])
     }
   ])
   t.strictSame(policies[0]?.rules, [
