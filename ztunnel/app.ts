@@ -2,6 +2,7 @@
  * ztunnel put together, in the order in which it starts: what is bound early, what has to be there before
  * traffic is carried, and how all of it ends.
  */
+import { certificateSource } from '../shared/identity/certificate-source.ts'
 import { CertificateStore } from '../shared/identity/certificate-store.ts'
 import { RevocationFile } from '../shared/identity/revocation-file.ts'
 import { MeshStore } from '../shared/mesh/store.ts'
@@ -14,9 +15,9 @@ import { messageOf } from '../shared/runtime/errors.ts'
 import { Readiness } from '../shared/runtime/readiness.ts'
 import { parseLogFilter, type Logger, type LogOutput } from '../shared/telemetry/logger.ts'
 import { Metrics, sumSnapshots } from '../shared/telemetry/metrics.ts'
+import { readinessRoute, statsRoutes } from '../shared/telemetry/public-routes.ts'
 import { adminRoutes } from './admin.ts'
 import { CertificateDesk } from './certificate-desk.ts'
-import { certificateSource } from './certificate-source.ts'
 import type { Config } from './config.ts'
 import { families, mainFamilies } from './families.ts'
 import { LocalIdentities } from './local-identities.ts'
@@ -25,7 +26,6 @@ import type { PodDescription } from './pod.ts'
 import { Pods } from './pods.ts'
 import { printedConfig } from './printed-config.ts'
 import { countProcess } from './process-metrics.ts'
-import { readinessRoute, statsRoutes } from './public-routes.ts'
 import { Watchers } from './watchers.ts'
 import { Workers } from './workers.ts'
 import { startXds } from './xds.ts'
@@ -66,7 +66,9 @@ export async function startZtunnel(config: Config, deps: AppDeps): Promise<App> 
   log.info(`running with config: ${JSON.stringify(printedConfig(config))}`)
 
   // 2. Certificates, and the mesh as far as it is known here. Those of this node's workloads are fetched ahead.
-  const certificates = new CertificateStore({ source: await certificateSource(config) })
+  const impersonate = config.proxyMode === 'shared'
+  const source = await certificateSource({ ca: config.ca, credentials: config, impersonate })
+  const certificates = new CertificateStore({ source })
   resources.defer(() => certificates.close())
   const identities = new LocalIdentities({ nodeName: config.nodeName, certificates })
   const mesh = new MeshStore({

@@ -1,7 +1,7 @@
 /** The connection to the pod's own application, from its client's address where that is possible. */
 import type net from 'node:net'
 import { ip, ipFamily, type SocketAddress } from '../shared/net/address.ts'
-import { dial } from './dial.ts'
+import { dial } from '../shared/net/dial.ts'
 import type { Pod } from './pod.ts'
 
 export interface ApplicationDial {

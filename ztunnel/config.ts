@@ -6,12 +6,16 @@
 import { SPIFFE_DEFAULT_TRUST_DOMAIN } from '../shared/mesh/model.ts'
 import { EnvReader, type Env, type EnvVariable } from '../shared/runtime/env.ts'
 import { formatLogFilter, parseLogFilter, type LogFilter } from '../shared/telemetry/logger.ts'
-import { readControlPlane, readNodeMetadata, type ControlPlaneAddress } from './control-plane-config.ts'
+import {
+  readControlPlane,
+  readNodeMetadata,
+  type ControlPlaneAddress
+} from '../shared/xds/control-plane-config.ts'
 import { readDataConfig, type DataConfig } from './data-config.ts'
 import { readProxyConfig, type ProxyConfig } from './proxy-config.ts'
 import { readWorkerCount } from './worker-count.ts'
 
-export type { ControlPlaneAddress } from './control-plane-config.ts'
+export type { ControlPlaneAddress } from '../shared/xds/control-plane-config.ts'
 export type { DataConfig } from './data-config.ts'
 
 export interface Config {
@@ -87,7 +91,7 @@ export async function withVariables(
     env.optional('ISTIO_META_CLUSTER_ID', 'Name of the cluster; wins over CLUSTER_ID') ??
     env.text('CLUSTER_ID', 'Kubernetes', 'Name of the cluster')
   const clusterDomain = env.text('CLUSTER_DOMAIN', 'cluster.local', "The cluster's DNS domain")
-  const metadata = readNodeMetadata(env, proxyConfig)
+  const metadata = readNodeMetadata(env, proxyConfig.proxyMetadata)
   const nodeName = env.text('NODE_NAME', '', 'The node; certificates of its pods are fetched ahead')
   if (!env.flag('ENABLE_PROXY', true, 'Carry traffic')) {
     env.problem('ENABLE_PROXY=false: there is nothing else to do; unset it')
@@ -116,11 +120,11 @@ export async function withVariables(
     stats: { port: env.port('UNDERPASS_STATS_PORT', proxyConfig.statsPort ?? 15020, 'Prometheus port') },
     readiness: { port: env.port('UNDERPASS_READY_PORT', 15021, 'Readiness port') },
     xds: {
-      ...readControlPlane(env, 'XDS', proxyConfig),
+      ...readControlPlane(env, 'XDS', proxyConfig.discoveryAddress),
       metadata
     },
     ca: {
-      ...readControlPlane(env, 'CA', proxyConfig),
+      ...readControlPlane(env, 'CA', proxyConfig.discoveryAddress),
       fake: env.flag(
         'FAKE_CA',
         false,

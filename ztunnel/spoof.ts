@@ -9,7 +9,7 @@ import type net from 'node:net'
 import { formatSocketAddress, type SocketAddress } from '../shared/net/address.ts'
 import { SystemCallError } from '../shared/net/ffi.ts'
 import { MeshError } from '../shared/runtime/errors.ts'
-import { dial, DialTimeout, type Dial } from './dial.ts'
+import { dial, DialTimeout, type Dial } from '../shared/net/dial.ts'
 
 const LOWEST_PORT = 1024
 const HIGHEST_PORT = 32_767

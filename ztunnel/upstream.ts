@@ -18,7 +18,7 @@ import { MeshError, messageOf } from '../shared/runtime/errors.ts'
 import type { Party } from '../shared/telemetry/traffic-metrics.ts'
 import { baggageOf } from './baggage.ts'
 import type { Flow } from './capture.ts'
-import { dial, DialTimeout } from './dial.ts'
+import { dial, DialTimeout } from '../shared/net/dial.ts'
 import { ownIdentity, type Pod } from './pod.ts'
 
 /** A route that can be dialled as it is. */

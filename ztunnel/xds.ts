@@ -3,9 +3,9 @@ import type { MeshChange, MeshStore } from '../shared/mesh/store.ts'
 import { MemoryReturn } from '../shared/runtime/give-back-memory.ts'
 import type { Logger } from '../shared/telemetry/logger.ts'
 import type { Metrics } from '../shared/telemetry/metrics.ts'
+import { controlPlaneTarget } from '../shared/xds/control-plane-config.ts'
 import type { DeltaClient, DeltaResponse, Rejected } from '../shared/xds/delta-client.ts'
 import type { Config } from './config.ts'
-import { controlPlaneTarget } from './control-plane.ts'
 import type { mainFamilies } from './families.ts'
 
 const ADDRESS = 'type.googleapis.com/istio.workload.Address'
@@ -43,7 +43,7 @@ export async function startXds(config: Config, deps: XdsDeps): Promise<Xds> {
   }
   const { DeltaClient } = await import('../shared/xds/delta-client.ts')
   const client: DeltaClient = new DeltaClient({
-    target: controlPlaneTarget(config, xds, xds.address),
+    target: controlPlaneTarget(xds, xds.address, config),
     node: { id: nodeId(config), metadata: nodeMetadata(config) },
     // Policies first, so that no address is known before what protects it.
     types: [

@@ -1,7 +1,7 @@
-/** Where ztunnel finds its control plane, and what it says of itself there. */
-import { messageOf } from '../shared/runtime/errors.ts'
-import type { EnvReader } from '../shared/runtime/env.ts'
-import type { ProxyConfig } from './proxy-config.ts'
+/** Where a proxy finds its control plane, and what it says of itself there. */
+import type { EnvReader } from '../runtime/env.ts'
+import { messageOf } from '../runtime/errors.ts'
+import type { ControlPlaneTarget } from './grpc-client.ts'
 
 const defaultRootCa = './var/run/secrets/istio/root-cert.pem'
 
@@ -15,15 +15,29 @@ export interface ControlPlaneAddress {
   readonly headers: readonly (readonly [string, string])[]
 }
 
+/** How a proxy proves itself there. */
+export interface ProxyCredentials {
+  /** Path of the bearer token, or the token itself; undefined asks without one. */
+  readonly authToken: string | undefined
+  readonly clusterId: string
+}
+
+export function controlPlaneTarget(
+  { rootCa, altHostname, headers }: ControlPlaneAddress,
+  address: string,
+  { authToken, clusterId }: ProxyCredentials
+): ControlPlaneTarget {
+  return { address, roots: rootCa, altHostname, token: authToken, clusterId, headers }
+}
+
 export function readControlPlane(
   env: EnvReader,
   kind: 'XDS' | 'CA',
-  proxyConfig: ProxyConfig
+  discoveryAddress?: string
 ): ControlPlaneAddress {
   const inCluster = env.optional('KUBERNETES_SERVICE_HOST', 'Set by Kubernetes in every pod') !== undefined
   const fallback =
-    proxyConfig.discoveryAddress ??
-    (inCluster ? 'https://istiod.istio-system.svc:15012' : 'https://localhost:15012')
+    discoveryAddress ?? (inCluster ? 'https://istiod.istio-system.svc:15012' : 'https://localhost:15012')
   const text = env.text(
     `${kind}_ADDRESS`,
     fallback,
@@ -53,9 +67,12 @@ function httpsAddress(env: EnvReader, name: string, text: string): string | unde
   return undefined
 }
 
-/** Names and values that istiod sees of this proxy: ProxyConfig first, then ISTIO_META_*, then ISTIO_METAJSON_*. */
-export function readNodeMetadata(env: EnvReader, proxyConfig: ProxyConfig): Record<string, unknown> {
-  const metadata: Record<string, unknown> = { ...proxyConfig.proxyMetadata }
+/** Names and values that istiod sees of this proxy: ISTIO_META_*, then ISTIO_METAJSON_*, over what is given. */
+export function readNodeMetadata(
+  env: EnvReader,
+  given: Readonly<Record<string, unknown>> = {}
+): Record<string, unknown> {
+  const metadata: Record<string, unknown> = { ...given }
   for (const [name, value] of env.withPrefix('ISTIO_META_')) metadata[name] = value
   for (const [name, value] of env.withPrefix('ISTIO_METAJSON_')) {
     try {

@@ -1,8 +1,8 @@
 /** Connecting from inside a pod: in its network namespace, marked, with a deadline. */
 import type net from 'node:net'
-import { formatSocketAddress, ipFamily, type SocketAddress } from '../shared/net/address.ts'
-import { dialerSocket, openDialer, type SocketPlace, type TcpOptions } from '../shared/net/sockets.ts'
-import { MeshError } from '../shared/runtime/errors.ts'
+import { formatSocketAddress, ipFamily, type SocketAddress } from './address.ts'
+import { dialerSocket, openDialer, type SocketPlace, type TcpOptions } from './sockets.ts'
+import { MeshError } from '../runtime/errors.ts'
 
 export interface Dial {
   readonly place: SocketPlace

@@ -1,7 +1,7 @@
 /** What others may ask: metrics on 15020, readiness on 15021. */
-import { HttpProblem, type Route } from '../shared/runtime/admin-http.ts'
-import type { Readiness } from '../shared/runtime/readiness.ts'
-import type { MetricFamilies, MetricsSnapshot } from '../shared/telemetry/metrics.ts'
+import { HttpProblem, type Route } from '../runtime/admin-http.ts'
+import type { Readiness } from '../runtime/readiness.ts'
+import type { MetricFamilies, MetricsSnapshot } from './metrics.ts'
 
 export function statsRoutes(
   families: MetricFamilies,
@@ -11,7 +11,7 @@ export function statsRoutes(
     method: 'GET',
     path,
     handle: async request => {
-      const { metricsAnswer } = await import('../shared/telemetry/exposition.ts') // nobody may ever ask
+      const { metricsAnswer } = await import('./exposition.ts') // nobody may ever ask
       return metricsAnswer(request, families, await snapshot())
     }
   }))
