@@ -14,6 +14,7 @@ import { CertificateAuthority } from './ca/authority.ts'
 import { followIssuer, loadIssuer } from './ca/source.ts'
 import type { Config } from './config.ts'
 import { DesiredState } from './desired/desired-state.ts'
+import { tables } from './desired/snapshot.ts'
 import { debugPages } from './serve/debug.ts'
 import type { Explain } from './serve/explain.ts'
 import { GrpcServer, type ServingCertificate } from './serve/grpc-server.ts'
@@ -78,7 +79,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   const clusterId = (): string => desired.view.settings.clusterId
   const xds = new XdsServer({
     snapshot: desired.snapshot,
-    scopeOf: node => waypointScope(desired.view, node),
+    scopeOf: (node, caller) => waypointScope(desired.view, node, caller),
     clusterId,
     log: logs.logger('xds'),
     metrics
@@ -237,7 +238,7 @@ function collect(
     const { user, system } = process.cpuUsage()
     metrics.series('process_cpu_seconds_total').set((user + system) / 1e6)
     metrics.series('process_resident_memory_bytes').set(process.memoryUsage.rss())
-    for (const table of ['address', 'authorization'] as const) {
+    for (const table of tables) {
       metrics.series('underpass_resources', table).set(desired.snapshot.table(table).size)
     }
     const { signerPem, chainPem } = authority.issuer

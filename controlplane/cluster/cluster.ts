@@ -3,12 +3,16 @@
  * cheap. Translation reads it as a {@link ClusterView}; only `desired.ts` changes it.
  */
 import {
+  isRoute,
   keyOf,
+  type BackendReference,
   type EndpointSliceObject,
   type Kind,
   type MeshObject,
   type ObjectOf,
   type PodObject,
+  type RouteFilter,
+  type RouteObject,
   type ServiceEntryObject,
   type ServiceObject
 } from './objects.ts'
@@ -37,6 +41,10 @@ export interface ClusterView {
   slicesOfService(service: string): Iterable<EndpointSliceObject>
   /** All that declare the hostname, in any namespace. */
   hostOwners(hostname: string): Iterable<HostOwner>
+  /** Routes that name it as a parent or as a backend: a {@link routeTarget}. */
+  routesNaming(target: string): Iterable<RouteObject>
+  /** Pods of an istiod, ours left out, whatever their state. */
+  istiodPods(): Iterable<PodObject>
 }
 
 export class Cluster implements ClusterView {
@@ -49,6 +57,8 @@ export class Cluster implements ClusterView {
   readonly #slicesByPod = new Groups<EndpointSliceObject>()
   readonly #slicesByService = new Groups<EndpointSliceObject>()
   readonly #ownersByHost = new Groups<HostOwner>()
+  readonly #routesByTarget = new Groups<RouteObject & MeshObject>()
+  readonly #istiods = new Groups<PodObject>()
 
   constructor(settings: MeshSettings) {
     this.#settings = settings
@@ -111,6 +121,14 @@ export class Cluster implements ClusterView {
     return this.#ownersByHost.of(hostname)
   }
 
+  routesNaming(target: string): Iterable<RouteObject> {
+    return this.#routesByTarget.of(target)
+  }
+
+  istiodPods(): Iterable<PodObject> {
+    return this.#istiods.of('istiod')
+  }
+
   /** Replaces or adds; returns what was there. */
   put(object: MeshObject): MeshObject | undefined {
     const key = keyOf(object.meta)
@@ -149,6 +167,7 @@ export class Cluster implements ClusterView {
         if (object.meta.labels[gatewayNameLabel] !== undefined) {
           yield [this.#podsByGateway, `${namespace}/${object.meta.labels[gatewayNameLabel]}`]
         }
+        if (runsIstiod(object)) yield [this.#istiods, 'istiod']
         return
       case 'EndpointSlice':
         if (object.service === '') return
@@ -164,8 +183,37 @@ export class Cluster implements ClusterView {
         }
         return
       default:
+        if (!isRoute(object)) return
+        for (const parent of object.parents) yield [this.#routesByTarget, routeTarget(parent)]
+        for (const backend of backendsOf(object)) yield [this.#routesByTarget, routeTarget(backend)]
     }
   }
+}
+
+/** Whether it is a pod of an istiod that is not ours. */
+export function runsIstiod({ meta: { labels } }: PodObject): boolean {
+  return labels['app'] === 'istiod' && labels['app.kubernetes.io/part-of'] !== 'underpass'
+}
+
+/** What a route names: kind, with namespace where the kind has one, and name. */
+export function routeTarget(reference: Pick<BackendReference, 'kind' | 'namespace' | 'name'>): string {
+  const { kind, namespace, name } = reference
+  return kind === 'Hostname' ? `Hostname ${name}` : `${kind} ${namespace}/${name}`
+}
+
+/** All that a route names as backends, those of its filters too. */
+export function* backendsOf(route: Pick<RouteObject, 'rules'>): Generator<BackendReference> {
+  for (const { backends, filters } of route.rules) {
+    yield* ofFilters(filters)
+    for (const { reference, filters } of backends) {
+      yield reference
+      yield* ofFilters(filters)
+    }
+  }
+}
+
+function* ofFilters(filters: readonly RouteFilter[]): Generator<BackendReference> {
+  for (const { backend } of filters) if (backend !== undefined) yield backend.reference
 }
 
 /** The hostnames that an object declares; an ExternalName Service is an alias only and declares none. */

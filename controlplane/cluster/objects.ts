@@ -210,6 +210,76 @@ export interface PeerAuthenticationObject {
   readonly ports: readonly { readonly port: number; readonly mode: TlsMode }[]
 }
 
+export type RouteKind = 'HTTPRoute' | 'GRPCRoute'
+
+export type JsonObject = Readonly<Record<string, unknown>>
+
+/** What a route applies to: a Service, a ServiceEntry, or what was meant to be one. */
+export interface ParentReference {
+  /** As it stands in the spec; a status repeats it. */
+  readonly written: JsonObject
+  readonly group: string
+  readonly kind: 'Service' | 'ServiceEntry'
+  readonly namespace: string
+  readonly name: string
+  /** Undefined: every port. */
+  readonly port: number | undefined
+  /** Name of a port; '' when it does not say. */
+  readonly sectionName: string
+}
+
+/** Where a route sends requests to. */
+export interface BackendReference {
+  /** Path of the field, for messages. */
+  readonly field: string
+  readonly group: string
+  readonly kind: string
+  readonly namespace: string
+  readonly name: string
+  readonly port: number | undefined
+}
+
+export interface RouteFilter {
+  readonly field: string
+  readonly type: string
+  /** As written, with the API's defaults. */
+  readonly fields: JsonObject
+  /** The backend that it names, and the field that holds it. */
+  readonly backend: { readonly holder: string; readonly reference: BackendReference } | undefined
+}
+
+export interface RouteBackend {
+  readonly reference: BackendReference
+  readonly weight: number
+  readonly filters: readonly RouteFilter[]
+}
+
+export interface RouteRule {
+  readonly field: string
+  /** As written, with the API's defaults, without filters and backends. */
+  readonly fields: JsonObject
+  readonly filters: readonly RouteFilter[]
+  readonly backends: readonly RouteBackend[]
+}
+
+export interface RouteObject {
+  readonly kind: RouteKind
+  readonly meta: Meta
+  /** Without those of gateways. */
+  readonly parents: readonly ParentReference[]
+  readonly rules: readonly RouteRule[]
+  /** What its status says in our name, as `parentsText` of `translate/route-status.ts` writes it. */
+  readonly reported: string
+}
+
+export interface ReferenceGrantObject {
+  readonly kind: 'ReferenceGrant'
+  readonly meta: Meta
+  readonly from: readonly { readonly group: string; readonly kind: string; readonly namespace: string }[]
+  /** A name of '' stands for every one. */
+  readonly to: readonly { readonly group: string; readonly kind: string; readonly name: string }[]
+}
+
 export type MeshObject =
   | NamespaceObject
   | NodeObject
@@ -222,6 +292,9 @@ export type MeshObject =
   | GatewayClassObject
   | AuthorizationPolicyObject
   | PeerAuthenticationObject
+  | (RouteObject & { readonly kind: 'HTTPRoute' })
+  | (RouteObject & { readonly kind: 'GRPCRoute' })
+  | ReferenceGrantObject
 
 export type Kind = MeshObject['kind']
 export type ObjectOf<K extends Kind> = Extract<MeshObject, { readonly kind: K }>
@@ -229,6 +302,10 @@ export type ObjectOf<K extends Kind> = Extract<MeshObject, { readonly kind: K }>
 /** `namespace/name`, or the name alone for kinds without namespaces. */
 export function keyOf(meta: Pick<Meta, 'namespace' | 'name'>): string {
   return meta.namespace === '' ? meta.name : `${meta.namespace}/${meta.name}`
+}
+
+export function isRoute(object: MeshObject): object is Extract<MeshObject, { readonly kind: RouteKind }> {
+  return object.kind === 'HTTPRoute' || object.kind === 'GRPCRoute'
 }
 
 export function kindKey(object: MeshObject): string {

@@ -10,7 +10,13 @@ import {
   services,
   type ConfigMap
 } from '../../shared/kube/core-api.ts'
-import { gatewayClasses, gateways } from '../../shared/kube/gateway-api.ts'
+import {
+  gatewayClasses,
+  gateways,
+  grpcRoutes,
+  httpRoutes,
+  referenceGrants
+} from '../../shared/kube/gateway-api.ts'
 import {
   authorizationPolicies,
   peerAuthentications,
@@ -57,7 +63,10 @@ const kinds: Readonly<Record<Kind, ResourceType>> = {
   Gateway: gateways,
   GatewayClass: gatewayClasses,
   AuthorizationPolicy: authorizationPolicies,
-  PeerAuthentication: peerAuthentications
+  PeerAuthentication: peerAuthentications,
+  HTTPRoute: httpRoutes,
+  GRPCRoute: grpcRoutes,
+  ReferenceGrant: referenceGrants
 }
 
 /** What is kept of an object between events: its name, and what reading it gave until it is passed on. */

@@ -4,7 +4,15 @@
  * what was true before.
  */
 import { isDeepStrictEqual } from 'node:util'
-import { gatewayNameLabel, hostsOf, type ClusterView, type HostOwner } from '../cluster/cluster.ts'
+import {
+  backendsOf,
+  gatewayNameLabel,
+  hostsOf,
+  routeTarget,
+  runsIstiod,
+  type ClusterView,
+  type HostOwner
+} from '../cluster/cluster.ts'
 import {
   keyOf,
   type AuthorizationPolicyObject,
@@ -13,7 +21,10 @@ import {
   type MeshObject,
   type NamespaceObject,
   type PeerAuthenticationObject,
-  type PodObject
+  type PodObject,
+  type ReferenceGrantObject,
+  type RouteKind,
+  type RouteObject
 } from '../cluster/objects.ts'
 import { policySelector } from '../translate/policy.ts'
 import { isEmpty, selects } from '../translate/selector.ts'
@@ -32,6 +43,7 @@ export type Unit =
         | 'ServiceEntry'
         /** The policy that lets a waypoint through. */
         | 'Gateway'
+        | RouteKind
       readonly key: string
     }
   /** One hostname in one namespace, whoever declares it; `key` is `namespace/hostname`. */
@@ -99,10 +111,20 @@ export function affected(
         if (version !== undefined) byPeerAuthentication(view, version, touch)
       }
       return
+    case 'HTTPRoute':
+    case 'GRPCRoute':
+      for (const version of [previous, next] as (RouteObject | undefined)[]) {
+        if (version !== undefined) byRoute(view, version, touch)
+      }
+      return
+    case 'ReferenceGrant':
+      return byGrant(view, either, touch)
     default:
       either satisfies never
   }
 }
+
+const routeKinds = ['HTTPRoute', 'GRPCRoute'] as const satisfies readonly RouteKind[]
 
 /** Everything there is: after the start, and when the mesh configuration changes. */
 export function everything(view: ClusterView, touch: Touch): void {
@@ -114,7 +136,8 @@ export function everything(view: ClusterView, touch: Touch): void {
     'ServiceEntry',
     'AuthorizationPolicy',
     'PeerAuthentication',
-    'Gateway'
+    'Gateway',
+    ...routeKinds
   ] as const
   for (const kind of kinds) for (const { meta } of view.all(kind)) touch({ kind, key: keyOf(meta) })
   for (const kind of ['Service', 'ServiceEntry'] as const) {
@@ -130,6 +153,10 @@ function byPod(
 ): void {
   const pod = next ?? previous
   if (pod !== undefined) touch({ kind: 'Pod', key: keyOf(pod.meta) })
+  if ([previous, next].some(version => version !== undefined && runsIstiod(version))) {
+    // Beside an istiod it is not for us to speak of its waypoints.
+    for (const kind of routeKinds) for (const { meta } of view.all(kind)) touch({ kind, key: keyOf(meta) })
+  }
   const waypoint = (version: PodObject | undefined): string =>
     version === undefined ? '' : `${version.meta.labels[gatewayNameLabel] ?? ''} ${version.serviceAccount}`
   if (waypoint(previous) === waypoint(next)) return
@@ -182,6 +209,9 @@ function byNamespace(
   ] as const) {
     for (const { meta } of view.inNamespace(kind, name)) touch({ kind, key: keyOf(meta) })
   }
+  for (const kind of routeKinds) {
+    for (const route of view.inNamespace(kind, name)) byRoute(view, route, touch)
+  }
   for (const gateway of view.inNamespace('Gateway', name)) {
     if (view.settings.discoverySelectors.length > 0) byGateway(view, keyOf(gateway.meta), touch)
   }
@@ -190,15 +220,47 @@ function byNamespace(
   }
 }
 
-/** A Service or ServiceEntry, everybody who declares one of its hosts, and the workloads that they select. */
+/**
+ * A Service or ServiceEntry, everybody who declares one of its hosts, the workloads that they select, and the routes
+ * that name them.
+ */
 function byHostOwner(view: ClusterView, owner: HostOwner, touch: Touch): void {
   touchHosts(view, owner, touch)
   touchMembers(view, owner, touch)
+  const { kind, meta } = owner
+  for (const route of view.routesNaming(routeTarget({ kind, ...meta }))) byRoute(view, route, touch)
   for (const host of hostsOf(owner, view.settings.domain)) {
+    const target = routeTarget({ kind: 'Hostname', namespace: '', name: host })
+    for (const route of view.routesNaming(target)) byRoute(view, route, touch)
     for (const other of view.hostOwners(host)) {
       touchHosts(view, other, touch)
       // A Service keeps its host whatever others declare.
       if (other.kind === 'ServiceEntry') touchMembers(view, other, touch)
+    }
+  }
+}
+
+/** A route, and the services that it leads to: its waypoints have to know them. */
+function byRoute(view: ClusterView, { kind, meta, rules }: RouteObject, touch: Touch): void {
+  touch({ kind, key: keyOf(meta) })
+  for (const { kind, namespace, name } of backendsOf({ rules })) {
+    if (kind === 'Service') {
+      touch({ kind: 'Host', key: `${namespace}/${name}.${namespace}.svc.${view.settings.domain}` })
+    } else if (kind === 'Hostname') {
+      for (const owner of view.hostOwners(name))
+        touch({ kind: 'Host', key: `${owner.meta.namespace}/${name}` })
+    }
+  }
+}
+
+/** Grants change seldom, so every route that may lead into the namespace is looked for. */
+function byGrant(view: ClusterView, { meta }: ReferenceGrantObject, touch: Touch): void {
+  for (const kind of routeKinds) {
+    for (const route of view.all(kind)) {
+      const leadsThere = [...backendsOf(route)].some(
+        each => each.kind === 'Hostname' || each.namespace === meta.namespace
+      )
+      if (leadsThere) byRoute(view, route, touch)
     }
   }
 }

@@ -9,6 +9,7 @@ import type { MeshSettings } from '../cluster/settings.ts'
 import { Snapshot, type Changes, type Translated } from './snapshot.ts'
 import { allowWaypoint } from '../translate/attachment.ts'
 import { hostOwner } from '../translate/hostname.ts'
+import { routedWaypoints, translateRoute } from '../translate/route.ts'
 import { staticStrict, translatePeerAuthentication } from '../translate/peer-authentication.ts'
 import { translatePolicy } from '../translate/policy.ts'
 import { translateService } from '../translate/service.ts'
@@ -137,9 +138,9 @@ export class DesiredState {
       case 'Host': {
         const hostname = unit.key.slice(namespace.length + 1)
         const owner = hostOwner(view, namespace, hostname)
-        return owner === undefined
-          ? []
-          : [{ kind: 'service', message: translateService(view, owner, hostname) }]
+        if (owner === undefined) return []
+        const routed = routedWaypoints(view, owner, hostname)
+        return [{ kind: 'service', message: translateService(view, owner, hostname), routed }]
       }
       case 'AuthorizationPolicy': {
         const policy = view.get('AuthorizationPolicy', unit.key)
@@ -153,6 +154,12 @@ export class DesiredState {
       case 'Gateway': {
         const gateway = view.get('Gateway', unit.key)
         return authorization(gateway === undefined ? undefined : allowWaypoint(view, gateway))
+      }
+      case 'HTTPRoute':
+      case 'GRPCRoute': {
+        const route = view.get(unit.kind, unit.key)
+        const translation = route === undefined ? undefined : translateRoute(view, route)
+        return translation === undefined ? [] : [translation]
       }
       case 'StaticStrict':
         return view.count('PeerAuthentication') === 0

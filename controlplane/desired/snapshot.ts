@@ -3,27 +3,46 @@
  * may ask for it. The version is a hash of the content, so a restart of the control plane changes nothing.
  */
 import { hash } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
 import { ipFromBytes } from '../../shared/net/address.ts'
+import { configResourceType, encodeConfigResource } from '../../shared/xds/config-resource.ts'
 import { message, type Message } from '../../shared/xds/schema.ts'
+import type { RouteKind } from '../cluster/objects.ts'
 import type {
   AuthorizationMessage,
   GatewayAddressMessage,
   ServiceMessage,
   WorkloadMessage
 } from '../translate/messages.ts'
+import type { RouteMessage } from '../translate/route.ts'
 
 export const addressType = 'type.googleapis.com/istio.workload.Address'
 export const workloadType = 'type.googleapis.com/istio.workload.Workload'
 export const authorizationType = 'type.googleapis.com/istio.security.Authorization'
 
-/** The two tables; `Workload` is a view of `Address`. */
-export type Table = 'address' | 'authorization'
+/** What ztunnels read; `Workload` is a view of `Address`. */
+export type MeshTable = 'address' | 'authorization'
+/** Beside it a table for each kind of configuration, which waypoints alone are sent. */
+export type Table = MeshTable | RouteKind
+
+export const tables = [
+  'authorization',
+  'address',
+  'HTTPRoute',
+  'GRPCRoute'
+] as const satisfies readonly Table[]
 
 /** A resource as translation makes it. */
 export type Translated =
   | { readonly kind: 'workload'; readonly message: WorkloadMessage }
-  | { readonly kind: 'service'; readonly message: ServiceMessage }
+  | {
+      readonly kind: 'service'
+      readonly message: ServiceMessage
+      /** Waypoints that need it although it is not theirs. */
+      readonly routed?: readonly GatewayAddressMessage[]
+    }
   | { readonly kind: 'authorization'; readonly message: AuthorizationMessage }
+  | RouteMessage
 
 export interface Resource {
   readonly name: string
@@ -38,7 +57,7 @@ export interface Resource {
   /** Of a workload: names of its services, and its node. */
   readonly services: readonly string[]
   readonly node: string
-  /** Waypoints that its traffic goes through: `namespace/hostname` or `network/ip`. */
+  /** Waypoints that have to know it, most as its traffic goes through them: `namespace/hostname` or `network/ip`. */
   readonly waypoints: readonly string[]
 }
 
@@ -46,6 +65,8 @@ export interface TableChange {
   /** Names of resources that are new or have another content. */
   readonly changed: ReadonlySet<string>
   readonly removed: ReadonlySet<string>
+  /** Of those whose content is the same, but which other waypoints have to know now. */
+  readonly moved: ReadonlySet<string>
 }
 
 export type Changes = Readonly<Record<Table, TableChange>>
@@ -55,7 +76,7 @@ const authorizationMessage: Message<object> = message('istio.security.Authorizat
 const discoveryResource: Message<object> = message('envoy.service.discovery.v3.Resource')
 
 export class Snapshot {
-  readonly #tables: Record<Table, Map<string, Resource>> = { address: new Map(), authorization: new Map() }
+  readonly #tables = byTable(() => new Map<string, Resource>())
   /** Names that each unit made, for replacing them. */
   readonly #byUnit = new Map<string, readonly { readonly table: Table; readonly name: string }[]>()
   readonly #byAddress = new NameSets()
@@ -81,13 +102,13 @@ export class Snapshot {
 
   /** Replaces all that the given units made; returns what is really different now. */
   replace(units: ReadonlyMap<string, readonly Translated[]>): Changes {
-    const before: Record<Table, Map<string, Resource>> = { address: new Map(), authorization: new Map() }
+    const before = byTable(() => new Map<string, Resource>())
     // All old ones go first, so that a name may move from one unit to another.
     for (const unit of units.keys()) {
       for (const { table, name } of this.#byUnit.get(unit) ?? []) this.#remove(table, name, before)
       this.#byUnit.delete(unit)
     }
-    const changes = { address: newChange(), authorization: newChange() }
+    const changes = byTable(newChange)
     for (const [unit, translated] of units) {
       if (translated.length === 0) continue
       this.#byUnit.set(
@@ -95,7 +116,7 @@ export class Snapshot {
         translated.map(each => this.#put(each, before, changes))
       )
     }
-    for (const table of ['address', 'authorization'] as const) {
+    for (const table of tables) {
       for (const name of before[table].keys()) changes[table].removed.add(name)
     }
     return changes
@@ -112,16 +133,19 @@ export class Snapshot {
   #put(
     translated: Translated,
     before: Record<Table, Map<string, Resource>>,
-    changes: Record<Table, { changed: Set<string>; removed: Set<string> }>
+    changes: Record<Table, ReturnType<typeof newChange>>
   ): { readonly table: Table; readonly name: string } {
-    const table = translated.kind === 'authorization' ? 'authorization' : 'address'
+    const table = tableOf(translated.kind)
     const fresh = encode(translated)
     const { name } = fresh
     const old = before[table].get(name) ?? this.#tables[table].get(name)
     before[table].delete(name)
     // The old object is kept when nothing changed, so that memory does not move.
-    const resource = old?.version === fresh.version ? old : fresh
-    if (resource !== old) changes[table].changed.add(name)
+    const same = old?.version === fresh.version
+    const moved = same && !isDeepStrictEqual(old.waypoints, fresh.waypoints)
+    const resource = same && !moved ? old : fresh
+    if (!same) changes[table].changed.add(name)
+    else if (moved) changes[table].moved.add(name)
     const replaced = this.#tables[table].get(name)
     if (replaced !== undefined) this.#unindex(replaced)
     this.#tables[table].set(name, resource)
@@ -142,8 +166,16 @@ export class Snapshot {
   }
 }
 
-function newChange(): { changed: Set<string>; removed: Set<string> } {
-  return { changed: new Set(), removed: new Set() }
+function byTable<T>(make: () => T): Record<Table, T> {
+  return { authorization: make(), address: make(), HTTPRoute: make(), GRPCRoute: make() }
+}
+
+function tableOf(kind: Translated['kind']): Table {
+  return kind === 'workload' || kind === 'service' ? 'address' : kind
+}
+
+function newChange(): { changed: Set<string>; removed: Set<string>; moved: Set<string> } {
+  return { changed: new Set(), removed: new Set(), moved: new Set() }
 }
 
 const none: readonly string[] = Object.freeze([])
@@ -175,7 +207,7 @@ function encode(translated: Translated): Resource {
       const name = `${message.namespace}/${message.hostname}`
       const split = (message.weightedWaypoints ?? []).map(({ destination }) => destination)
       const through = message.waypoint === undefined ? split : [message.waypoint, ...split]
-      const waypoints = through.length === 0 ? none : [...new Set(through.map(gatewayName))]
+      const waypoints = gatewayNames([...through, ...(translated.routed ?? [])])
       return resource(translated.kind, name, addressType, value, {
         addresses,
         services: none,
@@ -183,14 +215,30 @@ function encode(translated: Translated): Resource {
         waypoints
       })
     }
-    default: {
+    case 'authorization': {
       const { message } = translated
       const value = authorizationMessage.encode(message)
       const name = `${message.namespace}/${message.name}`
       const names = { addresses: none, services: none, node: '', waypoints: none }
       return resource(translated.kind, name, authorizationType, value, names)
     }
+    default: {
+      const { message } = translated
+      const names = {
+        addresses: none,
+        services: none,
+        node: '',
+        waypoints: gatewayNames(translated.waypoints)
+      }
+      const name = `${message.namespace}/${message.name}`
+      return resource(translated.kind, name, configResourceType, encodeConfigResource(message), names)
+    }
   }
+}
+
+/** Each once, sorted. */
+function gatewayNames(addresses: readonly GatewayAddressMessage[]): readonly string[] {
+  return addresses.length === 0 ? none : [...new Set(addresses.map(gatewayName))].toSorted()
 }
 
 /** A waypoint's address as one text. */

@@ -66,6 +66,11 @@ export class Fields {
     return value
   }
 
+  /** All of it, unread. */
+  json(): Readonly<Record<string, unknown>> {
+    return this.#values
+  }
+
   /** What stands there, unread. */
   raw(name: string): unknown {
     return this.#values[name]

@@ -2,6 +2,7 @@
 import type { Kind, MeshObject } from '../cluster/objects.ts'
 import { readEndpointSlice, readNamespace, readNode, readPod, readService } from './core.ts'
 import { FieldError, Fields } from './fields.ts'
+import { readGrpcRoute, readHttpRoute, readReferenceGrant } from './route.ts'
 import {
   readAuthorizationPolicy,
   readGateway,
@@ -26,7 +27,10 @@ const readers: { readonly [K in Kind]: (object: Fields) => MeshObject } = {
   Gateway: readGateway,
   GatewayClass: readGatewayClass,
   AuthorizationPolicy: readAuthorizationPolicy,
-  PeerAuthentication: readPeerAuthentication
+  PeerAuthentication: readPeerAuthentication,
+  HTTPRoute: readHttpRoute,
+  GRPCRoute: readGrpcRoute,
+  ReferenceGrant: readReferenceGrant
 }
 
 export function readObject(kind: Kind, raw: unknown): ReadResult {

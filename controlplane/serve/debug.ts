@@ -7,7 +7,7 @@ import { message, type Message } from '../../shared/xds/schema.ts'
 import type { CertificateAuthority } from '../ca/authority.ts'
 import type { Watch } from '../cluster/watch.ts'
 import type { DesiredState } from '../desired/desired-state.ts'
-import type { Table } from '../desired/snapshot.ts'
+import type { MeshTable } from '../desired/snapshot.ts'
 import { displayName } from '../xds/client-node.ts'
 import { syncStatus, type ClientStatus, type XdsServer } from '../xds/server.ts'
 
@@ -106,13 +106,13 @@ function syncEntry({ node, remote, types }: ClientStatus): object {
   }
 }
 
-const messages: Readonly<Record<Table, Message<object>>> = {
+const messages: Readonly<Record<MeshTable, Message<object>>> = {
   address: message('istio.workload.Address'),
   authorization: message('istio.security.Authorization')
 }
 
 function dump(desired: DesiredState): { workloads: unknown[]; services: unknown[]; policies: unknown[] } {
-  const decoded = (table: Table): { readonly kind: string }[] =>
+  const decoded = (table: MeshTable): { readonly kind: string }[] =>
     [...desired.snapshot.table(table).values()].map(({ name, version, value, kind }) => ({
       name,
       version,

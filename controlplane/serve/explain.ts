@@ -7,7 +7,7 @@ import { readExplainRequest } from '../../shared/mesh/explain-endpoint.ts'
 import { explainPath } from '../../shared/mesh/explain.ts'
 import { MeshStore, type MeshChange } from '../../shared/mesh/store.ts'
 import type { DesiredState } from '../desired/desired-state.ts'
-import type { Snapshot, Table } from '../desired/snapshot.ts'
+import type { MeshTable, Snapshot } from '../desired/snapshot.ts'
 
 /** A function that answers a request's JSON body with JSON; a refusal is an HttpProblem. */
 export type Explain = (desired: DesiredState, request: unknown) => unknown
@@ -27,7 +27,7 @@ export function explainDesired(): Explain {
 /** A mesh that holds what a snapshot holds; catching up costs one comparison of versions a resource. */
 class FollowedMesh {
   readonly store = new MeshStore()
-  readonly #held: Readonly<Record<Table, Map<string, string>>> = {
+  readonly #held: Readonly<Record<MeshTable, Map<string, string>>> = {
     address: new Map(),
     authorization: new Map()
   }
@@ -36,7 +36,7 @@ class FollowedMesh {
     this.store.apply([...this.#changes(snapshot, 'authorization'), ...this.#changes(snapshot, 'address')])
   }
 
-  #changes(snapshot: Snapshot, table: Table): MeshChange[] {
+  #changes(snapshot: Snapshot, table: MeshTable): MeshChange[] {
     const held = this.#held[table]
     const wanted = snapshot.table(table)
     const removed = table === 'address' ? ('address-removed' as const) : ('authorization-removed' as const)

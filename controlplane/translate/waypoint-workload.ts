@@ -23,11 +23,8 @@ export function runsWaypoint(view: ClusterView, gateway: GatewayObject, istioCla
   return istioClasses === 'on' || !istiodRuns(view)
 }
 
-function istiodRuns(view: ClusterView): boolean {
-  for (const { meta, phase, terminating } of view.all('Pod')) {
-    if (meta.labels['app'] !== 'istiod' || meta.labels['app.kubernetes.io/part-of'] === 'underpass') continue
-    if (phase === 'Running' && !terminating) return true
-  }
+export function istiodRuns(view: ClusterView): boolean {
+  for (const { phase, terminating } of view.istiodPods()) if (phase === 'Running' && !terminating) return true
   return false
 }
 

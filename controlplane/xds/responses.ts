@@ -14,13 +14,20 @@ import type { Batch } from './subscription.ts'
 export interface ServedType {
   readonly table: Table
   readonly workloadsOnly: boolean
+  /** For waypoints only, and each gets just what is for it. */
+  readonly scopedOnly: boolean
 }
 
-/** By URL. */
-export const servedTypes: ReadonlyMap<string, ServedType> = new Map([
-  [addressType, { table: 'address', workloadsOnly: false }],
-  [workloadType, { table: 'address', workloadsOnly: true }],
-  [authorizationType, { table: 'authorization', workloadsOnly: false }]
+const forMesh = { workloadsOnly: false, scopedOnly: false }
+const forWaypoints = { workloadsOnly: false, scopedOnly: true }
+
+/** By URL; configuration goes by the name of its kind. */
+export const servedTypes: ReadonlyMap<string, ServedType> = new Map<string, ServedType>([
+  [addressType, { table: 'address', ...forMesh }],
+  [workloadType, { table: 'address', ...forMesh, workloadsOnly: true }],
+  [authorizationType, { table: 'authorization', ...forMesh }],
+  ['gateway.networking.k8s.io/v1/HTTPRoute', { table: 'HTTPRoute', ...forWaypoints }],
+  ['gateway.networking.k8s.io/v1/GRPCRoute', { table: 'GRPCRoute', ...forWaypoints }]
 ])
 
 const discoveryResponse: Message<object> = message('envoy.service.discovery.v3.DeltaDiscoveryResponse')

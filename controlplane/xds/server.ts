@@ -12,6 +12,7 @@ import { Responses, servedTypes, type ServedType } from './responses.ts'
 import {
   addressType,
   authorizationType,
+  tables,
   workloadType,
   type Changes,
   type Snapshot
@@ -37,7 +38,7 @@ export interface ClientStream {
 export interface XdsServerOptions {
   readonly snapshot: Snapshot
   /** For a client that is to get a part of the addresses only; see {@link Subscription}. */
-  readonly scopeOf: (node: ClientNode) => (() => string | undefined) | undefined
+  readonly scopeOf: (node: ClientNode, caller: Caller | undefined) => (() => string | undefined) | undefined
   /** Of the workloads that are sent. */
   readonly clusterId: () => string
   readonly log: Logger
@@ -73,6 +74,13 @@ export function syncStatus(type: TypeStatus): 'SYNCED' | 'NOT_SENT' | 'STALE' | 
 }
 
 const discoveryRequest: Message<DeltaRequest> = message('envoy.service.discovery.v3.DeltaDiscoveryRequest')
+
+const nowhere = (): undefined => undefined
+
+/** Policies and addresses wait for each other; configuration stands for itself. */
+function isOrdered(type: ServedType | undefined): type is ServedType {
+  return type?.scopedOnly === false
+}
 
 const defaultOrderMs = 100
 /** ztunnels take this text for an ordinary end and come back at once. */
@@ -113,7 +121,7 @@ export class XdsServer {
   push(changes: Changes): void {
     this.#responses.forget(changes)
     const { metrics } = this.#options
-    for (const table of ['authorization', 'address'] as const) {
+    for (const table of tables) {
       const { changed, removed } = changes[table]
       if (changed.size + removed.size > 0) metrics.series('underpass_pushes_total', table).add()
     }
@@ -245,12 +253,17 @@ class Connection {
 
   #subscribe(typeUrl: string, type: ServedType, request: DeltaRequest): void {
     const node = this.#node
-    const scope = node === undefined || type.table !== 'address' ? undefined : this.#deps.scopeOf(node)
+    const known =
+      node === undefined || type.table === 'authorization'
+        ? undefined
+        : this.#deps.scopeOf(node, this.#stream.caller)
+    const scope = type.scopedOnly ? (known ?? nowhere) : known
     const options = { ...type, snapshot: this.#deps.snapshot, node: node?.nodeName ?? '', scope }
     this.#subscriptions.set(typeUrl, new Subscription(options, request))
-    const tables = new Set([...this.#subscriptions.keys()].map(url => servedTypes.get(url)?.table))
-    if (tables.size === 2) this.#release()
-    else if (this.#holding === undefined && this.#subscriptions.size === 1) this.#hold()
+    if (type.scopedOnly) return
+    const ordered = [...this.#subscriptions.keys()].map(url => servedTypes.get(url)).filter(isOrdered)
+    if (new Set(ordered.map(({ table }) => table)).size === 2) this.#release()
+    else if (ordered.length === 1) this.#hold()
   }
 
   /**
@@ -295,6 +308,9 @@ class Connection {
         if (subscription.free) this.#send(typeUrl, subscription, 'all')
     }
     const waiting = addresses.some(([, subscription]) => subscription.hasChanges || subscription.hasRemovals)
+    for (const [typeUrl, subscription] of this.#subscriptions) {
+      if (servedTypes.get(typeUrl)?.scopedOnly && subscription.free) this.#send(typeUrl, subscription, 'all')
+    }
     const last = this.#holding === undefined && !waiting
     if (policies?.free && policies.hasRemovals && last) this.#send(authorizationType, policies, 'all')
   }

@@ -32,9 +32,11 @@ export interface SubscriptionOptions {
   readonly node: string
   /**
    * Of a waypoint: its address as `Resource.waypoints` has it. Instead of everything it gets what goes
-   * through it: its services with their workloads, and the workloads that name it.
+   * through it and where that leads to: services with their workloads, and the workloads that name it.
    */
   readonly scope?: (() => string | undefined) | undefined
+  /** What is outside the scope may not be asked for by name either. */
+  readonly scopedOnly?: boolean
 }
 
 export class Subscription {
@@ -43,6 +45,7 @@ export class Subscription {
   readonly #workloadsOnly: boolean
   readonly #node: string
   readonly #scope: (() => string | undefined) | undefined
+  readonly #scopedOnly: boolean
   #wildcard = false
   /** Unless it gets everything: the names asked for, and the resources that it has or is about to have. */
   readonly #asked = new Set<string>()
@@ -60,12 +63,14 @@ export class Subscription {
   sentAt = 0
   rejected: string | undefined
 
-  constructor({ snapshot, table, workloadsOnly, node, scope }: SubscriptionOptions, first: DeltaRequest) {
+  constructor(options: SubscriptionOptions, first: DeltaRequest) {
+    const { snapshot, table, workloadsOnly, node, scope, scopedOnly = false } = options
     this.#snapshot = snapshot
     this.#table = table
     this.#workloadsOnly = workloadsOnly
     this.#node = node
     this.#scope = scope
+    this.#scopedOnly = scopedOnly
     this.#start(first)
   }
 
@@ -122,12 +127,23 @@ export class Subscription {
       if (this.#wildcard || this.#wants(resource) || (known && this.#scope === undefined)) this.#add(resource)
       else if (known) this.#drop(resource)
     }
+    if (this.#scope !== undefined) for (const name of change.moved) this.#noteMoved(name)
     for (const name of change.removed) {
       if (!this.#wildcard && !this.#held.has(name)) continue
       this.#changed.delete(name)
       this.#removed.add(name)
       this.#held.delete(name)
     }
+  }
+
+  /** Its content is as it was: it is news only for a waypoint that it came to, or left. */
+  #noteMoved(name: string): void {
+    const resource = this.#resource(name)
+    if (resource === undefined) return
+    const known = this.#held.has(name)
+    if (this.#wants(resource)) {
+      if (!known) this.#add(resource)
+    } else if (known) this.#drop(resource)
   }
 
   /** Takes what is to be sent now; undefined when there is nothing to say. */
@@ -195,7 +211,7 @@ export class Subscription {
   #resumeName(name: string, version: string): void {
     this.#asked.add(name)
     const resource = this.#resource(name)
-    if (resource === undefined) this.#look(name)
+    if (resource === undefined || !this.#mayHave(resource)) this.#look(name)
     else {
       this.#held.add(name)
       if (resource.version !== version) this.#changed.add(name)
@@ -206,8 +222,8 @@ export class Subscription {
     for (const name of names) {
       this.#mustAnswer = true
       if (name === '*') {
-        this.#wildcard = true
-        this.#everything = true
+        if (this.#scope === undefined) this.#wildcard = this.#everything = true
+        else this.#resumeScope({})
         continue
       }
       this.#asked.add(name)
@@ -229,7 +245,10 @@ export class Subscription {
   /** Everything that a name stands for; a name that stands for nothing is reported as removed. */
   #look(name: string): void {
     const direct = this.#resource(name) === undefined ? [...this.#snapshot.atAddress(name)] : [name]
-    const found = direct.map(each => this.#resource(each)).filter(resource => resource !== undefined)
+    const found = direct
+      .map(each => this.#resource(each))
+      .filter(resource => resource !== undefined)
+      .filter(resource => this.#mayHave(resource))
     for (const resource of found) this.#add(resource)
     if (found.length === 0) this.#removed.add(name)
     else this.#removed.delete(name)
@@ -265,10 +284,19 @@ export class Subscription {
 
   /** Whether there is a reason to send it, other than that it was sent before. */
   #wants(resource: Resource): boolean {
+    if (!this.#mayHave(resource)) return false
     if (resource.node !== '' && resource.node === this.#node && this.#scope === undefined) return true
     if (this.#asked.has(resource.name)) return true
     for (const address of resource.addresses) if (this.#asked.has(address)) return true
     for (const service of resource.services) if (this.#held.has(service)) return true
+    return this.#inScope(resource)
+  }
+
+  #mayHave(resource: Resource): boolean {
+    return !this.#scopedOnly || this.#inScope(resource)
+  }
+
+  #inScope(resource: Resource): boolean {
     const scope = this.#scope?.()
     return scope !== undefined && resource.waypoints.includes(scope)
   }

@@ -28,9 +28,29 @@ export interface Gateway extends KubeObject {
   }
 }
 
+/** What one controller says of a route for one parent. */
+export interface RouteParentStatus {
+  readonly parentRef: Readonly<Record<string, unknown>>
+  readonly controllerName: string
+  readonly conditions?: readonly Condition[]
+}
+
+export interface Route extends KubeObject {
+  readonly spec?: unknown
+  readonly status?: { readonly parents?: readonly RouteParentStatus[] }
+}
+
 export const gatewayClasses: ResourceType<GatewayClass> = {
   ...namedType<GatewayClass>('gateway.networking.k8s.io', 'v1', 'GatewayClass'),
   plural: 'gatewayclasses',
   namespaced: false
 }
 export const gateways: ResourceType<Gateway> = namedType('gateway.networking.k8s.io', 'v1', 'Gateway')
+export const httpRoutes: ResourceType<Route> = namedType('gateway.networking.k8s.io', 'v1', 'HTTPRoute')
+export const grpcRoutes: ResourceType<Route> = namedType('gateway.networking.k8s.io', 'v1', 'GRPCRoute')
+/** Of the version that every release of the API serves. */
+export const referenceGrants: ResourceType = namedType(
+  'gateway.networking.k8s.io',
+  'v1beta1',
+  'ReferenceGrant'
+)

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { DesiredState } from '../../../controlplane/desired/desired-state.ts'
 import type { MeshObject } from '../../../controlplane/cluster/objects.ts'
-import type { Changes, Snapshot } from '../../../controlplane/desired/snapshot.ts'
+import { tables, type Changes, type Snapshot } from '../../../controlplane/desired/snapshot.ts'
 import { generator, randomObject } from './random-objects.ts'
 import { objects, settings } from '../world.ts'
 
@@ -203,9 +203,14 @@ t.test('only what is affected is translated, and nothing is missed', async t => 
 })
 
 function versions(snapshot: Snapshot): Record<string, string> {
-  const all = [...snapshot.table('address').values(), ...snapshot.table('authorization').values()]
+  const all = tables.flatMap(table => [...snapshot.table(table).values()])
   return Object.fromEntries(
-    all.map(({ name, version }) => [name, version] as const).toSorted(([a], [b]) => (a < b ? -1 : 1))
+    all
+      .map(
+        ({ kind, name, version, waypoints }) =>
+          [`${kind} ${name}`, [version, ...waypoints].join(' ')] as const
+      )
+      .toSorted(([a], [b]) => (a < b ? -1 : 1))
   )
 }
 

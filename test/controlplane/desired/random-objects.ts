@@ -31,6 +31,12 @@ export function randomObject(pick: <T>(list: readonly T[]) => T, random: () => n
   const selector = `selector: {matchLabels: {app: ${app}}}`
   const host = pick(['h1', 'h2', 'a.shop.svc.cluster.local'])
   const ip = `10.0.0.${1 + Math.floor(random() * 6)}`
+  const service = `namespace: ${pick(['shop', 'other'])}, name: ${pick(['a', 'b'])}`
+  const reference = pick([
+    `{${service}, port: 80}`,
+    `{group: networking.istio.io, kind: Hostname, name: ${host}, port: ${pick([80, 81])}}`
+  ])
+  const route = `${meta}\nspec: {parentRefs: [{group: "", kind: Service, ${service}${pick(['', ', port: 80'])}}], rules: [{backendRefs: [${reference}]}]}\n`
   switch (
     pick([
       'Namespace',
@@ -47,7 +53,11 @@ export function randomObject(pick: <T>(list: readonly T[]) => T, random: () => n
       'Gateway',
       'GatewayClass',
       'AuthorizationPolicy',
-      'PeerAuthentication'
+      'PeerAuthentication',
+      'HTTPRoute',
+      'HTTPRoute',
+      'GRPCRoute',
+      'ReferenceGrant'
     ])
   ) {
     case 'Namespace':
@@ -70,6 +80,12 @@ export function randomObject(pick: <T>(list: readonly T[]) => T, random: () => n
       return `kind: GatewayClass\nmetadata: {name: ${name}, labels: {${pick(['', 'istio.io/waypoint-for: all'])}}, annotations: {${pick(['', 'ambient.istio.io/waypoint-inbound-binding: PROXY/15088'])}}}\nspec: {controllerName: x}\n`
     case 'AuthorizationPolicy':
       return `kind: AuthorizationPolicy\n${meta}\nspec: {${pick(['', `${selector}, `])}action: ${pick(['ALLOW', 'DENY', 'AUDIT'])}, rules: [{to: [{operation: {ports: ["80"]}}]}]}\n`
+    case 'HTTPRoute':
+      return `kind: HTTPRoute\n${route}`
+    case 'GRPCRoute':
+      return `kind: GRPCRoute\n${route}`
+    case 'ReferenceGrant':
+      return `kind: ReferenceGrant\n${meta}\nspec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: ${pick(['shop', 'other'])}}], to: [{group: "", kind: Service${pick(['', ', name: a'])}}]}\n`
     default:
       return `kind: PeerAuthentication\n${meta}\nspec: {${pick(['', `${selector}, `])}mtls: {mode: ${pick(['STRICT', 'PERMISSIVE', 'UNSET'])}}, portLevelMtls: {${pick(['', '80: {mode: STRICT}', '80: {mode: PERMISSIVE}'])}}}\n`
   }

@@ -1,17 +1,8 @@
 import t, { type Test } from 'tap'
-import { DesiredState } from '../../../controlplane/desired/desired-state.ts'
-import { GrpcServer } from '../../../controlplane/serve/grpc-server.ts'
-import { metricFamilies } from '../../../controlplane/metrics.ts'
 import { addressType, authorizationType, workloadType } from '../../../controlplane/desired/snapshot.ts'
-import type { Caller } from '../../../controlplane/access/token.ts'
-import { waypointScope } from '../../../controlplane/xds/waypoint-scope.ts'
-import { XdsServer } from '../../../controlplane/xds/server.ts'
-import { ip } from '../../../shared/net/address.ts'
-import { LogOutput } from '../../../shared/telemetry/logger.ts'
-import { Metrics } from '../../../shared/telemetry/metrics.ts'
 import { message } from '../../../shared/xds/schema.ts'
-import { decode, DeltaClient, type DeltaClientOptions, type Response } from './delta-client.ts'
-import { objects, settings } from '../world.ts'
+import { decode, type DeltaClient } from './delta-client.ts'
+import { next, ServedWorld } from './served-world.ts'
 
 const pod = (name: string, address: string, more = 'labels: {app: web}'): string =>
   `kind: Pod\nmetadata: {name: ${name}, ${more}}\nspec: {nodeName: n1}\nstatus: {phase: Running, podIPs: [{ip: ${address}}], conditions: [{type: Ready, status: "True"}]}\n---\n`
@@ -21,89 +12,6 @@ const policy = (name: string): string =>
   `kind: AuthorizationPolicy\nmetadata: {name: ${name}}\nspec: {selector: {matchLabels: {app: web}}}\n---\n`
 const uid = (name: string): string => `Kubernetes//Pod/shop/${name}`
 const host = 'shop/web.shop.svc.cluster.local'
-
-class World {
-  readonly desired = new DesiredState(settings)
-  readonly metrics = new Metrics(metricFamilies)
-  readonly lines: string[] = []
-  readonly #t: Test
-  readonly #xds: XdsServer
-  readonly #server: GrpcServer
-  target = ''
-  caller: Caller | undefined
-
-  constructor(t: Test, orderMs?: number) {
-    this.#t = t
-    const logs = new LogOutput({
-      filter: { fallback: 'info', targets: new Map() },
-      format: 'plain',
-      sink: { write: line => void this.lines.push(line) }
-    })
-    this.#xds = new XdsServer({
-      snapshot: this.desired.snapshot,
-      scopeOf: node => waypointScope(this.desired.view, node),
-      clusterId: () => 'Kubernetes',
-      log: logs.logger('xds'),
-      metrics: this.metrics,
-      ...(orderMs === undefined ? {} : { orderMs })
-    })
-    this.#server = new GrpcServer({
-      maxConnectionAgeMs: 3_600_000,
-      services: {
-        deltaStream: async stream =>
-          this.#xds.connect({
-            remote: stream.info.remote,
-            caller: this.caller,
-            send: response => stream.send(response),
-            close: (status, reason) => stream.close(status, reason)
-          })
-      }
-    })
-    t.teardown(async () => this.#server.close(0))
-  }
-
-  get xds(): XdsServer {
-    return this.#xds
-  }
-
-  async start(yaml: string): Promise<this> {
-    this.apply(yaml)
-    const { port } = await this.#server.listenPlain({ ip: ip('127.0.0.1'), port: 0 })
-    this.target = `127.0.0.1:${port}`
-    return this
-  }
-
-  apply(yaml: string): void {
-    for (const object of objects(yaml)) this.desired.put(object)
-    this.push()
-  }
-
-  push(): void {
-    this.#xds.push(this.desired.refresh())
-  }
-
-  client(options: Partial<DeltaClientOptions> = {}): DeltaClient {
-    const client = new DeltaClient({ target: this.target, nodeName: '', ...options })
-    this.#t.teardown(() => client.close())
-    return client
-  }
-}
-
-/** The next response in a form that compares, acknowledged unless told otherwise. */
-async function next(client: DeltaClient, { ack = true } = {}): Promise<unknown> {
-  const heard = await client.next()
-  if (heard === undefined) return client.end
-  if (ack) client.ack(heard)
-  return seen(heard)
-}
-
-function seen({ typeUrl, resources, removedResources }: Response): unknown {
-  return {
-    type: typeUrl.slice(typeUrl.lastIndexOf('.') + 1),
-    names: resources.map(({ name }) => name).toSorted(),
-    removed: [...removedResources].toSorted()
-  }
-}
 
 const addresses = (names: readonly string[], removed: readonly string[] = []): unknown => ({
   type: 'Address',
@@ -117,7 +25,7 @@ const policies = (names: readonly string[], removed: readonly string[] = []): un
 })
 
 t.test('a wildcard gets everything, then what changes', async t => {
-  const world = await new World(t).start(pod('a', '10.0.0.1') + service + policy('p'))
+  const world = await new ServedWorld(t).start(pod('a', '10.0.0.1') + service + policy('p'))
   const client = world.client()
   client.subscribe(authorizationType)
   t.strictSame(await next(client), policies(['shop/p']))
@@ -131,7 +39,7 @@ t.test('a wildcard gets everything, then what changes', async t => {
 })
 
 t.test('what is sent can be read', async t => {
-  const world = await new World(t).start(pod('a', '10.0.0.1'))
+  const world = await new ServedWorld(t).start(pod('a', '10.0.0.1'))
   const client = world.client()
   client.subscribe(addressType)
   const heard = await client.next()
@@ -144,7 +52,7 @@ t.test('what is sent can be read', async t => {
 })
 
 t.test('a request is answered, even with nothing', async t => {
-  const world = await new World(t).start('')
+  const world = await new ServedWorld(t).start('')
   const client = world.client()
   client.subscribe(addressType)
   client.subscribe(authorizationType)
@@ -153,7 +61,7 @@ t.test('a request is answered, even with nothing', async t => {
 })
 
 t.test('policies go before the addresses that name them, whatever is asked first', async t => {
-  const world = await new World(t, 60_000).start(pod('a', '10.0.0.1') + policy('p'))
+  const world = await new ServedWorld(t, 60_000).start(pod('a', '10.0.0.1') + policy('p'))
   const client = world.client()
   client.subscribe(addressType)
   client.subscribe(authorizationType)
@@ -169,7 +77,7 @@ t.test('policies go before the addresses that name them, whatever is asked first
 })
 
 t.test('addresses wait for a policy that is held up, and only for that', async t => {
-  const world = await new World(t).start(pod('a', '10.0.0.1') + policy('p'))
+  const world = await new ServedWorld(t).start(pod('a', '10.0.0.1') + policy('p'))
   const client = world.client()
   client.subscribe(authorizationType)
   const unanswered = await client.next()
@@ -184,14 +92,14 @@ t.test('addresses wait for a policy that is held up, and only for that', async t
 })
 
 t.test('a client that never asks for policies gets its addresses', async t => {
-  const world = await new World(t, 1).start(pod('a', '10.0.0.1'))
+  const world = await new ServedWorld(t, 1).start(pod('a', '10.0.0.1'))
   const client = world.client()
   client.subscribe(addressType)
   t.strictSame(await next(client), addresses([uid('a')]))
 })
 
 t.test('one response is out at a time, and changes are merged meanwhile', async t => {
-  const world = await new World(t, 1).start(pod('a', '10.0.0.1'))
+  const world = await new ServedWorld(t, 1).start(pod('a', '10.0.0.1'))
   const client = world.client()
   client.subscribe(addressType)
   const first = await client.next()
@@ -207,7 +115,7 @@ t.test('one response is out at a time, and changes are merged meanwhile', async 
 })
 
 t.test('a refused response is logged and counted, and not sent again by itself', async t => {
-  const world = await new World(t, 1).start(pod('a', '10.0.0.1'))
+  const world = await new ServedWorld(t, 1).start(pod('a', '10.0.0.1'))
   const client = world.client()
   client.subscribe(addressType)
   const first = await client.next()
@@ -225,7 +133,7 @@ t.test('a refused response is logged and counted, and not sent again by itself',
 })
 
 t.test('a client that comes back gets what it missed', async t => {
-  const world = await new World(t, 60_000).start(
+  const world = await new ServedWorld(t, 60_000).start(
     pod('a', '10.0.0.1') + pod('b', '10.0.0.2') + service + policy('p')
   )
   const version = (name: string): string => world.desired.snapshot.table('address').get(name)?.version ?? ''
@@ -239,8 +147,8 @@ t.test('a client that comes back gets what it missed', async t => {
 })
 
 t.test('on demand', async t => {
-  const start = async (t: Test, nodeName = ''): Promise<{ world: World; client: DeltaClient }> => {
-    const world = await new World(t, 1).start(
+  const start = async (t: Test, nodeName = ''): Promise<{ world: ServedWorld; client: DeltaClient }> => {
+    const world = await new ServedWorld(t, 1).start(
       pod('a', '10.0.0.1') + pod('b', '10.0.0.2') + pod('c', '10.0.0.3', 'labels: {app: db}') + service
     )
     const client = world.client({ nodeName })
@@ -352,7 +260,7 @@ t.test('on demand', async t => {
 })
 
 t.test('old clients get workloads alone', async t => {
-  const world = await new World(t, 1).start(pod('a', '10.0.0.1') + service)
+  const world = await new ServedWorld(t, 1).start(pod('a', '10.0.0.1') + service)
   const client = world.client()
   client.subscribe(workloadType)
   const heard = await client.next()
@@ -374,7 +282,7 @@ t.test('old clients get workloads alone', async t => {
 })
 
 t.test('who does not say who it is, or lies, is refused', async t => {
-  const world = await new World(t, 1).start(pod('a', '10.0.0.1'))
+  const world = await new ServedWorld(t, 1).start(pod('a', '10.0.0.1'))
   const nobody = world.client()
   nobody.send({ typeUrl: addressType })
   t.match(await nobody.ended(), { code: 3, details: /node/ })
@@ -394,7 +302,7 @@ t.test('who does not say who it is, or lies, is refused', async t => {
 })
 
 t.test('a type that is not served is not answered, and the others are', async t => {
-  const world = await new World(t, 1).start(pod('a', '10.0.0.1'))
+  const world = await new ServedWorld(t, 1).start(pod('a', '10.0.0.1'))
   const client = world.client()
   client.subscribe('type.googleapis.com/envoy.config.cluster.v3.Cluster')
   for (const typeUrl of ['constructor', '__proto__', '']) client.subscribe(typeUrl)
@@ -403,7 +311,7 @@ t.test('a type that is not served is not answered, and the others are', async t 
 })
 
 t.test('one slow client holds nobody up', async t => {
-  const world = await new World(t, 1).start(pod('a', '10.0.0.1'))
+  const world = await new ServedWorld(t, 1).start(pod('a', '10.0.0.1'))
   const slow = world.client()
   slow.subscribe(addressType)
   const held = await slow.next()
@@ -420,7 +328,7 @@ t.test('one slow client holds nobody up', async t => {
 })
 
 t.test('many clients', async t => {
-  const world = await new World(t, 1).start(
+  const world = await new ServedWorld(t, 1).start(
     Array.from({ length: 100 }, (_, index) => pod(`p${index}`, `10.0.0.${index}`)).join('') + service
   )
   const clients = Array.from({ length: 60 }, () => world.client())
@@ -441,7 +349,7 @@ t.test('many clients', async t => {
 })
 
 t.test('a stream that ends is forgotten; at the end of the program streams end with a reason', async t => {
-  const world = await new World(t, 1).start(pod('a', '10.0.0.1'))
+  const world = await new ServedWorld(t, 1).start(pod('a', '10.0.0.1'))
   const client = world.client()
   client.subscribe(addressType)
   await next(client)
@@ -455,7 +363,7 @@ t.test('a stream that ends is forgotten; at the end of the program streams end w
 })
 
 t.test('a client of another cluster is warned about', async t => {
-  const world = await new World(t, 1).start(pod('a', '10.0.0.1'))
+  const world = await new ServedWorld(t, 1).start(pod('a', '10.0.0.1'))
   const client = world.client()
   client.send({
     typeUrl: addressType,
@@ -474,7 +382,7 @@ t.test('a waypoint is sent what goes through it', async t => {
   const named = '{type: Hostname, value: wp.shop.svc.cluster.local}'
   const use = 'labels: {app: web, istio.io/use-waypoint: wp}'
   const web = service.replace('{name: web}', '{name: web, labels: {istio.io/use-waypoint: wp}}')
-  const world = await new World(t, 1).start(
+  const world = await new ServedWorld(t, 1).start(
     gateway(named) +
       pod('wp-1', '10.0.0.9', 'labels: {gateway.networking.k8s.io/gateway-name: wp}') +
       pod('a', '10.0.0.1') +
@@ -514,7 +422,7 @@ t.test('a waypoint is sent what goes through it', async t => {
 })
 
 t.test('workloads that join while a service is on its way come too', async t => {
-  const world = await new World(t, 1).start(pod('a', '10.0.0.1'))
+  const world = await new ServedWorld(t, 1).start(pod('a', '10.0.0.1'))
   const client = world.client()
   client.subscribe(addressType, { resourceNamesSubscribe: ['*'], resourceNamesUnsubscribe: ['*'] })
   const first = await client.next()
