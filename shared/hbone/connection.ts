@@ -5,7 +5,6 @@
  * Memory: received and unread bytes are bounded by two connection windows (32 MiB by default, see
  * `receive-credit.ts`), unsent bytes by 512 KiB for the transport and one chunk a stream.
  */
-import type { Duplex } from 'node:stream'
 import { MeshError } from '../runtime/errors.ts'
 import { Deliveries } from './deliveries.ts'
 import { FrameReader, type FrameHandler } from './frame-reader.ts'
@@ -28,7 +27,6 @@ import {
   type Fault,
   type SettingPairs
 } from './frames.ts'
-import { findMalformedTrailer } from './header-rules.ts'
 import type { HeaderList } from './header-field.ts'
 import { encodeHeaders, HpackDecoder } from './hpack.ts'
 import { Keepalive } from './keepalive.ts'
@@ -44,15 +42,22 @@ import {
   type PeerSettings
 } from './settings.ts'
 import { StreamTable } from './stream-table.ts'
+import type { Transport } from './transport.ts'
 import { Tunnel, type TunnelHost } from './tunnel.ts'
 
 /** What makes a connection a client's or a server's. */
 export interface Role {
   readonly server: boolean
+  /** What it speaks, for the texts of errors. */
+  readonly protocol: 'HBONE' | 'HTTP/2'
   /** The first header list of a stream. A server's tunnel is new, a client's has waited for this. */
   head(tunnel: Tunnel, fields: HeaderList, endStream: boolean): Fault | undefined
   /** As `head`, for a list beyond our limit. */
   oversizedHead(tunnel: Tunnel): void
+  /** The header list that ends a stream, undefined where it is beyond our limit. Answers what is wrong with it. */
+  trailers(tunnel: Tunnel, fields: HeaderList | undefined): string | undefined
+  /** The peer's SETTINGS have come. */
+  settled?(): void
   goaway(lastStreamId: number, code: number, debug: string): void
   /** The connection is gone; called once, before its tunnels are told. */
   ended(error: Error): void
@@ -65,7 +70,7 @@ const keepaliveOpaque = Buffer.from('underpas', 'latin1')
 const drainOpaque = Buffer.from('draining', 'latin1')
 
 export class Connection implements TunnelHost, FrameHandler {
-  readonly #socket: Duplex
+  readonly #transport: Transport
   readonly #role: Role
   readonly #options: Required<SessionOptions>
   readonly #reader: FrameReader
@@ -80,41 +85,34 @@ export class Connection implements TunnelHost, FrameHandler {
   #peer: PeerSettings
   #settled = false
   #ended = false
-  #transportError: Error | undefined
   /** Ends with the last stream. */
   #finishing = false
   /** The last stream identifier of the final GOAWAY. */
   #goawaySent: number | undefined
 
-  /** `socket`: a TLS stream after its handshake, nothing read from it yet. */
-  constructor(socket: Duplex, role: Role, options: Required<SessionOptions>) {
-    this.#socket = socket
+  constructor(transport: Transport, role: Role, options: Required<SessionOptions>) {
+    this.#transport = transport
     this.#role = role
     this.#options = options
     this.#peer = initialPeerSettings(role.server ? Infinity : options.maxStreams)
     this.#streams = new StreamTable(role.server, 2 * Math.max(options.maxStreams, 100))
-    this.#sender = new Sender(socket)
+    this.#sender = new Sender(transport)
     this.#received = new ReceiveCredit(options.connectionWindow, credit =>
       this.#send(windowUpdateFrame(0, credit))
     )
     this.#decoder = new HpackDecoder(options.maxHeaderListSize)
     this.#budget = new PeerBudget(options.allowances, options.clock)
-    const { maxFrameSize, maxHeaderListSize } = options
-    this.#reader = new FrameReader(
-      this,
-      { maxFrameSize, maxHeaderBlock: maxHeaderListSize, maxContinuations },
-      role.server
-    )
+    const { maxFrameSize, maxHeaderBlock } = options
+    this.#reader = new FrameReader(this, { maxFrameSize, maxHeaderBlock, maxContinuations }, role.server)
   }
 
   start(): void {
-    const { socket, options } = { socket: this.#socket, options: this.#options }
-    socket.on('data', this.#onChunk)
-    socket.on('end', () => this.#onTransportEnd())
-    socket.on('error', error => {
-      this.#transportError = error
+    const options = this.#options
+    this.#transport.start({
+      data: this.#onChunk,
+      drain: () => this.#sender.drained(),
+      end: error => this.#onTransportEnd(error)
     })
-    socket.on('close', () => this.#onTransportEnd())
     this.#keepalive = new Keepalive({
       intervalMs: options.pingIntervalMs,
       timeoutMs: options.pingTimeoutMs,
@@ -159,9 +157,10 @@ export class Connection implements TunnelHost, FrameHandler {
   // ---- the role's side: streams and endings
 
   /** A client's new stream; its request has been sent. */
-  openStream(fields: HeaderList): Tunnel {
+  openStream(fields: HeaderList, endStream = false): Tunnel {
     const tunnel = this.#newTunnel(this.#streams.takeId())
-    this.sendHeaders(tunnel, fields, false)
+    this.sendHeaders(tunnel, fields, endStream)
+    if (endStream) tunnel.headSentEnd()
     return tunnel
   }
 
@@ -280,10 +279,10 @@ export class Connection implements TunnelHost, FrameHandler {
     this.#settled = true
     clearTimeout(this.#settingsTimer)
     this.#send(settingsAckFrame())
-    if (wider === 0) return undefined
-    for (const tunnel of this.#streams.values()) {
+    for (const tunnel of wider === 0 ? [] : this.#streams.values()) {
       if (!tunnel.widen(wider)) return fault('FLOW_CONTROL_ERROR', 'SETTINGS make a window exceed 2^31 - 1')
     }
+    this.#role.settled?.()
     return undefined
   }
 
@@ -331,6 +330,13 @@ export class Connection implements TunnelHost, FrameHandler {
     const error = new MeshError('STREAM_FAILED', `the peer violated HTTP/2 on this stream: ${reason}`)
     this.#streams.get(streamId)?.abandon(error)
     return this.#budget.spend('streamFault')
+  }
+
+  /** A violation that showed only when somebody looked at what the stream carried. */
+  malformed(tunnel: Tunnel, reason: string): void {
+    if (tunnel.over) return
+    const flood = this.streamFault(tunnel.id, errorCode.PROTOCOL_ERROR, reason)
+    if (flood !== undefined) this.#fail(flood)
   }
 
   idle(): Fault | undefined {
@@ -395,11 +401,11 @@ export class Connection implements TunnelHost, FrameHandler {
 
   // ---- inside
 
-  readonly #onChunk = (chunk: Buffer): void => {
+  readonly #onChunk = (chunk: Buffer, more: boolean): void => {
     if (this.#ended) return
     const found = this.#reader.read(chunk)
     if (found !== undefined) this.#fail(found)
-    this.#deliveries.afterChunk(chunk.length)
+    this.#deliveries.afterChunk(more)
   }
 
   #newTunnel(id: number): Tunnel {
@@ -418,7 +424,7 @@ export class Connection implements TunnelHost, FrameHandler {
   }
 
   #trailers(tunnel: Tunnel, fields: HeaderList | undefined, endStream: boolean): Fault | undefined {
-    const reason = endStream ? findMalformedTrailer(fields ?? []) : 'HEADERS in the middle of a stream'
+    const reason = endStream ? this.#role.trailers(tunnel, fields) : 'HEADERS in the middle of a stream'
     if (reason !== undefined) return this.streamFault(tunnel.id, errorCode.PROTOCOL_ERROR, reason)
     tunnel.receiveEnd()
     return undefined
@@ -457,18 +463,17 @@ export class Connection implements TunnelHost, FrameHandler {
     this.#terminate(
       new MeshError(
         'STREAM_FAILED',
-        `HBONE ping timeout: the peer did not answer within ${pingTimeoutMs} ms`
+        `${this.#role.protocol} ping timeout: the peer did not answer within ${pingTimeoutMs} ms`
       ),
       errorCode.NO_ERROR,
       'ping timeout'
     )
   }
 
-  #onTransportEnd(): void {
-    const cause = this.#transportError
-    const error = new MeshError('STREAM_FAILED', 'the peer closed the HBONE connection', cause && { cause })
-    this.#terminate(error, undefined, '')
-    this.#socket.destroy()
+  #onTransportEnd(cause: Error | undefined): void {
+    const text = `the peer closed the ${this.#role.protocol} connection`
+    this.#terminate(new MeshError('STREAM_FAILED', text, cause && { cause }), undefined, '')
+    this.#transport.destroy()
   }
 
   #fail({ code, reason }: Fault): void {
@@ -486,8 +491,8 @@ export class Connection implements TunnelHost, FrameHandler {
     this.#keepalive?.stop()
     this.#role.ended(error)
     for (const tunnel of [...this.#streams.values()]) tunnel.abandon(error)
-    const socket = this.#socket
-    socket.end()
-    setTimeout(() => socket.destroy(), lingerMs).unref()
+    const transport = this.#transport
+    transport.end()
+    setTimeout(() => transport.destroy(), lingerMs).unref()
   }
 }

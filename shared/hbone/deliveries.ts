@@ -1,9 +1,6 @@
 /** When tunnels tell their sinks what has arrived: never inside the parser, and gathered where more is to come. */
 import type { Tunnel } from './tunnel.ts'
 
-/** Full TLS records tell that more follows: then delivery waits for the end of the turn, to gather. */
-const fullRecord = 16_384
-
 export class Deliveries {
   #waiting: Tunnel[] = []
   #scheduled = false
@@ -15,9 +12,9 @@ export class Deliveries {
     setImmediate(this.#onTurn)
   }
 
-  /** A chunk of this length has been read from the transport. */
-  afterChunk(length: number): void {
-    if (length < fullRecord) this.#deliver()
+  /** A chunk has been read from the transport. `more`: another follows; delivery waits for the end of the turn, to gather. */
+  afterChunk(more: boolean): void {
+    if (!more) this.#deliver()
   }
 
   readonly #onTurn = (): void => {

@@ -64,7 +64,9 @@ export const settingId = {
   maxConcurrentStreams: 3,
   initialWindowSize: 4,
   maxFrameSize: 5,
-  maxHeaderListSize: 6
+  maxHeaderListSize: 6,
+  /** RFC 8441 section 3. */
+  enableConnectProtocol: 8
 } as const
 
 /** Identifier and value, in the order of the frame. */

@@ -41,7 +41,8 @@ export function findMalformedTrailer(fields: HeaderList): string | undefined {
   return findMalformed(fields, [])
 }
 
-function findMalformed(fields: HeaderList, allowedPseudo: readonly string[]): string | undefined {
+/** RFC 9113 sections 8.2 and 8.3: what no header list may hold, with these pseudo header fields at most. */
+export function findMalformed(fields: HeaderList, allowedPseudo: readonly string[]): string | undefined {
   let regular = false
   for (let at = 0; at < fields.length; at++) {
     const [name, value] = fields[at] ?? ['', '']

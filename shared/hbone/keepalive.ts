@@ -1,6 +1,6 @@
 /** Finds dead peers: a PING some time after the connection is up and after each answer, an answer in time or none. */
 export interface KeepaliveOptions {
-  /** Milliseconds from the start, and from each pong, to the next PING. */
+  /** Milliseconds from the start, and from each pong, to the next PING; Infinity: none. */
   readonly intervalMs: number
   /** Milliseconds that a pong may take. */
   readonly timeoutMs: number
@@ -31,6 +31,7 @@ export class Keepalive {
 
   #arm(ms: number): void {
     clearTimeout(this.#timer)
+    if (ms === Infinity) return
     this.#timer = setTimeout(this.#onTimer, ms)
     this.#timer.unref()
   }

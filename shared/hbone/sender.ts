@@ -2,35 +2,34 @@
  * The sending side of a connection: the peer's window for all its streams, DATA frames no larger than the peer
  * takes, and the tunnels that wait until the window opens or the transport has drained.
  */
-import type { Duplex } from 'node:stream'
 import { frameHeader, frameType, maxWindow } from './frames.ts'
-import { Outbox } from './outbox.ts'
 import { defaultWindow } from './settings.ts'
+import type { Transport } from './transport.ts'
 import type { Tunnel } from './tunnel.ts'
 
 export class Sender {
-  readonly #outbox: Outbox
+  readonly #transport: Transport
   /** Bytes that all streams together may still send. */
   #window = defaultWindow
   readonly #awaitingWindow = new Set<Tunnel>()
   readonly #awaitingDrain = new Set<Tunnel>()
 
-  constructor(socket: Duplex) {
-    this.#outbox = new Outbox(socket, () => this.#flushDrained())
+  constructor(transport: Transport) {
+    this.#transport = transport
   }
 
   /** The transport takes bytes. */
   get writable(): boolean {
-    return !this.#outbox.full
+    return !this.#transport.full
   }
 
   /** The transport keeps no reference to what it has taken, and nobody else has what it hands out. */
   get copies(): boolean {
-    return this.#outbox.copies
+    return this.#transport.copies
   }
 
   send(frame: Buffer): void {
-    this.#outbox.send(frame)
+    this.#transport.send(frame)
   }
 
   /** Sends what the windows of the stream and of the connection allow; the number of bytes sent. */
@@ -41,7 +40,7 @@ export class Sender {
       const size = Math.min(room - sent, maxFrameSize)
       const piece = size === chunk.length ? chunk : chunk.subarray(sent, sent + size)
       const head = frameHeader(size, frameType.data, 0, tunnel.id)
-      this.#outbox.sendData(head, piece, disposable && piece === chunk)
+      this.#transport.sendData(head, piece, disposable && piece === chunk)
       sent += size
     }
     if (sent > 0) {
@@ -79,10 +78,11 @@ export class Sender {
 
   /** What was gathered leaves now. */
   flush(): void {
-    this.#outbox.flush()
+    this.#transport.flush()
   }
 
-  #flushDrained(): void {
+  /** The transport takes bytes again. */
+  drained(): void {
     for (const tunnel of [...this.#awaitingDrain]) {
       this.#awaitingDrain.delete(tunnel)
       tunnel.flush()

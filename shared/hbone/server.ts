@@ -2,9 +2,10 @@
 import type { Duplex } from 'node:stream'
 import { Connection } from './connection.ts'
 import { errorCode, type Fault } from './frames.ts'
-import { headerValues, readRequestHead } from './header-rules.ts'
+import { findMalformedTrailer, headerValues, readRequestHead } from './header-rules.ts'
 import type { HeaderList } from './header-field.ts'
 import { withDefaults, type SessionOptions } from './session-options.ts'
+import { SocketTransport } from './socket-transport.ts'
 import type { Tunnel } from './tunnel.ts'
 
 export type ServerOptions = SessionOptions
@@ -42,9 +43,10 @@ export function serveTunnels(
 ): ServerSession {
   const closed = new AbortController()
   const connection = new Connection(
-    socket,
+    new SocketTransport(socket),
     {
       server: true,
+      protocol: 'HBONE',
       head: (tunnel, fields) => {
         const head = readRequestHead(fields)
         if (head.kind === 'malformed') return malformed(tunnel, head.reason)
@@ -53,6 +55,7 @@ export function serveTunnels(
       },
       // RFC 6585 section 5: the list is larger than what SETTINGS_MAX_HEADER_LIST_SIZE announced.
       oversizedHead: tunnel => answer(connection, tunnel, 431),
+      trailers: (_, fields) => findMalformedTrailer(fields ?? []),
       goaway: () => undefined,
       ended: error => closed.abort(error)
     },

@@ -11,9 +11,13 @@ export interface SessionOptions {
   readonly maxFrameSize?: number
   /** Largest list of headers that we take, as HTTP/2 counts them; default 16384 for clients, 65536 for servers. */
   readonly maxHeaderListSize?: number
+  /** Largest compressed header block that we take, bytes; a larger one ends the connection. Default: as the list. */
+  readonly maxHeaderBlock?: number
+  /** Server: says that it takes CONNECT with `:protocol`; default false. */
+  readonly connectProtocol?: boolean
   /** Server: streams at once, default 200. Client: what we assume of a peer that says nothing, default 100. */
   readonly maxStreams?: number
-  /** Milliseconds from the start and from each pong to the next PING; default 10 s. */
+  /** Milliseconds from the start and from each pong to the next PING; Infinity: none. Default 10 s. */
   readonly pingIntervalMs?: number
   /** Milliseconds until a missing pong means that the peer is dead; default 20 s. */
   readonly pingTimeoutMs?: number
@@ -26,11 +30,14 @@ export interface SessionOptions {
 }
 
 export function withDefaults(options: SessionOptions, server: boolean): Required<SessionOptions> {
+  const maxHeaderListSize = server ? 65_536 : 16_384
   return {
     streamWindow: 4 << 20,
     connectionWindow: 16 << 20,
     maxFrameSize: 1 << 20,
-    maxHeaderListSize: server ? 65_536 : 16_384,
+    maxHeaderListSize,
+    maxHeaderBlock: options.maxHeaderListSize ?? maxHeaderListSize,
+    connectProtocol: false,
     maxStreams: server ? 200 : 100,
     pingIntervalMs: 10_000,
     pingTimeoutMs: 20_000,

@@ -3,9 +3,10 @@ import type { Duplex } from 'node:stream'
 import { MeshError } from '../runtime/errors.ts'
 import { Connection, type Role } from './connection.ts'
 import { errorCode, errorName, type Fault } from './frames.ts'
-import { readResponseHead } from './header-rules.ts'
+import { findMalformedTrailer, readResponseHead } from './header-rules.ts'
 import type { HeaderField, HeaderList } from './header-field.ts'
 import { withDefaults, type SessionOptions } from './session-options.ts'
+import { SocketTransport } from './socket-transport.ts'
 import type { Tunnel } from './tunnel.ts'
 
 export type { SessionOptions } from './session-options.ts'
@@ -46,12 +47,14 @@ export class ClientSession {
   constructor(socket: Duplex, options: SessionOptions = {}) {
     const role: Role = {
       server: false,
+      protocol: 'HBONE',
       head: (tunnel, fields, endStream) => this.#head(tunnel, fields, endStream),
       oversizedHead: tunnel => this.#oversizedHead(tunnel),
+      trailers: (_, fields) => findMalformedTrailer(fields ?? []),
       goaway: (lastStreamId, code, debug) => this.#goaway(lastStreamId, code, debug),
       ended: error => this.#ended(error)
     }
-    this.#connection = new Connection(socket, role, withDefaults(options, false))
+    this.#connection = new Connection(new SocketTransport(socket), role, withDefaults(options, false))
     this.#connection.start()
   }
 

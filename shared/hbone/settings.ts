@@ -1,4 +1,4 @@
-/** SETTINGS of HTTP/2: what we announce, and what a peer's frame changes. Pure. Source: RFC 9113 section 6.5. */
+/** SETTINGS of HTTP/2: what we announce, and what a peer's frame changes. Pure. Source: RFC 9113 section 6.5, RFC 8441 section 3. */
 import { defaultFrameSize, fault, maxWindow, settingId, type Fault, type SettingPairs } from './frames.ts'
 import type { SessionOptions } from './session-options.ts'
 
@@ -12,6 +12,8 @@ export interface PeerSettings {
   /** Largest frame payload we may send, bytes. */
   readonly maxFrameSize: number
   readonly maxHeaderListSize: number
+  /** It takes CONNECT with `:protocol`. */
+  readonly connectProtocol: boolean
 }
 
 /** Before the peer's first SETTINGS. `maxStreams` is our assumption; RFC 9113 knows no limit then. */
@@ -20,7 +22,8 @@ export function initialPeerSettings(maxStreams: number): PeerSettings {
     maxConcurrentStreams: maxStreams,
     initialWindow: defaultWindow,
     maxFrameSize: defaultFrameSize,
-    maxHeaderListSize: Infinity
+    maxHeaderListSize: Infinity,
+    connectProtocol: false
   }
 }
 
@@ -31,7 +34,8 @@ export function announcedSettings(options: Required<SessionOptions>, server: boo
     server ? [settingId.maxConcurrentStreams, options.maxStreams] : [settingId.enablePush, 0],
     [settingId.initialWindowSize, options.streamWindow],
     [settingId.maxFrameSize, options.maxFrameSize],
-    [settingId.maxHeaderListSize, options.maxHeaderListSize]
+    [settingId.maxHeaderListSize, options.maxHeaderListSize],
+    ...(server && options.connectProtocol ? [[settingId.enableConnectProtocol, 1] as const] : [])
   ]
 }
 
@@ -45,7 +49,7 @@ export function applySettings(
   pairs: SettingPairs,
   fromServer: boolean
 ): AppliedSettings {
-  let { maxConcurrentStreams, initialWindow, maxFrameSize, maxHeaderListSize } = current
+  let { maxConcurrentStreams, initialWindow, maxFrameSize, maxHeaderListSize, connectProtocol } = current
   for (const [id, value] of pairs) {
     switch (id) {
       case settingId.enablePush:
@@ -66,13 +70,18 @@ export function applySettings(
       case settingId.maxHeaderListSize:
         maxHeaderListSize = value
         break
+      case settingId.enableConnectProtocol:
+        if (value > 1 || (value === 0 && connectProtocol))
+          return invalid('PROTOCOL_ERROR', `ENABLE_CONNECT_PROTOCOL of ${value}`)
+        connectProtocol = value === 1
+        break
       default:
         break
     }
   }
   return {
     kind: 'applied',
-    settings: { maxConcurrentStreams, initialWindow, maxFrameSize, maxHeaderListSize }
+    settings: { maxConcurrentStreams, initialWindow, maxFrameSize, maxHeaderListSize, connectProtocol }
   }
 }
 

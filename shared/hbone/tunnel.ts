@@ -1,5 +1,5 @@
 /**
- * One CONNECT stream as a byte stream: windows in both directions, half close, reset.
+ * One stream as a byte stream: windows in both directions, half close, trailers, reset.
  *
  * Invariants:
  * 1. At most one receive window of bytes waits in `#received`: credit goes back only for bytes that the sink
@@ -10,6 +10,7 @@
 import type { ByteSink, ByteStream } from '../net/byte-stream.ts'
 import { MeshError } from '../runtime/errors.ts'
 import { errorCode, errorName, maxWindow } from './frames.ts'
+import type { HeaderList } from './header-field.ts'
 
 /** What a tunnel needs of its connection. */
 export interface TunnelHost {
@@ -20,6 +21,7 @@ export interface TunnelHost {
   /** Sends what the windows allow; the number of bytes sent. */
   sendData(tunnel: Tunnel, chunk: Buffer, disposable: boolean): number
   sendEnd(tunnel: Tunnel): void
+  sendHeaders(tunnel: Tunnel, fields: HeaderList, endStream: boolean): void
   sendReset(tunnel: Tunnel, code: number): void
   /** WINDOW_UPDATE on the stream. */
   sendCredit(tunnel: Tunnel, bytes: number): void
@@ -39,6 +41,8 @@ export class Tunnel implements ByteStream {
   readonly id: number
   /** The response head has been sent (server) or read (client). */
   answered = false
+  /** What came after the peer's last byte. */
+  trailers: HeaderList | undefined
   readonly #host: TunnelHost
   #sink: ByteSink | undefined
   #paused = true
@@ -54,6 +58,7 @@ export class Tunnel implements ByteStream {
   /** Bytes that the sink took and the peer was not told of. */
   #owed = 0
   #remoteEnded = false
+  #whole = false
   #endTold = false
 
   // sending
@@ -61,6 +66,7 @@ export class Tunnel implements ByteStream {
   /** Bytes that we may still send; negative after the peer shrank its initial window. */
   #sendWindow: number
   #writeEnded = false
+  #lastFields: HeaderList | undefined
   #endSent = false
   #drainWanted = false
 
@@ -68,6 +74,7 @@ export class Tunnel implements ByteStream {
   #over: { readonly error: Error | undefined } | undefined
   #closeTold = false
   #resetCode: number | undefined
+  #closeCode: number = errorCode.CANCEL
   #onAbandoned: (() => void) | undefined
 
   /** Windows in bytes, as the SETTINGS of both sides have them now. */
@@ -125,25 +132,33 @@ export class Tunnel implements ByteStream {
 
   uncork(): void {}
 
-  end(): void {
+  end(trailers?: HeaderList): void {
     if (this.#writeEnded || this.#over !== undefined) return
     this.#writeEnded = true
+    this.#lastFields = trailers
     if (this.#unsent.length === 0) this.#sendEnd()
   }
 
-  close(): void {
+  /** `code`: what a peer that has not ended yet is told, after all that was written. */
+  close(code: number = errorCode.CANCEL): void {
     if (this.#over !== undefined || !this.#reading) return
     this.#reading = false
     this.#dropReceived()
-    if (this.#endSent) this.#cancel(errorCode.CANCEL, undefined)
+    this.#closeCode = code
+    if (this.#endSent) this.#cancel(code, undefined)
     else this.end()
   }
 
   destroy(error?: Error): void {
+    this.reset(error === undefined ? errorCode.CANCEL : errorCode.CONNECT_ERROR, error)
+  }
+
+  /** Cuts both directions with this code; `error` is what the sink is told. */
+  reset(code: number, error?: Error): void {
     if (this.#over !== undefined) return
     this.#reading = false
     this.#dropReceived()
-    this.#cancel(error === undefined ? errorCode.CANCEL : errorCode.CONNECT_ERROR, error)
+    this.#cancel(code, error)
   }
 
   // ---- for the connection and whoever decides about a request
@@ -151,6 +166,11 @@ export class Tunnel implements ByteStream {
   /** Over on the wire: nothing more can be sent. */
   get over(): boolean {
     return this.#over !== undefined
+  }
+
+  /** Why the stream is over, unless it came to its end or was cancelled. */
+  get error(): Error | undefined {
+    return this.#over?.error
   }
 
   /** Code of the peer's RST_STREAM. */
@@ -164,6 +184,11 @@ export class Tunnel implements ByteStream {
 
   get remoteEnded(): boolean {
     return this.#remoteEnded
+  }
+
+  /** All that the peer had to send has come, up to its END_STREAM. */
+  get whole(): boolean {
+    return this.#whole
   }
 
   /** Called at once when the stream is over, also while it is paused. */
@@ -213,6 +238,7 @@ export class Tunnel implements ByteStream {
   /** The peer sent END_STREAM. */
   receiveEnd(): void {
     this.#remoteEnded = true
+    this.#whole = true
     if (this.#endSent) this.#leave(undefined)
     else this.#schedule()
   }
@@ -225,6 +251,12 @@ export class Tunnel implements ByteStream {
     if (error === undefined) this.#remoteEnded = true
     else if (!this.#remoteEnded) this.#dropReceived()
     this.#leave(error)
+  }
+
+  /** The request's head has ended our half. */
+  headSentEnd(): void {
+    this.#writeEnded = true
+    this.#endSent = true
   }
 
   /** The response has ended the stream; what the client still sends is not wanted. */
@@ -306,9 +338,10 @@ export class Tunnel implements ByteStream {
 
   #sendEnd(): void {
     this.#endSent = true
-    this.#host.sendEnd(this)
+    if (this.#lastFields === undefined) this.#host.sendEnd(this)
+    else this.#host.sendHeaders(this, this.#lastFields, true)
     if (this.#remoteEnded) this.#leave(undefined)
-    else if (!this.#reading) this.#cancel(errorCode.CANCEL, undefined)
+    else if (!this.#reading) this.#cancel(this.#closeCode, undefined)
   }
 
   #cancel(code: number, error: Error | undefined): void {
