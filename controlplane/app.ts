@@ -84,7 +84,15 @@ export async function startApp(options: AppOptions): Promise<App> {
     log: logs.logger('xds'),
     metrics
   })
-  const status = new StatusWriter({ client, desired, log: logs.logger('status'), clock, signal })
+  const { istioClasses } = config.waypoints
+  const status = new StatusWriter({
+    client,
+    desired,
+    istioClasses,
+    log: logs.logger('status'),
+    clock,
+    signal
+  })
   const allocator = new AddressAllocator({ client, desired, log: logs.logger('addresses'), signal })
   const deployer = new WaypointDeployer({
     client,

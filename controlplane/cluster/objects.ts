@@ -210,7 +210,9 @@ export interface PeerAuthenticationObject {
   readonly ports: readonly { readonly port: number; readonly mode: TlsMode }[]
 }
 
-export type RouteKind = 'HTTPRoute' | 'GRPCRoute'
+export const routeKinds = ['HTTPRoute', 'GRPCRoute'] as const
+
+export type RouteKind = (typeof routeKinds)[number]
 
 export type JsonObject = Readonly<Record<string, unknown>>
 
@@ -304,8 +306,12 @@ export function keyOf(meta: Pick<Meta, 'namespace' | 'name'>): string {
   return meta.namespace === '' ? meta.name : `${meta.namespace}/${meta.name}`
 }
 
+export function isRouteKind(kind: Kind): kind is RouteKind {
+  return (routeKinds as readonly Kind[]).includes(kind)
+}
+
 export function isRoute(object: MeshObject): object is Extract<MeshObject, { readonly kind: RouteKind }> {
-  return object.kind === 'HTTPRoute' || object.kind === 'GRPCRoute'
+  return isRouteKind(object.kind)
 }
 
 export function kindKey(object: MeshObject): string {

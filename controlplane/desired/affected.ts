@@ -15,6 +15,7 @@ import {
 } from '../cluster/cluster.ts'
 import {
   keyOf,
+  routeKinds,
   type AuthorizationPolicyObject,
   type EndpointSliceObject,
   type Labels,
@@ -123,8 +124,6 @@ export function affected(
       either satisfies never
   }
 }
-
-const routeKinds = ['HTTPRoute', 'GRPCRoute'] as const satisfies readonly RouteKind[]
 
 /** Everything there is: after the start, and when the mesh configuration changes. */
 export function everything(view: ClusterView, touch: Touch): void {

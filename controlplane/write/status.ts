@@ -5,7 +5,7 @@
 import type { KubeClient } from '../../shared/kube/client.ts'
 import { KubeError, isConflict, isNotFound } from '../../shared/kube/errors.ts'
 import { namespaces, services } from '../../shared/kube/core-api.ts'
-import { gateways } from '../../shared/kube/gateway-api.ts'
+import { gateways, grpcRoutes, httpRoutes } from '../../shared/kube/gateway-api.ts'
 import {
   authorizationPolicies,
   peerAuthentications,
@@ -18,8 +18,11 @@ import { messageOf } from '../../shared/runtime/errors.ts'
 import type { Logger } from '../../shared/telemetry/logger.ts'
 import type { Unit } from '../desired/affected.ts'
 import type { DesiredState } from '../desired/desired-state.ts'
-import { keyOf, type Kind, type Labels, type MeshObject } from '../cluster/objects.ts'
+import { isRoute, isRouteKind, keyOf, type Kind, type Labels, type MeshObject } from '../cluster/objects.ts'
 import { hostOwner } from '../translate/hostname.ts'
+import { routeReports } from '../translate/route-conditions.ts'
+import { mergedParents, parentsText, reportedParents } from '../translate/route-status.ts'
+import type { IstioClasses } from '../translate/waypoint-workload.ts'
 import { conditionFrom, conditionText, ownConditionTypes } from '../translate/condition.ts'
 import { brokenConditions, conditionsOf } from '../translate/conditions.ts'
 import { WorkQueue } from './work-queue.ts'
@@ -35,12 +38,16 @@ const kinds: Partial<Record<Kind, ResourceType>> = {
   Namespace: namespaces,
   AuthorizationPolicy: authorizationPolicies,
   PeerAuthentication: peerAuthentications,
-  Gateway: gateways
+  Gateway: gateways,
+  HTTPRoute: httpRoutes,
+  GRPCRoute: grpcRoutes
 }
 
 export interface StatusOptions {
   readonly client: Pick<KubeClient, 'find' | 'patch'>
   readonly desired: DesiredState
+  /** Whose waypoints are ours to speak for. */
+  readonly istioClasses: IstioClasses
   readonly log: Logger
   readonly clock: Clock
   readonly signal: AbortSignal
@@ -82,7 +89,8 @@ export class StatusWriter {
   }
 
   broken(kind: Kind, key: string, message: string): void {
-    if (kinds[kind] === undefined) return
+    // Of a route its definition in the API server leaves nothing that could not be read.
+    if (kinds[kind] === undefined || isRouteKind(kind)) return
     this.#broken.set(idOf(kind, key), message)
     if (this.#leading) this.#queue.add(idOf(kind, key))
   }
@@ -108,6 +116,8 @@ export class StatusWriter {
         this.#checkTargeting()
         return
       case 'AuthorizationPolicy':
+      case 'HTTPRoute':
+      case 'GRPCRoute':
       case 'WorkloadEntry': {
         const object = view.get(unit.kind, unit.key)
         if (object !== undefined) this.#check(object)
@@ -134,32 +144,56 @@ export class StatusWriter {
   }
 
   #check(object: MeshObject): void {
-    if (!this.#leading) return
-    const wanted = conditionsOf(this.#options.desired.view, object)
-    if (!sameConditions(wanted, object.meta.conditions))
-      this.#queue.add(idOf(object.kind, keyOf(object.meta)))
+    if (this.#leading && !this.#isRight(object)) this.#queue.add(idOf(object.kind, keyOf(object.meta)))
+  }
+
+  #isRight(object: MeshObject): boolean {
+    const { desired, istioClasses } = this.#options
+    if (!isRoute(object)) return sameConditions(conditionsOf(desired.view, object), object.meta.conditions)
+    const reports = routeReports(desired.view, object, istioClasses)
+    return parentsText(reportedParents(reports, object.meta.generation)) === object.reported
   }
 
   async #write(id: string): Promise<void> {
-    const wanted = this.#wanted(id)
-    if (wanted === undefined || !this.#leading) return
-    const { client, clock, signal } = this.#options
-    const { type, namespace, name } = wanted
-    const found = await client.find<WithStatus>(type, { namespace, name }, signal)
-    if (found === undefined) return
-    const conditions = merged(found, wanted.conditions, clock.now())
-    if (conditions === undefined) return
-    const { resourceVersion, generation } = found.metadata
+    const place = placeOf(id)
+    if (place === undefined || !this.#leading) return
+    const { client, signal } = this.#options
+    const { kind, type, namespace, name } = place
+    const found = await client.find(type, { namespace, name }, signal)
+    const status = found === undefined ? undefined : this.#statusOf(id, place, found)
+    if (found === undefined || status === undefined) return
     // With the version: a status that somebody else wrote meanwhile is read again first.
-    const body = { metadata: { resourceVersion }, status: { conditions, observedGeneration: generation } }
-    const patch = wanted.kind === 'Namespace' || wanted.kind === 'Service' ? withoutGeneration(body) : body
+    const patch = { metadata: { resourceVersion: found.metadata.resourceVersion }, status }
     try {
       await client.patch(type, { namespace, name }, patch, { kind: 'merge', subresource: 'status', signal })
     } catch (error) {
-      if (isNotFound(error) || this.#mayNot(wanted.kind, error)) return
+      if (isNotFound(error) || this.#mayNot(kind, error)) return
       if (!isConflict(error)) throw error
       this.#queue.add(id)
     }
+  }
+
+  /** The parts to write; undefined when the status is right, and when nobody knows what it should be. */
+  #statusOf(id: string, { kind, key }: Place, found: KubeObject): object | undefined {
+    const { desired, clock, istioClasses } = this.#options
+    const object = desired.view.get(kind, key)
+    if (object !== undefined && isRoute(object)) {
+      // What was decided of another generation is not said of this one: the watch brings it.
+      if (object.meta.generation !== (found.metadata.generation ?? 0)) return undefined
+      const reports = routeReports(desired.view, object, istioClasses)
+      const parents = mergedParents(found, reports, clock.now())
+      return parents === undefined ? undefined : { parents }
+    }
+    const problem = this.#broken.get(id)
+    let wanted: Labels
+    if (problem !== undefined) wanted = brokenConditions(kind, problem)
+    else if (object !== undefined) wanted = conditionsOf(desired.view, object)
+    else return undefined
+    const conditions = merged(found, wanted, clock.now())
+    if (conditions === undefined) return undefined
+    return kind === 'Namespace' || kind === 'Service'
+      ? { conditions }
+      : { conditions, observedGeneration: found.metadata.generation }
   }
 
   /** A permission that is missing is told once a kind; trying again would not help. */
@@ -172,23 +206,23 @@ export class StatusWriter {
     this.#forbidden.add(kind)
     return true
   }
+}
 
-  #wanted(
-    id: string
-  ): { kind: Kind; type: ResourceType; namespace: string; name: string; conditions: Labels } | undefined {
-    const [kindText = '', key = ''] = id.split(' ', 2)
-    const kind = kindText as Kind
-    const type = kinds[kind]
-    if (type === undefined) return undefined
-    const cut = key.indexOf('/')
-    const place = { kind, type, namespace: cut < 0 ? '' : key.slice(0, cut), name: key.slice(cut + 1) }
-    const problem = this.#broken.get(id)
-    if (problem !== undefined) return { ...place, conditions: brokenConditions(kind, problem) }
-    const object = this.#options.desired.view.get(kind, key)
-    return object === undefined
-      ? undefined
-      : { ...place, conditions: conditionsOf(this.#options.desired.view, object) }
-  }
+interface Place {
+  readonly kind: Kind
+  readonly type: ResourceType
+  readonly key: string
+  readonly namespace: string
+  readonly name: string
+}
+
+function placeOf(id: string): Place | undefined {
+  const [kindText = '', key = ''] = id.split(' ', 2)
+  const kind = kindText as Kind
+  const type = kinds[kind]
+  const cut = key.indexOf('/')
+  const namespace = cut < 0 ? '' : key.slice(0, cut)
+  return type === undefined ? undefined : { kind, type, key, namespace, name: key.slice(cut + 1) }
 }
 
 function idOf(kind: Kind, key: string): string {
@@ -198,11 +232,6 @@ function idOf(kind: Kind, key: string): string {
 function sameConditions(a: Labels, b: Labels): boolean {
   const [one, other] = [Object.keys(a), Object.keys(b)]
   return one.length === other.length && one.every(type => a[type] === b[type])
-}
-
-function withoutGeneration<T extends { status: { observedGeneration?: unknown } }>(body: T): T {
-  const { observedGeneration: _, ...status } = body.status
-  return { ...body, status }
 }
 
 /** The object's conditions with ours put right; undefined when they are right. */

@@ -1,14 +1,8 @@
 import t from 'tap'
-import { DesiredState } from '../../../controlplane/desired/desired-state.ts'
-import { StatusWriter } from '../../../controlplane/write/status.ts'
-import { services } from '../../../shared/kube/core-api.ts'
 import { authorizationPolicies } from '../../../shared/kube/istio-api.ts'
-import type { Condition, KubeObject } from '../../../shared/kube/object.ts'
-import { Logger } from '../../../shared/telemetry/logger.ts'
+import type { KubeObject } from '../../../shared/kube/object.ts'
 import { KubeError } from '../../../shared/kube/errors.ts'
-import { parseAllYaml } from '../../../shared/kube/yaml.ts'
-import { FakeKube } from '../fake-kube.ts'
-import { object, settings } from '../world.ts'
+import { StatusWorld } from './status-world.ts'
 
 const policy = (spec: string, more = ''): string =>
   `apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop, generation: 3}\nspec: ${spec}\n${more}`
@@ -20,62 +14,8 @@ spec: {}
 const gateway = (status: string): string =>
   `apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: wp, namespace: shop}\nspec: {gatewayClassName: c}\nstatus: {addresses: [${status}]}\n`
 
-const types = { AuthorizationPolicy: authorizationPolicies, Service: services }
-
-class World {
-  readonly kube = new FakeKube()
-  readonly desired = new DesiredState(settings)
-  readonly lines: string[] = []
-  readonly writer: StatusWriter
-  now = Date.parse('2026-01-01T00:00:00Z')
-
-  constructor(t: { teardown(fn: () => void): unknown }) {
-    const ending = new AbortController()
-    t.teardown(() => ending.abort())
-    const clock = { now: (): number => this.now }
-    this.writer = new StatusWriter({
-      client: this.kube,
-      desired: this.desired,
-      log: new Logger('status', 'info', (level, _target, text, fields) => {
-        this.lines.push(`${level} ${text} ${JSON.stringify(fields)}`)
-      }),
-      clock,
-      signal: ending.signal
-    })
-  }
-
-  /** What the watch does with objects; they are in the API server too. */
-  apply(yaml: string): void {
-    for (const { value } of parseAllYaml(yaml)) {
-      const raw = value as KubeObject
-      const type = types[raw.kind as keyof typeof types]
-      if (type !== undefined) this.kube.put(type, raw)
-      this.seen(raw)
-    }
-    this.refresh()
-  }
-
-  seen(raw: KubeObject): void {
-    const read = object(raw)
-    this.desired.put(read)
-    this.writer.readable(read)
-    this.writer.changed(read)
-  }
-
-  refresh(): void {
-    this.desired.refresh(unit => this.writer.translated(unit))
-  }
-
-  /** Conditions of an object, once what waits is written. */
-  async conditions(key: string): Promise<readonly Condition[]> {
-    for (let turn = 0; turn < 20; turn += 1) await new Promise(resolve => setImmediate(resolve))
-    const found = this.kube.objects.get(key) as { status?: { conditions?: readonly Condition[] } } | undefined
-    return found?.status?.conditions ?? []
-  }
-}
-
 t.test('a policy says whether it is enforced as written', async t => {
-  const world = new World(t)
+  const world = new StatusWorld(t)
   world.writer.lead(true)
   world.apply(policy('{}'))
   t.strictSame(await world.conditions('AuthorizationPolicy shop/p'), [
@@ -101,7 +41,7 @@ t.test('a policy says whether it is enforced as written', async t => {
 })
 
 t.test('a waypoint that comes and goes is told to those who name it', async t => {
-  const world = new World(t)
+  const world = new StatusWorld(t)
   world.writer.lead(true)
   world.apply(bound)
   t.match(await world.conditions('Service shop/s'), [
@@ -116,7 +56,7 @@ t.test('a waypoint that comes and goes is told to those who name it', async t =>
 })
 
 t.test('conditions of others stay, and what is right is not written again', async t => {
-  const world = new World(t)
+  const world = new StatusWorld(t)
   world.writer.lead(true)
   const mine = '{type: ZtunnelAccepted, status: "True", reason: Accepted, message: attached to ztunnel}'
   const other = '{type: Other, status: "True"}'
@@ -132,7 +72,7 @@ t.test('conditions of others stay, and what is right is not written again', asyn
 })
 
 t.test('what cannot be read is told with the field, until it can', async t => {
-  const world = new World(t)
+  const world = new StatusWorld(t)
   world.writer.lead(true)
   world.kube.put(authorizationPolicies, {
     apiVersion: 'x',
@@ -148,7 +88,7 @@ t.test('what cannot be read is told with the field, until it can', async t => {
 })
 
 t.test('only the leader writes, and starts with what it finds', async t => {
-  const world = new World(t)
+  const world = new StatusWorld(t)
   world.apply(policy('{}') + '---\n' + bound)
   t.strictSame(await world.conditions('Service shop/s'), [])
   world.writer.lead(true)
@@ -160,7 +100,7 @@ t.test('only the leader writes, and starts with what it finds', async t => {
 })
 
 t.test('a status that somebody else writes meanwhile is read again', async t => {
-  const world = new World(t)
+  const world = new StatusWorld(t)
   world.writer.lead(true)
   world.kube.beforeWrite = () => {
     world.kube.beforeWrite = () => undefined
@@ -179,7 +119,7 @@ t.test('a status that somebody else writes meanwhile is read again', async t => 
 })
 
 t.test('a policy with targets says which waypoints enforce it', async t => {
-  const world = new World(t)
+  const world = new StatusWorld(t)
   world.writer.lead(true)
   const targets = (list: string): string => policy(`{targetRefs: [${list}]}`)
   const condition = async (): Promise<unknown> => (await world.conditions('AuthorizationPolicy shop/p'))[0]
@@ -200,7 +140,7 @@ t.test('a policy with targets says which waypoints enforce it', async t => {
 })
 
 t.test('a permission that is missing is told once', async t => {
-  const world = new World(t)
+  const world = new StatusWorld(t)
   world.writer.lead(true)
   world.kube.beforeWrite = () => {
     throw new KubeError(

@@ -1,0 +1,88 @@
+/** What the status of a route should say, parent by parent. Source: Gateway API v1; Istio's published `ResolvedWaypoints`. */
+import { backendsOf, type ClusterView } from '../cluster/cluster.ts'
+import type { RouteObject } from '../cluster/objects.ts'
+import { resolveBackend } from './backend-ref.ts'
+import type { Condition } from './condition.ts'
+import { attachParent, type Attachment } from './route-parents.ts'
+import type { ParentReport } from './route-status.ts'
+import { unsupported } from './route-support.ts'
+import { istiodRuns, runsWaypoint, type IstioClasses } from './waypoint-workload.ts'
+import { serviceWaypoint, type Binding } from './waypoint.ts'
+
+/** Reports for those parents that are ours to speak for: not where another implementation runs the waypoint. */
+export function routeReports(
+  view: ClusterView,
+  route: RouteObject,
+  istioClasses: IstioClasses
+): readonly ParentReport[] {
+  if (route.parents.length === 0 || !view.discovers(route.meta.namespace)) return []
+  const resolvedRefs = backendsCondition(view, route)
+  return route.parents.flatMap(reference => {
+    const attachment = attachParent(view, reference)
+    const binding: Binding =
+      attachment.kind === 'attached' ? serviceWaypoint(view, attachment.owner.meta) : { kind: 'none' }
+    if (!isOurs(view, binding, istioClasses)) return []
+    const conditions = {
+      ...acceptance(route, attachment),
+      ResolvedRefs: resolvedRefs,
+      ResolvedWaypoints: waypointsCondition(attachment, binding)
+    }
+    return [{ parentRef: reference.written, conditions }]
+  })
+}
+
+function isOurs(view: ClusterView, binding: Binding, istioClasses: IstioClasses): boolean {
+  if (binding.kind !== 'bound') return !istiodRuns(view)
+  const gateway = view.get('Gateway', binding.waypoint.key)
+  return gateway !== undefined && runsWaypoint(view, gateway, istioClasses)
+}
+
+function acceptance(route: RouteObject, attachment: Attachment): Record<string, Condition> {
+  if (attachment.kind === 'refused') {
+    return { Accepted: { status: 'False', reason: 'NoMatchingParent', message: attachment.message } }
+  }
+  const failing = unsupported(route)
+  const message = `${failing.map(({ message }) => message).join('; ')}; requests that match such a rule get status 500`
+  if (failing.length > 0 && failing.length === route.rules.length) {
+    return { Accepted: { status: 'False', reason: 'UnsupportedValue', message } }
+  }
+  const accepted = {
+    Accepted: { status: 'True', reason: 'Accepted', message: 'the route applies to its parent' }
+  }
+  if (failing.length === 0) return accepted
+  return { ...accepted, PartiallyInvalid: { status: 'True', reason: 'UnsupportedValue', message } }
+}
+
+/** The first problem gives the reason; the message tells of all. */
+function backendsCondition(view: ClusterView, route: RouteObject): Condition {
+  const failed = [...backendsOf(route)]
+    .map(reference => resolveBackend(view, route, reference))
+    .filter(found => found.kind === 'unresolved')
+  const [first] = failed
+  if (first === undefined) {
+    return { status: 'True', reason: 'ResolvedRefs', message: 'all backends were found' }
+  }
+  const message = failed.map(({ message }) => message).join('; ')
+  return { status: 'False', reason: first.reason, message }
+}
+
+function waypointsCondition(attachment: Attachment, binding: Binding): Condition {
+  if (attachment.kind === 'refused') {
+    return { status: 'False', reason: 'NoMatchingParent', message: attachment.message }
+  }
+  switch (binding.kind) {
+    case 'bound':
+      return {
+        status: 'True',
+        reason: 'ResolvedWaypoints',
+        message: `enforced by waypoint ${binding.waypoint.key}`
+      }
+    case 'refused':
+      return { status: 'False', reason: binding.reason, message: binding.message }
+    default: {
+      const { kind, meta } = attachment.owner
+      const message = `${kind} ${meta.namespace}/${meta.name} has no waypoint, so the route has no effect: set label istio.io/use-waypoint on it or on its namespace`
+      return { status: 'False', reason: 'MissingUseWaypointLabel', message }
+    }
+  }
+}
