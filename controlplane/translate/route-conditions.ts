@@ -42,7 +42,7 @@ function acceptance(route: RouteObject, attachment: Attachment): Record<string, 
     return { Accepted: { status: 'False', reason: 'NoMatchingParent', message: attachment.message } }
   }
   const failing = unsupported(route)
-  const message = `${failing.map(({ message }) => message).join('; ')}; requests that match such a rule get status 500`
+  const message = `${listed(failing.map(({ message }) => message))}; requests that match such a rule get status 500`
   if (failing.length > 0 && failing.length === route.rules.length) {
     return { Accepted: { status: 'False', reason: 'UnsupportedValue', message } }
   }
@@ -62,8 +62,16 @@ function backendsCondition(view: ClusterView, route: RouteObject): Condition {
   if (first === undefined) {
     return { status: 'True', reason: 'ResolvedRefs', message: 'all backends were found' }
   }
-  const message = failed.map(({ message }) => message).join('; ')
-  return { status: 'False', reason: first.reason, message }
+  return { status: 'False', reason: first.reason, message: listed(failed.map(({ message }) => message)) }
+}
+
+const mostListed = 10
+
+/** A message of a condition has its limit in the API, and a reader another one. */
+function listed(messages: readonly string[]): string {
+  const rest = messages.length - mostListed
+  const shown = messages.slice(0, mostListed).map(message => message.slice(0, 1000))
+  return [...shown, ...(rest > 0 ? [`and ${rest} more`] : [])].join('; ')
 }
 
 function waypointsCondition(attachment: Attachment, binding: Binding): Condition {

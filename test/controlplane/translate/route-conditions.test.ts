@@ -102,6 +102,13 @@ t.test('what it says of its backends: the first problem with its reason, all of 
   })
 })
 
+t.test('a long list ends in a number', async t => {
+  const backends = Array.from({ length: 16 }, (_, index) => `{name: gone-${index}, port: 80}`).join(', ')
+  const rules = Array.from({ length: 16 }, () => `{backendRefs: [${backends}]}`).join(', ')
+  const { message = '' } = conditions(`{${parent('web')}, rules: [${rules}]}`)['ResolvedRefs'] ?? {}
+  t.match(message, /gone-9 was not found; and 246 more$/)
+})
+
 t.test('what waypoints cannot carry out is told with the field', async t => {
   const extension = '{type: ExtensionRef, extensionRef: {group: g, kind: k, name: n}}'
   const unsupported = { ...fine, Accepted: 'False UnsupportedValue' }
