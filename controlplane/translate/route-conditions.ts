@@ -5,7 +5,7 @@ import { resolveBackend } from './backend-ref.ts'
 import type { Condition } from './condition.ts'
 import { attachParent, type Attachment } from './route-parents.ts'
 import type { ParentReport } from './route-status.ts'
-import { unsupported } from './route-support.ts'
+import { supportedRule } from './route-support.ts'
 import { istiodRuns, runsWaypoint, type IstioClasses } from './waypoint-workload.ts'
 import { serviceWaypoint, type Binding } from './waypoint.ts'
 
@@ -41,15 +41,15 @@ function acceptance(route: RouteObject, attachment: Attachment): Record<string, 
   if (attachment.kind === 'refused') {
     return { Accepted: { status: 'False', reason: 'NoMatchingParent', message: attachment.message } }
   }
-  const failing = unsupported(route)
-  const message = `${listed(failing.map(({ message }) => message))}; requests that match such a rule get status 500`
-  if (failing.length > 0 && failing.length === route.rules.length) {
+  const rules = route.rules.map(rule => supportedRule(route.kind, rule))
+  const message = listed(rules.flatMap(({ problems }) => problems))
+  if (rules.length > 0 && rules.every(({ fields, fails }) => fails || fields === undefined)) {
     return { Accepted: { status: 'False', reason: 'UnsupportedValue', message } }
   }
   const accepted = {
     Accepted: { status: 'True', reason: 'Accepted', message: 'the route applies to its parent' }
   }
-  if (failing.length === 0) return accepted
+  if (message === '') return accepted
   return { ...accepted, PartiallyInvalid: { status: 'True', reason: 'UnsupportedValue', message } }
 }
 

@@ -1,61 +1,80 @@
 /**
- * What of a route waypoints cannot carry out. They answer 500 where such a rule matches: doing without a filter would
- * let through what its author wanted changed or stopped.
+ * What of a route waypoints carry out, and what becomes of the rest. With a filter missing a rule would let through
+ * what its author wanted changed or stopped, so it answers 500; a match that cannot be evaluated is dropped, as the
+ * API allows; a setting that changes no request's way has no effect. The status of the route tells each.
  */
-import type { JsonObject, RouteFilter, RouteKind, RouteObject, RouteRule } from '../cluster/objects.ts'
+import type { JsonObject, RouteFilter, RouteKind, RouteRule } from '../cluster/objects.ts'
 import { regularExpression } from '../validate/regular-expression.ts'
 
-const filters: Readonly<Record<RouteKind, ReadonlySet<string>>> = {
-  HTTPRoute: new Set([
-    'RequestHeaderModifier',
-    'ResponseHeaderModifier',
-    'RequestRedirect',
-    'URLRewrite',
-    'RequestMirror'
-  ]),
-  GRPCRoute: new Set(['RequestHeaderModifier', 'ResponseHeaderModifier', 'RequestMirror'])
+interface Supported {
+  readonly filters: ReadonlySet<string>
+  readonly settings: ReadonlySet<string>
 }
 
-/** Rules that fail, each with a text that names the field. */
-export function unsupported(
-  route: RouteObject
-): readonly { readonly rule: RouteRule; readonly message: string }[] {
-  return route.rules.flatMap(rule => {
-    const message = [...problems(route.kind, rule)].join('; ')
-    return message === '' ? [] : [{ rule, message }]
-  })
-}
-
-function* problems(kind: RouteKind, rule: RouteRule): Generator<string> {
-  yield* ofFilters(kind, rule.filters)
-  for (const { filters } of rule.backends) yield* ofFilters(kind, filters)
-  for (const [index, match] of (rule.fields['matches'] as readonly JsonObject[]).entries()) {
-    yield* ofMatch(match, `${rule.field}.matches[${index}]`)
+const supported: Readonly<Record<RouteKind, Supported>> = {
+  HTTPRoute: {
+    filters: new Set(['RequestHeaderModifier', 'ResponseHeaderModifier', 'RequestRedirect', 'URLRewrite']),
+    settings: new Set(['name', 'matches', 'timeouts'])
+  },
+  GRPCRoute: {
+    filters: new Set(['RequestHeaderModifier', 'ResponseHeaderModifier']),
+    settings: new Set(['name', 'matches'])
   }
 }
 
-function* ofFilters(kind: RouteKind, among: readonly RouteFilter[]): Generator<string> {
-  for (const { type, field } of among) {
-    if (!filters[kind].has(type))
-      yield `${field}: filter ${type === '' ? 'without a type' : type} is not supported`
+export interface SupportedRule {
+  /** What is sent of the rule; undefined when no match is left. */
+  readonly fields: JsonObject | undefined
+  /** Whether requests that it matches fail. */
+  readonly fails: boolean
+  /** What is not carried out, each with its field and what follows. */
+  readonly problems: readonly string[]
+}
+
+export function supportedRule(kind: RouteKind, rule: RouteRule): SupportedRule {
+  const filters = unsupportedFilters(
+    kind,
+    [rule.filters, ...rule.backends.map(({ filters }) => filters)].flat()
+  )
+  const settings = Object.keys(rule.fields).filter(name => !supported[kind].settings.has(name))
+  const written = rule.fields['matches'] as readonly JsonObject[]
+  const faults = written.map((match, index) => [
+    ...expressionFaults(match, `${rule.field}.matches[${index}]`)
+  ])
+  const matches = written.filter((_, index) => faults[index]?.length === 0)
+  const kept = Object.entries(rule.fields).filter(([name]) => !settings.includes(name))
+  return {
+    fields: written.length > 0 && matches.length === 0 ? undefined : { ...Object.fromEntries(kept), matches },
+    fails: filters.length > 0,
+    problems: [
+      ...filters.map(filter => `${filter}: requests that match the rule get status 500`),
+      ...faults.flat().map(fault => `${fault}: the match is dropped`),
+      ...settings.map(name => `${rule.field}.${name} is not supported: it has no effect`)
+    ]
   }
+}
+
+function unsupportedFilters(kind: RouteKind, filters: readonly RouteFilter[]): readonly string[] {
+  return filters
+    .filter(({ type }) => !supported[kind].filters.has(type))
+    .map(({ type, field }) => `${field} of type ${JSON.stringify(type)} is not supported`)
 }
 
 /** Expressions stand beside `type: RegularExpression`, wherever in the match. */
-function* ofMatch(value: unknown, field: string): Generator<string> {
+function* expressionFaults(value: unknown, field: string): Generator<string> {
   if (typeof value !== 'object' || value === null) return
   if (Array.isArray(value)) {
-    for (const [index, each] of value.entries()) yield* ofMatch(each, `${field}[${index}]`)
+    for (const [index, each] of value.entries()) yield* expressionFaults(each, `${field}[${index}]`)
     return
   }
   const match = value as JsonObject
   if (match['type'] !== 'RegularExpression') {
-    for (const [name, each] of Object.entries(match)) yield* ofMatch(each, `${field}.${name}`)
+    for (const [name, each] of Object.entries(match)) yield* expressionFaults(each, `${field}.${name}`)
     return
   }
   for (const name of ['value', 'service', 'method']) {
     const text = match[name]
     const problem = typeof text === 'string' ? regularExpression(text) : undefined
-    if (problem !== undefined) yield `${field}.${name}: ${problem.message}; ${problem.remedy}`
+    if (problem !== undefined) yield `${field}.${name} ${problem.message}; ${problem.remedy}`
   }
 }

@@ -3,7 +3,7 @@
  * that its share of requests fails instead of going elsewhere. Everything else is as its author wrote it.
  */
 import type { ConfigResource } from '../../shared/xds/config-resource.ts'
-import { backendsOf, routeTarget, type ClusterView, type HostOwner } from '../cluster/cluster.ts'
+import { backendsOf, hostsOf, routeTarget, type ClusterView, type HostOwner } from '../cluster/cluster.ts'
 import type {
   BackendReference,
   JsonObject,
@@ -15,6 +15,7 @@ import type {
 import { resolveBackend } from './backend-ref.ts'
 import type { GatewayAddressMessage } from './messages.ts'
 import { attachParent, routeWaypoints } from './route-parents.ts'
+import { supportedRule } from './route-support.ts'
 
 export interface RouteMessage {
   readonly kind: RouteKind
@@ -28,13 +29,20 @@ export function translateRoute(view: ClusterView, route: RouteObject): RouteMess
   const parentRefs = route.parents.flatMap(reference => {
     const attachment = attachParent(view, reference)
     if (attachment.kind === 'refused') return []
-    const { port } = attachment
+    const { owner, port } = attachment
     const { group, kind, namespace, name } = reference
-    return [{ group, kind, namespace, name, ...(port === undefined ? {} : { port }) }]
+    return hostsOf(owner, view.settings.domain).map(hostname => ({
+      group,
+      kind,
+      namespace,
+      name,
+      ...(port === undefined ? {} : { port }),
+      hostname
+    }))
   })
   if (parentRefs.length === 0) return undefined
   const { namespace, name, createdMs } = route.meta
-  const rules = route.rules.map(rule => ruleOf(view, route, rule))
+  const rules = route.rules.flatMap(rule => ruleOf(view, route, rule))
   return {
     kind: route.kind,
     message: { namespace, name, createdMs, spec: { parentRefs, rules } },
@@ -68,9 +76,12 @@ export function routedWaypoints(
   )
 }
 
-function ruleOf(view: ClusterView, route: RouteObject, rule: RouteRule): JsonObject {
-  return {
-    ...rule.fields,
+/** None when it matches nothing any more. */
+function ruleOf(view: ClusterView, route: RouteObject, rule: RouteRule): readonly JsonObject[] {
+  const { fields } = supportedRule(route.kind, rule)
+  if (fields === undefined) return []
+  const made = {
+    ...fields,
     ...filtersOf(view, route, rule.filters),
     ...(rule.backends.length === 0
       ? {}
@@ -81,6 +92,7 @@ function ruleOf(view: ClusterView, route: RouteObject, rule: RouteRule): JsonObj
           }))
         })
   }
+  return [made]
 }
 
 function filtersOf(view: ClusterView, route: RouteObject, filters: readonly RouteFilter[]): JsonObject {

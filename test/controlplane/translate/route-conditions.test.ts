@@ -121,7 +121,7 @@ t.test('what waypoints cannot carry out is told with the field', async t => {
       wanted: unsupported,
       field: 'spec.rules[0].backendRefs[0].filters[0]'
     },
-    { rules: '[{filters: [{}]}]', wanted: unsupported, field: 'without a type' },
+    { rules: '[{filters: [{}]}]', wanted: unsupported, field: 'filters[0] of type ""' },
     {
       rules: '[{matches: [{path: {type: RegularExpression, value: "/(?=x)"}}]}]',
       wanted: unsupported,
@@ -132,6 +132,12 @@ t.test('what waypoints cannot carry out is told with the field', async t => {
       wanted: partly,
       field: 'spec.rules[1].matches[1].headers[0].value'
     },
+    {
+      rules: '[{matches: [{}, {path: {type: RegularExpression, value: "("}}]}]',
+      wanted: partly,
+      field: 'spec.rules[0].matches[1].path.value'
+    },
+    { rules: '[{retry: {attempts: 1}}]', wanted: partly, field: 'spec.rules[0].retry' },
     { rules: '[{matches: [{path: {type: Exact, value: "/("}}]}]', wanted: fine, field: '' },
     {
       rules: '[{filters: [{type: RequestRedirect, requestRedirect: {hostname: x}}]}]',
@@ -152,7 +158,7 @@ t.test('what waypoints cannot carry out is told with the field', async t => {
     const said = conditions(spec, kind)
     const { message = '' } = said['PartiallyInvalid'] ?? said['Accepted'] ?? {}
     t.ok(message.includes(field), `${message} names ${field}`)
-    if (field !== '') t.match(message, /status 500/)
+    if (field !== '') t.match(message, /status 500|dropped|no effect/)
   }
 })
 

@@ -254,7 +254,16 @@ t.test('what is sent says everything, and nothing that has no effect', async t =
         - {name: gone, port: 80, weight: 0}
     - backendRefs: [{namespace: other, name: secret, port: 80, weight: 5}]`)
   t.strictSame(specOf(whole), {
-    parentRefs: [{ group: '', kind: 'Service', namespace: 'shop', name: 'web', port: 80 }],
+    parentRefs: [
+      {
+        group: '',
+        kind: 'Service',
+        namespace: 'shop',
+        name: 'web',
+        port: 80,
+        hostname: 'web.shop.svc.cluster.local'
+      }
+    ],
     rules: [
       {
         name: 'first',
@@ -343,6 +352,47 @@ t.test('defaults are those of the kind', async t => {
       `${kind}${rules}`
     )
   }
+})
+
+t.test('a ServiceEntry stands for each of its hosts', async t => {
+  const entry = `kind: ServiceEntry\nmetadata: {name: e}\nspec: {hosts: [a.example, b.example], resolution: DNS, ports: [{number: 80, name: http}]}\n---\n`
+  const parent = '{group: networking.istio.io, kind: ServiceEntry, name: e}'
+  const spec = specOf(built(`{parentRefs: [${parent}], rules: []}`, 'HTTPRoute', entry))
+  const sent = { group: 'networking.istio.io', kind: 'ServiceEntry', namespace: 'shop', name: 'e' }
+  t.strictSame(spec, {
+    parentRefs: [
+      { ...sent, hostname: 'a.example' },
+      { ...sent, hostname: 'b.example' }
+    ],
+    rules: []
+  })
+})
+
+t.test('what cannot be carried out: filters are sent, settings and matches are not', async t => {
+  const rulesOf = (rules: string): unknown =>
+    (specOf(built(`{${toWeb}, rules: ${rules}}`)) as { rules: unknown }).rules
+  const everything = { path: { type: 'PathPrefix', value: '/' } }
+  const filter = '{type: ExtensionRef, extensionRef: {group: g, kind: k, name: n}}'
+  const bad = '{path: {type: RegularExpression, value: "("}}'
+  const rows = [
+    {
+      rules: `[{filters: [${filter}]}]`,
+      sent: [
+        {
+          matches: [everything],
+          filters: [{ type: 'ExtensionRef', extensionRef: { group: 'g', kind: 'k', name: 'n' } }]
+        }
+      ]
+    },
+    {
+      rules: '[{name: n, retry: {attempts: 1}, sessionPersistence: {}}]',
+      sent: [{ name: 'n', matches: [everything] }]
+    },
+    { rules: `[{matches: [${bad}, {}]}]`, sent: [{ matches: [everything] }] },
+    { rules: `[{matches: [${bad}]}, {name: n}]`, sent: [{ name: 'n', matches: [everything] }] },
+    { rules: `[{matches: [${bad}]}]`, sent: [] }
+  ]
+  for (const { rules, sent } of rows) t.strictSame(rulesOf(rules), sent, rules)
 })
 
 t.test('who has to know a route, and where it leads', async t => {
