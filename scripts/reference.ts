@@ -13,17 +13,21 @@ import { metricFamilies as controlPlaneFamilies } from '../controlplane/metrics.
 import { readConfig as readNodeAgentConfig } from '../daemonset/config.ts'
 import { families as nodeAgentFamilies } from '../daemonset/families.ts'
 import { withVariables as ztunnelVariables } from '../ztunnel/config.ts'
+import { readConfig as readWaypointConfig } from '../waypoint/config.ts'
+import { families as waypointFamilies } from '../waypoint/families.ts'
 import { families as ztunnelFamilies } from '../ztunnel/families.ts'
 
 const reference = path.join(path.dirname(import.meta.dirname), 'docs/reference')
 
 const programs: readonly (readonly [title: string, variables: readonly EnvVariable[]])[] = [
   ['ztunnel', (await ztunnelVariables({ env: {}, readFile: () => undefined, cores: 1 })).variables],
+  ['Waypoint', readWaypointConfig({ env: {}, readFile: () => undefined }).variables],
   ['Node agent', readNodeAgentConfig({ NODE_NAME: 'node' }).variables],
   ['Control plane', readControlPlaneConfig({}).variables]
 ]
 const families: readonly (readonly [title: string, families: MetricFamilies])[] = [
   ['ztunnel', ztunnelFamilies],
+  ['Waypoint', waypointFamilies],
   ['Node agent', nodeAgentFamilies],
   ['Control plane', controlPlaneFamilies]
 ]

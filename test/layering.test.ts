@@ -18,6 +18,7 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   '@grpc/grpc-js': ['shared/xds/grpc-client.ts', 'controlplane/serve/grpc-server.ts'],
   ws: ['shared/kube/websocket.ts', 'lab/api-store/websocket.ts'],
   yaml: ['shared/kube/yaml.ts'],
+  re2js: ['waypoint/routes/regular-expression.ts'],
   commander: ['cli/program.ts'],
   fflate: ['scripts/image/cni-plugin.ts'],
   tar: ['scripts/image/debian.ts', 'scripts/image/oci.ts']

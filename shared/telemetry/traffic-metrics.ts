@@ -34,8 +34,8 @@ export interface TrafficFacts {
   readonly trustDestinationBaggage?: boolean
 }
 
-/** In the order of the exposition; the last four are left out when neither end is known. */
-export const trafficLabels = [
+/** Who reports, and both ends. */
+export const endLabels = [
   'reporter',
   'source_workload',
   'source_canonical_service',
@@ -55,7 +55,12 @@ export const trafficLabels = [
   'destination_principal',
   'destination_app',
   'destination_version',
-  'destination_cluster',
+  'destination_cluster'
+] as const
+
+/** In the order of the exposition; the last four are left out when neither end is known. */
+export const trafficLabels = [
+  ...endLabels,
   'request_protocol',
   'response_flags',
   'connection_security_policy',
@@ -127,10 +132,23 @@ export class TrafficSeries {
 }
 
 export function trafficLabelValues(facts: TrafficFacts, flag: ResponseFlag): readonly string[] {
-  const { reporter, service, mutualTls } = facts
   const source = labelsOf(facts.source, false)
   const destination = labelsOf(facts.destination, facts.trustDestinationBaggage === true)
-  const labels = [
+  const labels = [...endLabelValues(facts), 'tcp', flag, facts.mutualTls ? 'mutual_tls' : unknown]
+  if (source !== nothing || destination !== nothing) {
+    labels.push(source.region, source.zone, destination.region, destination.zone)
+  }
+  return labels
+}
+
+/** In the order of {@link endLabels}. */
+export function endLabelValues(
+  facts: Omit<TrafficFacts, 'mutualTls' | 'reporter'> & { readonly reporter: Reporter | 'waypoint' }
+): string[] {
+  const { reporter, service } = facts
+  const source = labelsOf(facts.source, false)
+  const destination = labelsOf(facts.destination, facts.trustDestinationBaggage === true)
+  return [
     reporter,
     source.workload,
     source.canonicalName,
@@ -150,15 +168,8 @@ export function trafficLabelValues(facts: TrafficFacts, flag: ResponseFlag): rea
     destination.principal,
     destination.app,
     destination.version,
-    destination.cluster,
-    'tcp',
-    flag,
-    mutualTls ? 'mutual_tls' : unknown
+    destination.cluster
   ]
-  if (source !== nothing || destination !== nothing) {
-    labels.push(source.region, source.zone, destination.region, destination.zone)
-  }
-  return labels
 }
 
 /** source_workload to source_cluster, for metrics that only know who asks. */

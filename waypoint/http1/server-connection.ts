@@ -66,10 +66,13 @@ export class Http1ServerConnection {
     stream.resume()
   }
 
-  /** Takes no further requests; ends with the answer under way. */
-  drain(): void {
+  /**
+   * Takes no further requests; ends with the answer under way. `stay`: where none is, the next one is still taken, as
+   * it may be on its way, and its answer says that it is the last.
+   */
+  drain(idle: 'end' | 'stay' = 'end'): void {
     this.#draining = true
-    if (this.#current === undefined && this.#reader.empty) this.#end()
+    if (idle === 'end' && this.#current === undefined && this.#reader.empty) this.#end()
   }
 
   readonly #advance = (): void => {
@@ -144,7 +147,10 @@ export class Http1ServerConnection {
       this.#stream.resume()
       this.#advance()
     },
-    bodyCancelled: () => this.#stream.resume(),
+    bodyCancelled: () => {
+      this.#stream.resume()
+      this.#advance() // what has come of it already may be all
+    },
     write: text => void this.#stream.write(Buffer.from(text, 'latin1')),
     respond: (exchange, head, drained) => this.#respond(exchange, head, drained),
     switchProtocols: (exchange, headers) => this.#switch(exchange, headers)

@@ -1,0 +1,65 @@
+/** One line of the access log, in the text form that Istio's proxies write. Source: Istio's default access log format. */
+import type { RelayCounters } from '../shared/net/relay.ts'
+import type { RequestHead } from './http/exchange.ts'
+
+export interface AccessLine {
+  readonly head: RequestHead
+  /** Milliseconds since the epoch. */
+  readonly startedAt: number
+  readonly durationMs: number
+  readonly status: number
+  readonly flag: string
+  readonly details: string
+  /** Why no pod could be talked to. */
+  readonly failure: string
+  readonly bytes: RelayCounters
+  readonly serviceTime: string
+  readonly upstreamHost: string
+  readonly upstreamCluster: string
+  /** As the client addressed it, and the client. */
+  readonly local: string
+  readonly remote: string
+  readonly route: string
+}
+
+/** Without the end of the line. What a client sent cannot end a line or a quoted field. */
+export function requestLine(line: AccessLine): string {
+  const { head, bytes } = line
+  const { headers } = head
+  const path = headers.get('x-envoy-original-path') ?? head.target
+  return [
+    `[${new Date(line.startedAt).toISOString()}]`,
+    quoted(`${head.method} ${path} ${head.version}`),
+    line.status,
+    line.flag,
+    line.details,
+    '-',
+    quoted(line.failure),
+    bytes.aToB,
+    bytes.bToA,
+    Math.round(line.durationMs),
+    line.serviceTime,
+    quoted(headers.get('x-forwarded-for')),
+    quoted(headers.get('user-agent')),
+    quoted(headers.get('x-request-id')),
+    quoted(head.authority),
+    quoted(line.upstreamHost),
+    line.upstreamCluster,
+    '-',
+    line.local,
+    line.remote,
+    '-',
+    line.route
+  ].join(' ')
+}
+
+function quoted(text: string | undefined): string {
+  if (text === undefined || text === '') return '"-"'
+  let safe = ''
+  for (const character of text) {
+    const code = character.charCodeAt(0)
+    const plain = code >= 0x20 && code !== 0x7f && character !== '"' && character !== '\\'
+    safe += plain ? character : `\\x${code.toString(16).padStart(2, '0')}`
+  }
+  return `"${safe}"`
+}

@@ -1,0 +1,195 @@
+/** The waypoint from start to end, in order; this page is the map of the program. */
+import net from 'node:net'
+import { certificateSource } from '../shared/identity/certificate-source.ts'
+import { CertificateStore } from '../shared/identity/certificate-store.ts'
+import { MeshStore } from '../shared/mesh/store.ts'
+import { formatSocketAddress, type SocketAddress } from '../shared/net/address.ts'
+import { openListener, raiseFileLimit } from '../shared/net/sockets.ts'
+import { loopback, serveAdmin, wildcard, type AdminServer } from '../shared/runtime/admin-http.ts'
+import { systemClock } from '../shared/runtime/clock.ts'
+import { packageVersion } from '../shared/runtime/package-version.ts'
+import { Readiness } from '../shared/runtime/readiness.ts'
+import type { LogOutput } from '../shared/telemetry/logger.ts'
+import { Metrics } from '../shared/telemetry/metrics.ts'
+import { readinessRoute, statsRoutes } from '../shared/telemetry/public-routes.ts'
+import { adminRoutes } from './admin.ts'
+import type { Config } from './config.ts'
+import { families } from './families.ts'
+import { Http1ClientConnection } from './http1/client-connection.ts'
+import { loadLocalState } from './local-state.ts'
+import { RequestReports } from './request-report.ts'
+import { RouteStore } from './routes/route-store.ts'
+import { acceptHbone } from './tunnel.ts'
+import { Connections } from './upstream/connections.ts'
+import { Tunnels } from './upstream/tunnels.ts'
+import type { Waypoint } from './waypoint.ts'
+import { startXds } from './xds.ts'
+
+export interface AppDeps {
+  readonly log: LogOutput
+  /** Where the access log goes. */
+  readonly writeLine: (line: string) => void
+}
+
+export interface App extends AsyncDisposable {
+  /** `hbone`, `admin`, `stats`, `readiness`. */
+  readonly addresses: ReadonlyMap<string, SocketAddress>
+  /** Lets requests end for the configured time, then ends. Idempotent. */
+  shutDown(): Promise<void>
+}
+
+/** For how long others may still send new connections here, once we are not ready any more. */
+const farewellMs = 5000
+
+/** Throws when something cannot start; nothing is left behind then. */
+export async function startWaypoint(config: Config, { log: output, writeLine }: AppDeps): Promise<App> {
+  const log = output.logger('app')
+  log.info('waypoint starts', { version: packageVersion(), identity: config.identity })
+  const readiness = new Readiness()
+  const ending = new AbortController()
+  await using resources = new AsyncDisposableStack()
+  resources.defer(() => ending.abort(new Error('the waypoint is ending')))
+  raiseFileLimit()
+
+  // 1. Who we are, and what is known without asking anybody.
+  const source = await certificateSource({ ca: config.ca, credentials: config, impersonate: false })
+  const certificates = new CertificateStore({ source })
+  resources.defer(() => certificates.close())
+  const mesh = new MeshStore()
+  const routes = new RouteStore()
+  await loadLocalState(config, mesh, routes)
+
+  // 2. The way to the pods, and what is told of requests.
+  const metrics = new Metrics(families)
+  metrics.series('istio_build', 'proxy', config.istioVersion).set(1)
+  const certificate = (signal: AbortSignal): ReturnType<CertificateStore['get']> =>
+    certificates.get(config.identity, signal)
+  const { identity, connectTimeoutMs } = config
+  const tunnels = new Tunnels({ identity, certificate, connectTimeoutMs })
+  resources.defer(() => tunnels.close())
+  const connections = new Connections({
+    open: target => {
+      metrics.series('underpass_upstream_connects_total').add()
+      return tunnels.open(target)
+    },
+    speak: (_protocol, stream, events) => new Http1ClientConnection(stream, events),
+    idleMs: config.upstreamIdleMs
+  })
+  resources.defer(() => connections.close())
+  const reports = new RequestReports({
+    metrics,
+    accessLog: config.accessLog,
+    write: writeLine,
+    now: systemClock.now
+  })
+  const waypoint: Waypoint = {
+    config,
+    log: output.logger('proxy'),
+    metrics,
+    view: () => mesh.view(),
+    routes,
+    certificate,
+    tunnels,
+    connections,
+    reports,
+    sessions: new Set(),
+    clients: new Set(),
+    ending: ending.signal,
+    random: Math.random
+  }
+
+  // 3. What the control plane says. Nothing is carried before it is known.
+  const xds = await startXds(config, {
+    mesh,
+    routes,
+    metrics,
+    log: output.logger('xds'),
+    onConnected: () => certificates.retry(),
+    signal: ending.signal
+  })
+  readiness.set('state manager', false)
+  readiness.set('certificate', false)
+  readiness.set('listener', false)
+
+  // 4. The ports that people and machines look at.
+  const addresses = new Map<string, SocketAddress>()
+  const serve = async (name: string, options: Parameters<typeof serveAdmin>[0]): Promise<AdminServer> => {
+    const server = await serveAdmin(options)
+    resources.defer(() => server.close())
+    const [address] = server.addresses
+    if (address !== undefined) addresses.set(name, address)
+    return server
+  }
+  const { ports, ipv6 } = config
+  const admin = adminRoutes({
+    config,
+    view: () => mesh.view(),
+    routes,
+    certificates,
+    xds: () => xds.state(),
+    output
+  })
+  await serve('admin', { routes: admin, listen: loopback(ports.admin), firstIsEnough: true, logger: log })
+  const stats = statsRoutes(families, async () => metrics.snapshot())
+  await serve('stats', { routes: stats, listen: wildcard(ports.stats, ipv6), logger: log })
+  const ready = [readinessRoute(readiness)]
+  await serve('readiness', { routes: ready, listen: wildcard(ports.ready, ipv6), logger: log })
+
+  // 5. Traffic.
+  await xds.synced
+  readiness.set('state manager', true)
+  await certificate(ending.signal)
+  readiness.set('certificate', true)
+  const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, socket => {
+    void acceptHbone(waypoint, socket)
+  })
+  resources.defer(() => void server.close())
+  addresses.set('hbone', await listen(server, ports.hbone, ipv6))
+  readiness.set('listener', true)
+  for (const [name, address] of addresses) log.info(`listening ${name}=${formatSocketAddress(address)}`)
+
+  // 6. The end: not ready, time for what is on its way, then for what is open, then everything goes.
+  const owned = resources.move()
+  let over: Promise<void> | undefined
+  const end = async (): Promise<void> => {
+    const deadline = performance.now() + config.terminationDeadlineMs
+    readiness.set('draining', false)
+    log.info('shutdown started, letting requests end', { deadline: `${config.terminationDeadlineMs}ms` })
+    for (const client of waypoint.clients) client.drain('stay')
+    await waitUntil(() => waypoint.sessions.size === 0, Math.min(deadline, performance.now() + farewellMs))
+    server.close()
+    for (const session of waypoint.sessions) session.drain()
+    for (const client of waypoint.clients) client.drain()
+    const inTime = await waitUntil(() => waypoint.sessions.size === 0, deadline)
+    if (!inTime) log.warn('connections were still open at the deadline and have been closed')
+    for (const session of waypoint.sessions) session.destroy(new Error('the waypoint is ending'))
+    await owned.disposeAsync()
+  }
+  return {
+    addresses,
+    shutDown: () => (over ??= end()),
+    [Symbol.asyncDispose]: () => owned.disposeAsync()
+  }
+}
+
+/** Whether it became true before the deadline, in milliseconds of `performance.now`. */
+async function waitUntil(check: () => boolean, deadline: number): Promise<boolean> {
+  while (!check()) {
+    const left = deadline - performance.now()
+    if (left <= 0) return false
+    await new Promise(resolve => setTimeout(resolve, Math.min(50, left)))
+  }
+  return true
+}
+
+async function listen(server: net.Server, port: number, ipv6: boolean): Promise<SocketAddress> {
+  const [address] = wildcard(port, ipv6)
+  if (address === undefined) throw new Error('no address to listen at')
+  const fd = openListener({}, { address, dualStack: ipv6, reusePort: true, noDelay: true })
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen({ fd }, () => resolve())
+  })
+  const bound = server.address()
+  return typeof bound === 'object' && bound !== null ? { ip: address.ip, port: bound.port } : address
+}

@@ -1,0 +1,165 @@
+/**
+ * The configuration of a waypoint: environment variables as Istio's proxies read them, and our own, which start with
+ * UNDERPASS_. Everything is parsed, defaulted and checked once, when it starts; all problems are reported together.
+ */
+import { spiffeId, type SpiffeId } from '../shared/identity/spiffe-id.ts'
+import { SPIFFE_DEFAULT_TRUST_DOMAIN } from '../shared/mesh/model.ts'
+import { EnvReader, type Env, type EnvVariable } from '../shared/runtime/env.ts'
+import { formatLogFilter, parseLogFilter } from '../shared/telemetry/logger.ts'
+import {
+  readControlPlane,
+  readNodeMetadata,
+  type ControlPlaneAddress
+} from '../shared/xds/control-plane-config.ts'
+import type { PathNormalization } from './normalize-path.ts'
+
+export interface Config {
+  readonly podName: string
+  readonly podNamespace: string
+  readonly nodeName: string
+  readonly instanceIp: string
+  readonly clusterId: string
+  readonly clusterDomain: string
+  readonly network: string
+  readonly trustDomain: string
+  /** Who this waypoint is to clients and to the pods behind it. */
+  readonly identity: SpiffeId
+  /** `namespace/hostname` of the Service by which the mesh knows this waypoint. */
+  readonly self: { readonly namespace: string; readonly hostname: string }
+  readonly ports: {
+    readonly hbone: number
+    readonly admin: number
+    readonly stats: number
+    readonly ready: number
+  }
+  readonly ipv6: boolean
+  readonly xds: ControlPlaneAddress & { readonly metadata: Readonly<Record<string, unknown>> }
+  readonly ca: ControlPlaneAddress & { readonly fake: boolean; readonly secretTtlMs: number }
+  readonly authToken: string | undefined
+  /** YAML file of workloads, services and routes to start with. */
+  readonly localXdsPath: string | undefined
+  readonly localRoutesPath: string | undefined
+  readonly connectTimeoutMs: number
+  /** After which an unused connection to an application is closed. */
+  readonly upstreamIdleMs: number
+  /** How long a client may be silent on a port of unknown protocol before it is taken for TCP. */
+  readonly detectionTimeoutMs: number
+  readonly pathNormalization: PathNormalization
+  readonly http10: boolean
+  readonly maxStreams: number
+  readonly terminationDeadlineMs: number
+  readonly accessLog: 'off' | 'errors' | 'all'
+  readonly logFilter: string
+  readonly logFormat: 'plain' | 'json'
+  readonly istioVersion: string
+}
+
+export interface ConfigSources {
+  readonly env: Env
+  /** Undefined when there is no such file. */
+  readonly readFile: (path: string) => string | undefined
+}
+
+const defaultToken = './var/run/secrets/tokens/istio-token'
+
+/** Throws one ConfigError that lists every problem. */
+export function readConfig(sources: ConfigSources): {
+  readonly config: Config
+  readonly variables: readonly EnvVariable[]
+} {
+  const env = new EnvReader(sources.env)
+  const clusterId =
+    env.optional('ISTIO_META_CLUSTER_ID', 'Name of the cluster; wins over CLUSTER_ID') ??
+    env.text('CLUSTER_ID', 'Kubernetes', 'Name of the cluster')
+  const clusterDomain = env.text('CLUSTER_DOMAIN', 'cluster.local', "The cluster's DNS domain")
+  const podNamespace = env.text('POD_NAMESPACE', 'default', "The waypoint's own namespace")
+  const serviceAccount = env.text('SERVICE_ACCOUNT', 'default', "The waypoint's own service account")
+  const gateway = env.text('UNDERPASS_GATEWAY', serviceAccount, 'Name of the Gateway that it runs for')
+  const trustDomain = env.text(
+    'TRUST_DOMAIN',
+    SPIFFE_DEFAULT_TRUST_DOMAIN,
+    'Trust domain of its own identity, and of its clients'
+  )
+  const config: Config = {
+    podName: env.text('POD_NAME', '', "The waypoint's own pod"),
+    podNamespace,
+    nodeName: env.text('NODE_NAME', '', 'The node, for choosing near endpoints'),
+    instanceIp: env.text('INSTANCE_IP', '127.0.0.1', 'Own address, for the XDS node id'),
+    clusterId,
+    clusterDomain,
+    network: env.text('NETWORK', '', 'Name of the own network'),
+    trustDomain,
+    identity: spiffeId({ trustDomain, namespace: podNamespace, serviceAccount }),
+    self: { namespace: podNamespace, hostname: `${gateway}.${podNamespace}.svc.${clusterDomain}` },
+    ports: {
+      hbone: env.port('UNDERPASS_INBOUND_PORT', 15008, 'Port of HBONE'),
+      admin: env.port('UNDERPASS_ADMIN_PORT', 15000, 'Admin port, loopback only'),
+      stats: env.port('UNDERPASS_STATS_PORT', 15020, 'Prometheus port'),
+      ready: env.port('UNDERPASS_READY_PORT', 15021, 'Readiness port')
+    },
+    ipv6: env.flag('IPV6_ENABLED', true, 'Listen on IPv6 too'),
+    xds: { ...readControlPlane(env, 'XDS'), metadata: readNodeMetadata(env) },
+    ca: {
+      ...readControlPlane(env, 'CA'),
+      fake: env.flag(
+        'FAKE_CA',
+        false,
+        'Sign certificates with a root that every test program knows; never in production'
+      ),
+      secretTtlMs: env.duration('SECRET_TTL', '24h', 'Validity to ask for in certificates')
+    },
+    authToken:
+      env.optional('AUTH_TOKEN', 'Bearer token for XDS and CA: a path, or the token') ??
+      (sources.readFile(defaultToken) === undefined ? undefined : defaultToken),
+    localXdsPath: env.optional('LOCAL_XDS_PATH', 'YAML file of workloads and services to start with'),
+    localRoutesPath: env.optional('UNDERPASS_LOCAL_ROUTES', 'YAML file of HTTPRoutes to start with'),
+    connectTimeoutMs: env.duration('UNDERPASS_CONNECT_TIMEOUT', '10s', 'Time to connect to an endpoint'),
+    upstreamIdleMs: env.duration(
+      'UNDERPASS_UPSTREAM_IDLE_TIMEOUT',
+      '1h',
+      'Time after which an unused connection to an application is closed'
+    ),
+    detectionTimeoutMs: env.duration(
+      'UNDERPASS_PROTOCOL_DETECTION_TIMEOUT',
+      '5s',
+      'How long a client may be silent on a port of unknown protocol before its connection is taken for TCP'
+    ),
+    pathNormalization: env.choice(
+      'UNDERPASS_PATH_NORMALIZATION',
+      ['NONE', 'BASE', 'MERGE_SLASHES', 'DECODE_AND_MERGE_SLASHES'],
+      'BASE',
+      'How paths are written before anything looks at them'
+    ),
+    http10: env.flag('PILOT_HTTP10', false, 'Take HTTP/1.0 requests'),
+    maxStreams: env.integer('UNDERPASS_MAX_STREAMS', 100, 'Connections in one HBONE session of a client', {
+      min: 1,
+      max: 65_535
+    }),
+    terminationDeadlineMs: env.duration(
+      'CONNECTION_TERMINATION_DEADLINE',
+      '25s',
+      'Time that requests under way get at shutdown'
+    ),
+    accessLog: env.choice(
+      'UNDERPASS_ACCESS_LOG',
+      ['off', 'errors', 'all'],
+      'errors',
+      'Which requests get a line: none, those that failed or were refused, all'
+    ),
+    logFilter: logFilter(env),
+    logFormat: env.choice('LOG_FORMAT', ['plain', 'json'], 'plain', 'Form of log lines'),
+    istioVersion: sources.env['ISTIO_META_ISTIO_VERSION'] ?? 'unknown'
+  }
+  env.finish()
+  return { config, variables: env.variables }
+}
+
+function logFilter(env: EnvReader): string {
+  const text = env.text('RUST_LOG', 'info', 'Log levels: [target=]level,…')
+  const filter = parseLogFilter(text)
+  if (filter !== undefined) return formatLogFilter(filter)
+  env.problem(
+    `RUST_LOG=${JSON.stringify(text)}: expected [target=]level,… with off, error, warn, info, debug or trace`
+  )
+  return 'info'
+}

@@ -1,0 +1,42 @@
+/** Every metric of a waypoint, in the order of its exposition. Source: Istio's standard metrics. */
+import type { MetricFamilies, MetricFamily } from '../shared/telemetry/metrics.ts'
+import { endLabels } from '../shared/telemetry/traffic-metrics.ts'
+
+const requestLabels = [
+  ...endLabels,
+  'request_protocol',
+  'response_code',
+  'grpc_response_status',
+  'response_flags',
+  'connection_security_policy'
+] as const
+
+const buckets = [
+  0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000,
+  3_600_000
+]
+const histogram = (help: string): MetricFamily => ({
+  type: 'histogram',
+  help,
+  labels: requestLabels,
+  buckets
+})
+
+export const families = {
+  istio_requests_total: { type: 'counter', help: 'Requests that were answered.', labels: requestLabels },
+  istio_request_duration_milliseconds: histogram('Time from the head of a request to the end of its answer.'),
+  istio_request_bytes: histogram('Bytes of the bodies of requests.'),
+  istio_response_bytes: histogram('Bytes of the bodies of answers.'),
+  istio_build: { type: 'gauge', help: 'Istio component build info.', labels: ['component', 'tag'] },
+  istio_xds_message_total: { type: 'counter', help: 'Messages of the control plane.', labels: ['url'] },
+  underpass_upstream_connects_total: {
+    type: 'counter',
+    help: 'Connections that were made to applications.',
+    labels: []
+  },
+  underpass_tunnels_refused_total: {
+    type: 'counter',
+    help: 'Tunnels for somebody whom this waypoint does not serve.',
+    labels: []
+  }
+} as const satisfies MetricFamilies

@@ -1,0 +1,250 @@
+/**
+ * Sends one request to one pod after another until one answers, and passes the answer on. A request is tried again
+ * only where no pod can have acted on it.
+ */
+import { pickEndpoint, type PickContext } from '../shared/mesh/pick.ts'
+import type { WorkloadUid } from '../shared/mesh/model.ts'
+import { relay } from '../shared/net/relay.ts'
+import { messageOf } from '../shared/runtime/errors.ts'
+import type { Body, BodySink } from './http/body.ts'
+import type { ClientConnection, ClientRequest, Exchange, ResponseHead } from './http/exchange.ts'
+import { connectFailure, replies, replyLocally, type LocalReply } from './local-reply.ts'
+import { ownWorkload } from './own-workload.ts'
+import type { RequestReport } from './request-report.ts'
+import type { Upstream } from './request.ts'
+import { changeHeaders } from './routes/change-request.ts'
+import type { Filters, RouteRule } from './routes/route.ts'
+import type { UpstreamProtocol } from './upstream/connections.ts'
+import type { Target } from './upstream/tunnels.ts'
+import type { Arrival, Waypoint } from './waypoint.ts'
+
+export interface Plan {
+  /** Path and query as they are sent. */
+  readonly target: string
+  readonly authority: string
+  readonly upstream: Upstream
+  /** Undefined where no route applies. */
+  readonly rule: RouteRule | undefined
+  /** Of the rule, then of the backend: what they make of the answer. */
+  readonly filters: readonly Filters[]
+}
+
+/** Istio's default for requests that nothing has acted on. */
+const retries = 2
+
+export function forward(
+  waypoint: Waypoint,
+  arrival: Arrival,
+  exchange: Exchange,
+  plan: Plan,
+  report: RequestReport
+): void {
+  new Forwarding(waypoint, arrival, exchange, plan, report).start()
+}
+
+class Forwarding {
+  readonly #waypoint: Waypoint
+  readonly #arrival: Arrival
+  readonly #exchange: Exchange
+  readonly #plan: Plan
+  readonly #report: RequestReport
+  readonly #request: ClientRequest
+  readonly #protocol: UpstreamProtocol
+  readonly #tried = new Set<WorkloadUid>()
+  #attempts = 0
+  #writer: BodySink | undefined
+  #release: (() => void) | undefined
+  #answer: Body | undefined
+  /** The client has its answer's head, or is gone. */
+  #decided = false
+  #timer: NodeJS.Timeout | undefined
+  #attemptTimer: NodeJS.Timeout | undefined
+  #startedAt = 0
+
+  constructor(waypoint: Waypoint, arrival: Arrival, exchange: Exchange, plan: Plan, report: RequestReport) {
+    this.#waypoint = waypoint
+    this.#arrival = arrival
+    this.#exchange = exchange
+    this.#plan = plan
+    this.#report = report
+    const { head } = exchange
+    const upgrade = head.upgrade === 'websocket' ? { upgrade: head.upgrade } : {}
+    this.#request = {
+      method: head.method,
+      target: plan.target,
+      authority: plan.authority,
+      scheme: head.scheme ?? 'http',
+      headers: head.headers,
+      framing: head.framing,
+      ...upgrade
+    }
+    this.#protocol = protocolOf(plan.upstream)
+  }
+
+  start(): void {
+    this.#exchange.onGone(reason => this.#giveUp(reason))
+    const timeoutMs = this.#plan.rule?.requestTimeoutMs
+    if (timeoutMs !== undefined) this.#timer = setTimeout(() => this.#timeOut(), timeoutMs)
+    this.#attempt()
+  }
+
+  #attempt(): void {
+    const target = this.#pick()
+    if (target === undefined) return this.#reply(replies.noHealthyUpstream)
+    this.#attempts += 1
+    this.#tried.add(target.workload.uid)
+    this.#report.attempt(target)
+    this.#request.headers.set('x-envoy-attempt-count', String(this.#attempts))
+    const { connections } = this.#waypoint
+    this.#release = connections.count(target, this.#protocol)
+    const taken = connections.take(target, this.#protocol)
+    if (!(taken instanceof Promise)) return this.#send(taken)
+    taken.then(
+      connection => (this.#decided ? returnUnused(connection) : this.#send(connection)),
+      (error: unknown) => this.#failed(messageOf(error), 'connection failure', true)
+    )
+  }
+
+  #pick(): Target | undefined {
+    const { upstream } = this.#plan
+    if (upstream.kind === 'workload') return this.#attempts === 0 ? upstream : undefined
+    const { service, port } = upstream
+    const { random, connections, config } = this.#waypoint
+    const view = this.#waypoint.view()
+    const context: PickContext = {
+      source: ownWorkload(view, config),
+      sourceIp: this.#arrival.client.ip,
+      random,
+      loadBalancing: 'least-request',
+      load: uid => connections.active(uid, port, this.#protocol),
+      exclude: this.#tried
+    }
+    return pickEndpoint(view, service, port, 'standard', context)
+  }
+
+  #send(connection: ClientConnection): void {
+    const { body } = this.#exchange
+    const backendTimeoutMs = this.#plan.rule?.backendTimeoutMs
+    if (backendTimeoutMs !== undefined) {
+      this.#attemptTimer = setTimeout(() => this.#timeOut(), backendTimeoutMs)
+    }
+    this.#startedAt = performance.now()
+    this.#writer = connection.send(this.#request, {
+      drained: () => body.resume(),
+      informed: ({ status, headers }) => this.#exchange.inform(status, headers),
+      answered: (head, answer) => this.#answered(head, answer),
+      switched: (head, stream) => {
+        this.#decide()
+        const client = this.#exchange.switchProtocols(head.headers)
+        const { bytes } = this.#report
+        relay(client, stream, bytes, this.#waypoint.ending).then(
+          () => this.#report.finish({ status: 101, flag: '-', details: 'via_upstream' }),
+          () => this.#report.finish({ status: 101, flag: 'UR', details: 'upgrade_cut' })
+        )
+        this.#over()
+      },
+      failed: (error, { untouched }) =>
+        this.#failed(
+          messageOf(error),
+          'connection termination',
+          untouched && this.#request.framing.kind === 'none'
+        )
+    })
+    // A request without a body can be sent again, as nothing of it is used up.
+    if (this.#request.framing.kind === 'none') this.#writer.end()
+    else body.pipe(this.#report.counting(this.#writer))
+  }
+
+  #answered(head: ResponseHead, answer: Body): void {
+    if (this.#decided) return answer.cancel()
+    this.#decide()
+    this.#answer = answer
+    const { headers } = head
+    for (const { responseHeaders } of this.#plan.filters) {
+      if (responseHeaders !== undefined) changeHeaders(headers, responseHeaders)
+    }
+    headers.set('x-envoy-upstream-service-time', String(Math.round(performance.now() - this.#startedAt)))
+    const sink = this.#exchange.respond(head, () => answer.resume())
+    const report = this.#report
+    report.answered(head)
+    answer.pipe({
+      data: bytes => {
+        report.bytes.bToA += bytes.length
+        return sink.data(bytes)
+      },
+      end: trailers => {
+        sink.end(trailers)
+        this.#over()
+        report.end(head, trailers)
+      },
+      fail: error => {
+        sink.fail(error)
+        this.#over()
+        report.finish({ status: head.status, flag: 'UC', details: `upstream_reset_after_response_started` })
+      }
+    })
+  }
+
+  /** Before any answer. `again`: no pod can have acted on it. */
+  #failed(text: string, reason: string, again: boolean): void {
+    if (this.#decided) return
+    this.#release?.()
+    this.#release = undefined
+    clearTimeout(this.#attemptTimer)
+    this.#report.attemptFailed(text)
+    if (again && this.#attempts <= retries) this.#attempt()
+    else this.#reply(connectFailure(reason))
+  }
+
+  #timeOut(): void {
+    if (!this.#decided) {
+      this.#reply(replies.timeout)
+      this.#writer?.fail(new Error('the request took too long'))
+      return
+    }
+    // The client has the head of its answer: the rest of it does not come, and it must see that.
+    this.#answer?.cancel()
+  }
+
+  #reply(reply: LocalReply): void {
+    if (this.#decided) return
+    this.#decide()
+    const sent = replyLocally(this.#exchange, reply)
+    this.#over()
+    const { status, flag, details } = reply
+    this.#report.finish({ status, flag, details, sent })
+  }
+
+  #giveUp(reason: Error): void {
+    const answered = this.#decided
+    this.#decide()
+    this.#over()
+    this.#report.finish({ status: 0, flag: 'DC', details: 'downstream_remote_disconnect' })
+    if (answered) this.#answer?.cancel()
+    else this.#writer?.fail(reason)
+  }
+
+  #decide(): void {
+    this.#decided = true
+    clearTimeout(this.#attemptTimer)
+  }
+
+  /** Nothing more is under way for this request. */
+  #over(): void {
+    clearTimeout(this.#timer)
+    this.#release?.()
+    this.#release = undefined
+  }
+}
+
+/** HTTP/2 where the port says so, whatever the client speaks. */
+function protocolOf(upstream: Upstream): UpstreamProtocol {
+  if (upstream.kind === 'workload') return 'http1'
+  const protocol = upstream.service.protocols.get(upstream.port)
+  return protocol === 'HTTP2' || protocol === 'GRPC' ? 'http2' : 'http1'
+}
+
+/** Made for a client that is gone meanwhile: nobody else waits for this very connection. */
+function returnUnused(connection: ClientConnection): void {
+  connection.drain()
+}

@@ -1,0 +1,36 @@
+/** What a waypoint is told by files instead of a control plane: for trying things, and for measuring. */
+import { readFile } from 'node:fs/promises'
+import type { MeshStore } from '../shared/mesh/store.ts'
+import type { Config } from './config.ts'
+import type { RouteStore } from './routes/route-store.ts'
+
+/** Throws with the file and the field that is wrong. */
+export async function loadLocalState(config: Config, mesh: MeshStore, routes: RouteStore): Promise<void> {
+  const { localXdsPath, localRoutesPath, clusterDomain } = config
+  if (localXdsPath !== undefined) {
+    const { readLocalConfig } = await import('../shared/mesh/local-config.ts')
+    const { workloads, services } = readLocalConfig(await readFile(localXdsPath, 'utf8'))
+    mesh.apply([
+      ...workloads.map(workload => ({ kind: 'workload', workload }) as const),
+      ...services.map(service => ({ kind: 'service', service }) as const)
+    ])
+  }
+  if (localRoutesPath === undefined) return
+  const { parseAllYaml } = await import('../shared/kube/yaml.ts')
+  const { readHttpRoute } = await import('./routes/http-route.ts')
+  for (const { value } of parseAllYaml(await readFile(localRoutesPath, 'utf8'), localRoutesPath)) {
+    const { metadata, spec = {} } = (value ?? {}) as {
+      readonly metadata?: { readonly namespace?: string; readonly name?: string }
+      readonly spec?: Readonly<Record<string, unknown>>
+    }
+    const { namespace = 'default', name = '' } = metadata ?? {}
+    try {
+      routes.put(
+        `HTTPRoute ${namespace}/${name}`,
+        readHttpRoute({ namespace, name, createdMs: 0, spec }, clusterDomain)
+      )
+    } catch (cause) {
+      throw new Error(`UNDERPASS_LOCAL_ROUTES: HTTPRoute ${namespace}/${name}`, { cause })
+    }
+  }
+}

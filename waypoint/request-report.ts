@@ -1,0 +1,204 @@
+/** What is told of each request, exactly once: metrics, and a line of the access log in Istio's form. */
+import { workloadIdentity, type Workload } from '../shared/mesh/model.ts'
+import { formatSocketAddress } from '../shared/net/address.ts'
+import type { RelayCounters } from '../shared/net/relay.ts'
+import type { Metrics, Series } from '../shared/telemetry/metrics.ts'
+import { endLabelValues, nobody, type Party } from '../shared/telemetry/traffic-metrics.ts'
+import { requestLine, type AccessLine } from './access-line.ts'
+import type { families } from './families.ts'
+import type { BodySink } from './http/body.ts'
+import type { RequestHead, ResponseHead } from './http/exchange.ts'
+import type { HeaderList } from './http/header-list.ts'
+import type { RouteRule } from './routes/route.ts'
+import type { Target } from './upstream/tunnels.ts'
+import type { Arrival } from './waypoint.ts'
+
+export interface RequestReportsOptions {
+  readonly metrics: Metrics<typeof families>
+  readonly accessLog: 'off' | 'errors' | 'all'
+  readonly write: (line: string) => void
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
+}
+
+export interface Outcome {
+  /** 0: the client was gone before there was any. */
+  readonly status: number
+  readonly flag: string
+  readonly details: string
+  /** Bytes of a body of our own. */
+  readonly sent?: number
+}
+
+/** The series of one label set. */
+interface RequestSeries {
+  readonly requests: Series
+  readonly duration: Series
+  readonly received: Series
+  readonly sent: Series
+}
+
+export class RequestReports {
+  readonly options: RequestReportsOptions
+  /** By the two ends, then by what came of the request. */
+  readonly #series = new WeakMap<Arrival, Map<string, RequestSeries>>()
+
+  constructor(options: RequestReportsOptions) {
+    this.options = options
+  }
+
+  begin(arrival: Arrival, head: RequestHead): RequestReport {
+    return new RequestReport(this, arrival, head)
+  }
+
+  /** For {@link RequestReport} only. */
+  count(report: RequestReport, labels: ResultLabels, durationMs: number): void {
+    let known = this.#series.get(report.arrival)
+    if (known === undefined) this.#series.set(report.arrival, (known = new Map()))
+    const { protocol, code, grpc, flag } = labels
+    const key = `${report.target?.workload.uid ?? ''} ${protocol} ${code} ${grpc} ${flag}`
+    let series = known.get(key)
+    if (series === undefined) known.set(key, (series = this.#make(report, labels)))
+    series.requests.add()
+    series.duration.observe(durationMs)
+    series.received.observe(report.bytes.aToB)
+    series.sent.observe(report.bytes.bToA)
+  }
+
+  #make({ arrival, target }: RequestReport, { protocol, code, grpc, flag }: ResultLabels): RequestSeries {
+    const { destination } = arrival
+    const values = [
+      ...endLabelValues({
+        reporter: 'waypoint',
+        source: { workload: arrival.source, identity: arrival.peer, baggage: arrival.baggage },
+        destination: target === undefined ? nobody : partyOf(target.workload),
+        service: destination.kind === 'service' ? destination.service : undefined
+      }),
+      protocol,
+      String(code),
+      grpc,
+      flag,
+      'mutual_tls'
+    ]
+    const { metrics } = this.options
+    return {
+      requests: metrics.series('istio_requests_total', ...values),
+      duration: metrics.series('istio_request_duration_milliseconds', ...values),
+      received: metrics.series('istio_request_bytes', ...values),
+      sent: metrics.series('istio_response_bytes', ...values)
+    }
+  }
+}
+
+interface ResultLabels {
+  readonly protocol: 'http' | 'grpc'
+  readonly code: number
+  readonly grpc: string
+  readonly flag: string
+}
+
+export class RequestReport {
+  readonly arrival: Arrival
+  /** aToB: of the request's body; bToA: of the answer's. */
+  readonly bytes: RelayCounters = { aToB: 0, bToA: 0 }
+  target: Target | undefined
+  readonly #reports: RequestReports
+  readonly #head: RequestHead
+  readonly #startedAt = performance.now()
+  #rule: RouteRule | undefined
+  #failure = '-'
+  #serviceTime = '-'
+  #done = false
+
+  constructor(reports: RequestReports, arrival: Arrival, head: RequestHead) {
+    this.#reports = reports
+    this.arrival = arrival
+    this.#head = head
+  }
+
+  routed(rule: RouteRule): void {
+    this.#rule = rule
+  }
+
+  attempt(target: Target): void {
+    this.target = target
+  }
+
+  attemptFailed(text: string): void {
+    this.#failure = text
+  }
+
+  answered({ headers }: ResponseHead): void {
+    this.#serviceTime = headers.get('x-envoy-upstream-service-time') ?? '-'
+  }
+
+  /** Counts what goes into a sink. */
+  counting(sink: BodySink): BodySink {
+    const { bytes } = this
+    return {
+      data: chunk => {
+        bytes.aToB += chunk.length
+        return sink.data(chunk)
+      },
+      end: trailers => sink.end(trailers),
+      fail: error => sink.fail(error)
+    }
+  }
+
+  /** The answer of a pod came to its end. */
+  end({ status, headers }: ResponseHead, trailers?: HeaderList): void {
+    const grpc = trailers?.get('grpc-status') ?? headers.get('grpc-status') ?? ''
+    this.#finish({ status, flag: '-', details: 'via_upstream' }, grpc)
+  }
+
+  finish(outcome: Outcome): void {
+    this.bytes.bToA += outcome.sent ?? 0
+    this.#finish(outcome, '')
+  }
+
+  #finish(outcome: Outcome, grpcStatus: string): void {
+    if (this.#done) return
+    this.#done = true
+    const durationMs = performance.now() - this.#startedAt
+    const isGrpc = this.#head.headers.get('content-type')?.startsWith('application/grpc') === true
+    const { status: code, flag } = outcome
+    const labels = { protocol: isGrpc ? 'grpc' : 'http', code, grpc: isGrpc ? grpcStatus : '', flag } as const
+    this.#reports.count(this, labels, durationMs)
+    const { accessLog, write, now } = this.#reports.options
+    if (accessLog === 'off' || (accessLog === 'errors' && code < 500 && flag === '-')) return
+    write(requestLine(this.#line(outcome, now() - durationMs, durationMs)))
+  }
+
+  #line({ status, flag, details }: Outcome, startedAt: number, durationMs: number): AccessLine {
+    const { arrival, target } = this
+    const { destination } = arrival
+    const [address] = target?.workload.addresses ?? []
+    const cluster =
+      destination.kind === 'service'
+        ? `inbound-vip|${destination.port}|http|${destination.service.hostname}`
+        : 'direct-http'
+    return {
+      head: this.#head,
+      startedAt,
+      durationMs,
+      status,
+      flag,
+      details,
+      failure: this.#failure,
+      bytes: this.bytes,
+      serviceTime: this.#serviceTime,
+      upstreamHost:
+        address === undefined || target === undefined
+          ? '-'
+          : formatSocketAddress({ ip: address, port: target.port }),
+      upstreamCluster: cluster,
+      local: arrival.authority,
+      remote: formatSocketAddress(arrival.client),
+      route: this.#rule === undefined ? 'default' : `${this.#rule.route}/${this.#rule.name}`
+    }
+  }
+}
+
+function partyOf(workload: Workload): Party {
+  return { workload, identity: workloadIdentity(workload), baggage: undefined }
+}

@@ -1,0 +1,144 @@
+/**
+ * The path of one request: its form, its route, its backend, then forwarding. What can be said without a backend is
+ * said here; `forward.ts` does the rest.
+ */
+import { randomUUID } from 'node:crypto'
+import type { Service, Workload } from '../shared/mesh/model.ts'
+import { forward } from './forward.ts'
+import type { Exchange, RequestHead } from './http/exchange.ts'
+import type { HeaderList } from './http/header-list.ts'
+import { HeaderList as Headers } from './http/header-list.ts'
+import { replies, replyLocally, type LocalReply } from './local-reply.ts'
+import { normalizePath } from './normalize-path.ts'
+import { changeHeaders, changeTarget, redirectLocation } from './routes/change-request.ts'
+import type { Backend, Filters } from './routes/route.ts'
+import type { Matched } from './routes/route-table.ts'
+import type { Arrival, Waypoint } from './waypoint.ts'
+
+/** Where a request goes: one of a service's pods, or the pod that was addressed. */
+export type Upstream =
+  | { readonly kind: 'service'; readonly service: Service; readonly port: number }
+  | { readonly kind: 'workload'; readonly workload: Workload; readonly port: number }
+
+export function serveRequest(waypoint: Waypoint, arrival: Arrival, exchange: Exchange): void {
+  const { head } = exchange
+  const report = waypoint.reports.begin(arrival, head)
+  const refuse = (reply: LocalReply): void => {
+    const sent = replyLocally(exchange, reply)
+    report.finish({ status: reply.status, flag: reply.flag, details: reply.details, sent })
+  }
+
+  // 1. One form for what policies and routes look at, and what is forwarded.
+  if (head.version === 'HTTP/1.0' && !waypoint.config.http10) return refuse(replies.oldVersion)
+  const target = head.target.startsWith('/')
+    ? normalizePath(head.target, waypoint.config.pathNormalization)
+    : head.target
+  if (target === undefined) return refuse(replies.badPath)
+  const { headers } = head
+  headers.remove('x-forwarded-client-cert')
+  if (!headers.has('x-request-id')) headers.append('x-request-id', randomUUID())
+  if (!headers.has('x-forwarded-proto')) headers.append('x-forwarded-proto', head.scheme ?? 'http')
+
+  // 2. The route.
+  const { destination } = arrival
+  if (destination.kind === 'workload') {
+    const plan = { target, authority: head.authority, upstream: destination, rule: undefined, filters: [] }
+    return forward(waypoint, arrival, exchange, plan, report)
+  }
+  const { service, port } = destination
+  const table = waypoint.routes.table(service, port, arrival.peerNamespace)
+  if (table === undefined) {
+    const upstream = { kind: 'service', service, port } as const
+    const plan = { target, authority: head.authority, upstream, rule: undefined, filters: [] }
+    return forward(waypoint, arrival, exchange, plan, report)
+  }
+  const mark = target.indexOf('?')
+  const found = table.find(
+    head,
+    mark < 0 ? target : target.slice(0, mark),
+    mark < 0 ? '' : target.slice(mark + 1)
+  )
+  if (found === undefined) return refuse(replies.noRoute)
+  const { rule } = found
+  report.routed(rule)
+  if (rule.filters.unsupported !== undefined) return refuse(unsupported(rule.filters.unsupported))
+  const moved = redirectOf(rule.filters, { ...head, target }, { port, found })
+  if (moved !== undefined) return refuse(moved)
+
+  // 3. The backend, and what the filters make of the request on its way there.
+  const backend = chooseBackend(rule.backends, waypoint.random)
+  if (backend === undefined) return refuse(replies.unresolvedBackend)
+  if (backend.filters.unsupported !== undefined) return refuse(unsupported(backend.filters.unsupported))
+  const away = redirectOf(backend.filters, { ...head, target }, { port, found })
+  if (away !== undefined) return refuse(away)
+  if (backend.kind === 'unresolved') return refuse(replies.unresolvedBackend)
+  const to = waypoint.view().service(`${backend.namespace}/${backend.hostname}`)
+  if (to === undefined) return refuse(replies.unresolvedBackend)
+  const changed = applyFilters([rule.filters, backend.filters], {
+    target,
+    authority: head.authority,
+    headers,
+    found
+  })
+  const upstream = { kind: 'service', service: to, port: backend.port } as const
+  forward(
+    waypoint,
+    arrival,
+    exchange,
+    { ...changed, upstream, rule, filters: [rule.filters, backend.filters] },
+    report
+  )
+}
+
+/** By weight; undefined where no backend takes anything. */
+export function chooseBackend(backends: readonly Backend[], random: () => number): Backend | undefined {
+  if (backends.length === 1) return (backends[0]?.weight ?? 0) > 0 ? backends[0] : undefined
+  let total = 0
+  for (const { weight } of backends) total += weight
+  let left = random() * total
+  for (const backend of backends) {
+    left -= backend.weight
+    if (left < 0) return backend
+  }
+  return undefined
+}
+
+interface Changing {
+  readonly target: string
+  readonly authority: string
+  /** Changed in place. */
+  readonly headers: HeaderList
+  readonly found: Matched
+}
+
+function applyFilters(
+  filters: readonly Filters[],
+  { target, authority, headers, found }: Changing
+): { readonly target: string; readonly authority: string } {
+  const changed = { target, authority }
+  for (const { requestHeaders, rewrite } of filters) {
+    if (requestHeaders !== undefined) changeHeaders(headers, requestHeaders)
+    if (rewrite?.hostname !== undefined) changed.authority = rewrite.hostname
+    if (rewrite?.path !== undefined) {
+      if (!headers.has('x-envoy-original-path')) headers.append('x-envoy-original-path', target)
+      changed.target = changeTarget(changed.target, rewrite.path, found.prefix)
+    }
+  }
+  return changed
+}
+
+function redirectOf(
+  { redirect }: Filters,
+  head: Pick<RequestHead, 'authority' | 'scheme' | 'target'>,
+  { port, found }: { readonly port: number; readonly found: Matched }
+): LocalReply | undefined {
+  if (redirect === undefined) return undefined
+  const location = redirectLocation(head, redirect, { port, prefix: found.prefix })
+  const headers = Headers.of('location', location)
+  return { status: redirect.status, body: '', flag: '-', details: 'direct_response', headers }
+}
+
+function unsupported(type: string): LocalReply {
+  const body = `the route has a filter that is not supported: ${type}`
+  return { status: 500, body, flag: '-', details: 'filter_not_supported' }
+}

@@ -1,0 +1,102 @@
+/**
+ * Routes as a waypoint carries them out, whichever resource they were written as: rules with matches, what is changed
+ * in a request, and where it goes.
+ */
+import type { RegularExpression } from './regular-expression.ts'
+
+export type TextMatch =
+  | { readonly kind: 'exact'; readonly value: string }
+  | { readonly kind: 'regex'; readonly value: RegularExpression }
+
+export type PathMatch =
+  | { readonly kind: 'exact'; readonly value: string }
+  /** Whole segments; without a slash at the end, so the prefix of everything is empty. */
+  | { readonly kind: 'prefix'; readonly value: string }
+  | { readonly kind: 'regex'; readonly value: RegularExpression }
+
+export interface FieldMatch {
+  /** Of a header in lower case, of a query parameter as it is. */
+  readonly name: string
+  readonly text: TextMatch
+}
+
+/** All that is given must hold. */
+export interface RouteMatch {
+  readonly path: PathMatch
+  readonly method: string | undefined
+  readonly headers: readonly FieldMatch[]
+  readonly query: readonly FieldMatch[]
+}
+
+export interface HeaderChange {
+  /** Names in lower case. */
+  readonly set: readonly (readonly [name: string, value: string])[]
+  readonly add: readonly (readonly [name: string, value: string])[]
+  readonly remove: readonly string[]
+}
+
+export type PathChange =
+  | { readonly kind: 'full'; readonly value: string }
+  /** The prefix that matched gives way to this one. */
+  | { readonly kind: 'prefix'; readonly value: string }
+
+export interface Redirect {
+  readonly scheme: 'http' | 'https' | undefined
+  readonly hostname: string | undefined
+  readonly path: PathChange | undefined
+  readonly port: number | undefined
+  readonly status: number
+}
+
+export interface Rewrite {
+  readonly hostname: string | undefined
+  readonly path: PathChange | undefined
+}
+
+/** In the order in which they act; all of them may be empty. */
+export interface Filters {
+  readonly requestHeaders: HeaderChange | undefined
+  readonly responseHeaders: HeaderChange | undefined
+  readonly rewrite: Rewrite | undefined
+  readonly redirect: Redirect | undefined
+  /** A filter that we cannot carry out: requests are answered 500 rather than passed on without it. */
+  readonly unsupported: string | undefined
+}
+
+export type Backend = {
+  readonly weight: number
+  readonly filters: Filters
+} & (
+  | { readonly kind: 'service'; readonly hostname: string; readonly namespace: string; readonly port: number }
+  /** One that cannot be used, and why: its share of requests is answered 500. */
+  | { readonly kind: 'unresolved'; readonly reason: string }
+)
+
+export interface RouteRule {
+  /** `namespace/name` of its object. */
+  readonly route: string
+  /** As logs and metrics call it: the rule's name, else its place. */
+  readonly name: string
+  readonly matches: readonly RouteMatch[]
+  readonly filters: Filters
+  readonly backends: readonly Backend[]
+  /** Milliseconds; undefined is no limit. */
+  readonly requestTimeoutMs: number | undefined
+  readonly backendTimeoutMs: number | undefined
+}
+
+/** The service that a route is for. */
+export interface RouteParent {
+  readonly namespace: string
+  readonly hostname: string
+  /** Undefined: every port. */
+  readonly port: number | undefined
+}
+
+export interface Route {
+  readonly namespace: string
+  readonly name: string
+  readonly createdMs: number
+  readonly parents: readonly RouteParent[]
+  readonly rules: readonly RouteRule[]
+}

@@ -1,0 +1,33 @@
+/** A connection that is carried as it is: to one pod of the service, for as long as it lasts. */
+import { pickEndpoint } from '../shared/mesh/pick.ts'
+import type { ByteStream } from '../shared/net/byte-stream.ts'
+import { relay } from '../shared/net/relay.ts'
+import { messageOf } from '../shared/runtime/errors.ts'
+import { ownWorkload } from './own-workload.ts'
+import type { Target } from './upstream/tunnels.ts'
+import type { Arrival, Waypoint } from './waypoint.ts'
+
+export function serveTcp(waypoint: Waypoint, arrival: Arrival, stream: ByteStream): void {
+  void carry(waypoint, arrival, stream).catch((error: unknown) => {
+    const { authority, peer } = arrival
+    const fields = { 'src.identity': peer, authority, error: messageOf(error) }
+    waypoint.log.warn('a connection failed', fields)
+    stream.destroy(error instanceof Error ? error : new Error(messageOf(error)))
+  })
+}
+
+async function carry(waypoint: Waypoint, arrival: Arrival, stream: ByteStream): Promise<void> {
+  const target = pick(waypoint, arrival)
+  if (target === undefined) throw new Error('no healthy upstream')
+  const upstream = await waypoint.tunnels.open(target)
+  await relay(stream, upstream, { aToB: 0, bToA: 0 }, waypoint.ending)
+}
+
+function pick(waypoint: Waypoint, { destination, client }: Arrival): Target | undefined {
+  if (destination.kind === 'workload') return destination
+  const view = waypoint.view()
+  const { service, port } = destination
+  const { random, config } = waypoint
+  const source = ownWorkload(view, config)
+  return pickEndpoint(view, service, port, 'standard', { source, sourceIp: client.ip, random })
+}

@@ -1,0 +1,79 @@
+/** Byte streams to chosen pods: HBONE with exactly the identity that the pod has, or plain where it takes no tunnels. */
+import { TunnelPool, type PoolKey } from '../../shared/hbone/pool.ts'
+import { ClientSession } from '../../shared/hbone/session.ts'
+import { connectTls } from '../../shared/hbone/tls.ts'
+import type { WorkloadCertificate } from '../../shared/identity/certificate.ts'
+import type { SpiffeId } from '../../shared/identity/spiffe-id.ts'
+import { workloadIdentity, type Workload } from '../../shared/mesh/model.ts'
+import { formatSocketAddress, ip, type SocketAddress } from '../../shared/net/address.ts'
+import type { ByteStream } from '../../shared/net/byte-stream.ts'
+import { dial } from '../../shared/net/dial.ts'
+import { streamOf } from '../../shared/net/socket-stream.ts'
+import { MeshError } from '../../shared/runtime/errors.ts'
+
+const hbonePort = 15_008
+
+export interface TunnelsOptions {
+  readonly identity: SpiffeId
+  readonly certificate: (signal: AbortSignal) => Promise<WorkloadCertificate>
+  readonly connectTimeoutMs: number
+}
+
+/** A pod and the port that it listens on. */
+export interface Target {
+  readonly workload: Workload
+  readonly port: number
+}
+
+export class Tunnels {
+  readonly #options: TunnelsOptions
+  readonly #pool: TunnelPool
+  readonly #ended = new AbortController()
+
+  constructor(options: TunnelsOptions) {
+    this.#options = options
+    this.#pool = new TunnelPool({ dial: (key, signal) => this.#dial(key, signal) })
+  }
+
+  /** Throws a MeshError that says why there is none. */
+  async open({ workload, port }: Target): Promise<ByteStream> {
+    const [address] = workload.addresses
+    const signal = AbortSignal.any([this.#ended.signal, AbortSignal.timeout(this.#options.connectTimeoutMs)])
+    if (address === undefined) {
+      const name = `${workload.namespace}/${workload.name}`
+      throw new MeshError('CONNECT_FAILED', `${name} has no address in this network`)
+    }
+    if (workload.protocol !== 'HBONE') return streamOf(await this.#connect({ ip: address, port }, signal))
+    const key: PoolKey = {
+      source: this.#options.identity,
+      expected: [workloadIdentity(workload)],
+      address: { ip: address, port: hbonePort },
+      sourceIp: own
+    }
+    const authority = formatSocketAddress({ ip: address, port })
+    return (await this.#pool.tunnel(key, { authority, headers: [] }, signal)).tunnel
+  }
+
+  close(): void {
+    this.#ended.abort(new Error('the waypoint is ending'))
+    this.#pool.close()
+  }
+
+  async #dial({ address, expected }: PoolKey, signal: AbortSignal): Promise<ClientSession> {
+    const certificate = await this.#options.certificate(signal)
+    const socket = await this.#connect(address, signal)
+    const secured = await connectTls(socket, certificate, expected, signal, {
+      timeoutMs: this.#options.connectTimeoutMs
+    })
+    return new ClientSession(secured.socket, {
+      expiresAt: Math.min(certificate.notAfter, secured.notAfter)
+    })
+  }
+
+  #connect(to: SocketAddress, signal: AbortSignal): ReturnType<typeof dial> {
+    return dial({ place: {}, to, timeoutMs: this.#options.connectTimeoutMs, tcp: { noDelay: true } }, signal)
+  }
+}
+
+/** All our requests have one source: only the identities tell sessions apart. */
+const own = ip('0.0.0.0')

@@ -1,0 +1,57 @@
+/** What every tunnel and request of a waypoint works with. */
+import type { Baggage } from '../shared/hbone/connect.ts'
+import type { ServerSession } from '../shared/hbone/server.ts'
+import type { WorkloadCertificate } from '../shared/identity/certificate.ts'
+import type { SpiffeId } from '../shared/identity/spiffe-id.ts'
+import type { Workload } from '../shared/mesh/model.ts'
+import type { MeshView } from '../shared/mesh/view.ts'
+import type { SocketAddress } from '../shared/net/address.ts'
+import type { Logger } from '../shared/telemetry/logger.ts'
+import type { Metrics } from '../shared/telemetry/metrics.ts'
+import type { Config } from './config.ts'
+import type { Destination } from './destination.ts'
+import type { families } from './families.ts'
+import type { RequestReports } from './request-report.ts'
+import type { RouteStore } from './routes/route-store.ts'
+import type { Connections } from './upstream/connections.ts'
+import type { Tunnels } from './upstream/tunnels.ts'
+
+export interface Waypoint {
+  readonly config: Config
+  readonly log: Logger
+  readonly metrics: Metrics<typeof families>
+  readonly view: () => MeshView
+  readonly routes: RouteStore
+  /** Its own, valid now. */
+  readonly certificate: (signal: AbortSignal) => Promise<WorkloadCertificate>
+  readonly tunnels: Tunnels
+  readonly connections: Connections
+  readonly reports: RequestReports
+  /** What is open, for draining. */
+  readonly sessions: Set<ServerSession>
+  readonly clients: Set<ClientSide>
+  /** Aborts when what is still open must end. */
+  readonly ending: AbortSignal
+  /** A number from 0 up to, not including, 1. */
+  readonly random: () => number
+}
+
+/** A client's HTTP connection. */
+export interface ClientSide {
+  /** Takes no further requests; `stay`: but one that may be on its way. */
+  drain(idle?: 'end' | 'stay'): void
+}
+
+/** One CONNECT: who calls, and whom. What is inside cannot change it. */
+export interface Arrival {
+  readonly peer: SpiffeId
+  readonly peerNamespace: string
+  readonly client: SocketAddress
+  /** The client's record, where there is one. */
+  readonly source: Workload | undefined
+  /** What it says of itself; only believed where its certificate agrees. */
+  readonly baggage: Baggage | undefined
+  readonly destination: Exclude<Destination, { kind: 'refused' }>
+  /** As the client addressed it. */
+  readonly authority: string
+}

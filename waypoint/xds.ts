@@ -1,0 +1,107 @@
+/** What the control plane says: services and workloads of this waypoint, and the routes that apply to them. */
+import type { MeshChange, MeshStore } from '../shared/mesh/store.ts'
+import { messageOf } from '../shared/runtime/errors.ts'
+import type { Logger } from '../shared/telemetry/logger.ts'
+import type { Metrics } from '../shared/telemetry/metrics.ts'
+import { decodeConfigResource } from '../shared/xds/config-resource.ts'
+import { controlPlaneTarget } from '../shared/xds/control-plane-config.ts'
+import type { DeltaClient, DeltaResponse, Rejected } from '../shared/xds/delta-client.ts'
+import type { Config } from './config.ts'
+import type { families } from './families.ts'
+import { readHttpRoute } from './routes/http-route.ts'
+import type { RouteStore } from './routes/route-store.ts'
+
+const ADDRESS = 'type.googleapis.com/istio.workload.Address'
+const HTTP_ROUTE = 'gateway.networking.k8s.io/v1/HTTPRoute'
+
+export interface XdsDeps {
+  readonly mesh: MeshStore
+  readonly routes: RouteStore
+  readonly metrics: Metrics<typeof families>
+  readonly log: Logger
+  readonly onConnected: () => void
+  readonly signal: AbortSignal
+}
+
+export interface Xds {
+  /** Resolves when every type was received once; at once where there is no control plane. */
+  readonly synced: Promise<void>
+  state(): unknown
+}
+
+export async function startXds(config: Config, deps: XdsDeps): Promise<Xds> {
+  const { xds } = config
+  if (xds.address === undefined) return { synced: Promise.resolve(), state: () => ({ state: 'off' }) }
+  const { DeltaClient } = await import('../shared/xds/delta-client.ts')
+  const client: DeltaClient = new DeltaClient({
+    target: controlPlaneTarget(xds, xds.address, config),
+    node: { id: nodeId(config), metadata: nodeMetadata(config) },
+    // Routes first, so that no service is known before what applies to it.
+    types: [
+      { typeUrl: HTTP_ROUTE, mode: 'wildcard' },
+      { typeUrl: ADDRESS, mode: 'wildcard' }
+    ],
+    onResponse: response => take(config, deps, response),
+    onConnected: deps.onConnected,
+    onTermination: reason => deps.log.info('the stream of the control plane ended', { reason }),
+    onMessage: typeUrl => deps.metrics.series('istio_xds_message_total', typeUrl).add(),
+    log: deps.log
+  })
+  void client.run(deps.signal)
+  return {
+    synced: client.synced,
+    state: () => ({ state: 'on', address: xds.address, ...client.state() })
+  }
+}
+
+/** What cannot be taken is returned and changes nothing; the rest counts. */
+function take(config: Config, deps: XdsDeps, response: DeltaResponse): readonly Rejected[] {
+  const { log } = deps
+  const rejected =
+    response.typeUrl === HTTP_ROUTE
+      ? takeRoutes(config, deps.routes, response)
+      : deps.mesh.apply(addressChanges(response)).rejected
+  for (const { name, reason } of rejected) {
+    log.warn('resource rejected', { type: response.typeUrl, name, reason })
+  }
+  return rejected
+}
+
+function takeRoutes(
+  { clusterDomain }: Config,
+  routes: RouteStore,
+  { resources, removed }: DeltaResponse
+): readonly Rejected[] {
+  const rejected: Rejected[] = []
+  for (const { name, bytes } of resources) {
+    try {
+      routes.put(`HTTPRoute ${name}`, readHttpRoute(decodeConfigResource(bytes), clusterDomain))
+    } catch (error) {
+      rejected.push({ name, reason: messageOf(error) })
+    }
+  }
+  for (const name of removed) routes.remove(`HTTPRoute ${name}`)
+  return rejected
+}
+
+function* addressChanges({ resources, removed }: DeltaResponse): Generator<MeshChange> {
+  for (const { name, bytes } of resources) yield { kind: 'address', name, bytes }
+  for (const name of removed) yield { kind: 'address-removed', name }
+}
+
+/** Source: Istio's node ids, `<type>~<address>~<name>.<namespace>~<namespace>.svc.<domain>`. */
+function nodeId({ instanceIp, podName, podNamespace, clusterDomain }: Config): string {
+  return `waypoint~${instanceIp}~${podName}.${podNamespace}~${podNamespace}.svc.${clusterDomain}`
+}
+
+function nodeMetadata(config: Config): Record<string, unknown> {
+  const { podName, podNamespace, instanceIp, nodeName, clusterId, xds } = config
+  return {
+    NAME: podName,
+    NAMESPACE: podNamespace,
+    INSTANCE_IPS: instanceIp,
+    NODE_NAME: nodeName,
+    CLUSTER_ID: clusterId,
+    ...xds.metadata
+  }
+}
