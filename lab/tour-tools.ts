@@ -29,9 +29,9 @@ export class TourTools {
     this.lab = lab
   }
 
-  /** The ready pod of an app of the shop. */
-  async pod(app: string): Promise<LabPod> {
-    const { items } = await this.lab.client.list(labPods, { namespace: 'shop', labelSelector: `app=${app}` })
+  /** The ready pod of an app. */
+  async pod(app: string, namespace = 'shop'): Promise<LabPod> {
+    const { items } = await this.lab.client.list(labPods, { namespace, labelSelector: `app=${app}` })
     const pod = items.find(
       candidate => isReady(candidate) && candidate.metadata.deletionTimestamp === undefined
     )
@@ -44,13 +44,13 @@ export class TourTools {
   }
 
   /** Starts a command in an app's container. */
-  async start(app: string, command: readonly string[]): Promise<ChildProcess> {
-    const { name } = (await this.pod(app)).metadata
-    return this.#spawn(['sh', `/run/lab/enter/shop/${name}/${app}`, ...command])
+  async start(app: string, command: readonly string[], namespace = 'shop'): Promise<ChildProcess> {
+    const { name } = (await this.pod(app, namespace)).metadata
+    return this.#spawn(['sh', `/run/lab/enter/${namespace}/${name}/${app}`, ...command])
   }
 
-  async exec(app: string, command: readonly string[]): Promise<CommandResult> {
-    const child = await this.start(app, command)
+  async exec(app: string, command: readonly string[], namespace = 'shop'): Promise<CommandResult> {
+    const child = await this.start(app, command, namespace)
     child.stdin?.end()
     return finished(child)
   }

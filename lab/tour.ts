@@ -11,6 +11,7 @@ import { labPods } from './kinds.ts'
 import { applyManifests, readManifests } from './manifests.ts'
 import { meshManifests, meshReady } from './programs.ts'
 import { TourReport } from './tour-report.ts'
+import { chooseVersions } from './tour-waypoint.ts'
 import { finished, TourTools, type CommandResult } from './tour-tools.ts'
 import { startLab, type LabContext, type RunningLab } from './up.ts'
 import { wait } from './wait.ts'
@@ -44,6 +45,7 @@ export async function tour(context: LabContext, signal: AbortSignal): Promise<nu
     await enterTheMesh(report, tools, signal)
     await whoTalks(report, tools)
     await refuse(report, tools, signal)
+    await chooseVersions(report, tools, signal)
     report.table()
   } catch (error) {
     if (signal.aborted) return 130

@@ -1,0 +1,147 @@
+/** What is read of an HTTPRoute, and what is refused as a whole, with the field that is wrong. */
+import t from 'tap'
+import { changeTarget, redirectLocation } from '../../../waypoint/routes/change-request.ts'
+import { readHttpRoute } from '../../../waypoint/routes/http-route.ts'
+import type { PathChange, Redirect } from '../../../waypoint/routes/route.ts'
+
+function read(spec: Readonly<Record<string, unknown>>): ReturnType<typeof readHttpRoute> {
+  return readHttpRoute({ namespace: 'shop', name: 'web', createdMs: 5, spec }, 'cluster.local')
+}
+
+t.test('parents, backends and what is the default', async t => {
+  const { parents, rules } = read({
+    parentRefs: [
+      { kind: 'Service', group: '', name: 'web', port: 80 },
+      { kind: 'ServiceEntry', group: 'networking.istio.io', namespace: 'out', name: 'api.example' }
+    ],
+    rules: [
+      {
+        backendRefs: [
+          { name: 'a', port: 80 },
+          { hostname: 'b.example', port: 81, weight: 0 },
+          { unresolved: 'RefNotPermitted' },
+          { name: 'c' }
+        ]
+      },
+      { name: 'named', timeouts: { request: '10s', backendRequest: '1s500ms' }, matches: [] }
+    ]
+  })
+  t.strictSame(parents, [
+    { namespace: 'shop', hostname: 'web.shop.svc.cluster.local', port: 80 },
+    { namespace: 'out', hostname: 'api.example', port: undefined }
+  ])
+  t.match(rules[0]?.backends, [
+    { kind: 'service', hostname: 'a.shop.svc.cluster.local', namespace: 'shop', port: 80, weight: 1 },
+    { kind: 'service', hostname: 'b.example', port: 81, weight: 0 },
+    { kind: 'unresolved', reason: 'RefNotPermitted' },
+    { kind: 'unresolved', reason: /no port/ }
+  ])
+  t.match(rules[0], {
+    name: '0',
+    matches: [{ path: { kind: 'prefix', value: '' } }],
+    requestTimeoutMs: undefined
+  })
+  t.match(rules[1], { name: 'named', requestTimeoutMs: 10_000, backendTimeoutMs: 1500, backends: [] })
+})
+
+const wrong: readonly (readonly [name: string, spec: Record<string, unknown>, complaint: RegExp])[] = [
+  [
+    'a field that we do not know',
+    { rules: [{ sessionPersistence: {} }] },
+    /spec\.rules\[0\]\.sessionPersistence: unknown field/
+  ],
+  [
+    'a match that we do not know',
+    { rules: [{ matches: [{ cookies: [] }] }] },
+    /matches\[0\]\.cookies: unknown field/
+  ],
+  [
+    'a type of path',
+    { rules: [{ matches: [{ path: { type: 'Suffix', value: '/x' } }] }] },
+    /path\.type: expected one of Exact/
+  ],
+  [
+    'an expression',
+    { rules: [{ matches: [{ path: { type: 'RegularExpression', value: '(?=x)' } }] }] },
+    /path\.value: .*no regular expression of RE2/
+  ],
+  ['a duration', { rules: [{ timeouts: { request: 'soon' } }] }, /timeouts\.request: "soon" is no duration/],
+  [
+    'a scheme',
+    { rules: [{ filters: [{ type: 'RequestRedirect', requestRedirect: { scheme: 'ftp' } }] }] },
+    /scheme: expected http or https/
+  ],
+  [
+    'a filter without its part',
+    { rules: [{ filters: [{ type: 'URLRewrite' }] }] },
+    /urlRewrite: expected a mapping/
+  ],
+  ['rules that are none', { rules: 'all' }, /spec\.rules: expected a list/]
+]
+
+for (const [name, spec, complaint] of wrong) {
+  t.test(`refused: ${name}`, async t => {
+    t.throws(() => read(spec), { message: complaint })
+  })
+}
+
+t.test('a filter of an unknown type is kept as one that cannot be carried out', async t => {
+  t.equal(
+    read({ rules: [{ filters: [{ type: 'ExtensionRef' }] }] }).rules[0]?.filters.unsupported,
+    'ExtensionRef'
+  )
+})
+
+/** Source: Gateway API v1, HTTPPathModifier. */
+const replacements: readonly (readonly [
+  target: string,
+  prefix: string,
+  change: PathChange,
+  result: string
+])[] = [
+  ['/foo/bar', '/foo', { kind: 'prefix', value: '/xyz' }, '/xyz/bar'],
+  ['/foo/bar', '/foo', { kind: 'prefix', value: '/xyz/' }, '/xyz/bar'],
+  ['/foo/', '/foo', { kind: 'prefix', value: '/xyz' }, '/xyz/'],
+  ['/foo', '/foo', { kind: 'prefix', value: '/xyz/' }, '/xyz'],
+  ['/foo/', '/foo', { kind: 'prefix', value: '/' }, '/'],
+  ['/foo', '/foo', { kind: 'prefix', value: '' }, '/'],
+  ['/foo/bar?a=/foo', '/foo', { kind: 'prefix', value: '/' }, '/bar?a=/foo'],
+  ['/', '', { kind: 'prefix', value: '/api' }, '/api/'],
+  ['/foo?x=1', '/foo', { kind: 'full', value: '/one' }, '/one?x=1'],
+  ['/foo?x=1', '/foo', { kind: 'full', value: '' }, '/?x=1']
+]
+
+for (const [target, prefix, change, result] of replacements) {
+  t.test(`${target} by ${change.kind} ${JSON.stringify(change.value)}: ${result}`, async t => {
+    t.equal(changeTarget(target, change, prefix), result)
+  })
+}
+
+/** Source: Gateway API v1, HTTPRequestRedirectFilter: what a port means with and without a scheme. */
+const redirects: readonly (readonly [name: string, redirect: Partial<Redirect>, location: string])[] = [
+  ['nothing but the host', { hostname: 'a.example' }, 'http://a.example:8080/p?q=1'],
+  ['a scheme means its port', { scheme: 'https' }, 'https://shop.example/p?q=1'],
+  [
+    'a port that the scheme means is not written',
+    { scheme: 'https', port: 443 },
+    'https://shop.example/p?q=1'
+  ],
+  ['80 for http is not written', { port: 80 }, 'http://shop.example/p?q=1'],
+  ['another port is', { port: 8443, scheme: 'https' }, 'https://shop.example:8443/p?q=1'],
+  ['a path', { path: { kind: 'full', value: '/new' } }, 'http://shop.example:8080/new?q=1']
+]
+
+for (const [name, redirect, location] of redirects) {
+  t.test(`redirect: ${name}`, async t => {
+    const whole = {
+      scheme: undefined,
+      hostname: undefined,
+      path: undefined,
+      port: undefined,
+      status: 302,
+      ...redirect
+    }
+    const head = { authority: 'shop.example:8080', target: '/p?q=1' }
+    t.equal(redirectLocation(head, whole, { port: 8080, prefix: '' }), location)
+  })
+}
