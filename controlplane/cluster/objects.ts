@@ -198,6 +198,16 @@ export interface AuthorizationPolicyObject {
   readonly targets: readonly TargetReference[]
   readonly action: 'ALLOW' | 'DENY' | 'AUDIT' | 'CUSTOM'
   readonly rules: readonly PolicyRule[]
+  /** As written, when it has targets: then it is for waypoints. */
+  readonly spec: JsonObject | undefined
+}
+
+export interface RequestAuthenticationObject {
+  readonly kind: 'RequestAuthentication'
+  readonly meta: Meta
+  readonly targets: readonly TargetReference[]
+  /** As written, when it has targets: then it is for waypoints. */
+  readonly spec: JsonObject | undefined
 }
 
 export type TlsMode = 'UNSET' | 'DISABLE' | 'PERMISSIVE' | 'STRICT'
@@ -213,6 +223,11 @@ export interface PeerAuthenticationObject {
 export const routeKinds = ['HTTPRoute', 'GRPCRoute'] as const
 
 export type RouteKind = (typeof routeKinds)[number]
+
+/** Kinds whose objects waypoints are sent as configuration. */
+export const configKinds = [...routeKinds, 'AuthorizationPolicy', 'RequestAuthentication'] as const
+
+export type ConfigKind = (typeof configKinds)[number]
 
 export type JsonObject = Readonly<Record<string, unknown>>
 
@@ -294,6 +309,7 @@ export type MeshObject =
   | GatewayClassObject
   | AuthorizationPolicyObject
   | PeerAuthenticationObject
+  | RequestAuthenticationObject
   | (RouteObject & { readonly kind: 'HTTPRoute' })
   | (RouteObject & { readonly kind: 'GRPCRoute' })
   | ReferenceGrantObject

@@ -20,6 +20,7 @@ import {
 import {
   authorizationPolicies,
   peerAuthentications,
+  requestAuthentications,
   serviceEntries,
   workloadEntries
 } from '../../shared/kube/istio-api.ts'
@@ -64,6 +65,7 @@ const kinds: Readonly<Record<Kind, ResourceType>> = {
   GatewayClass: gatewayClasses,
   AuthorizationPolicy: authorizationPolicies,
   PeerAuthentication: peerAuthentications,
+  RequestAuthentication: requestAuthentications,
   HTTPRoute: httpRoutes,
   GRPCRoute: grpcRoutes,
   ReferenceGrant: referenceGrants

@@ -44,6 +44,7 @@ export type Unit =
         | 'ServiceEntry'
         /** The policy that lets a waypoint through. */
         | 'Gateway'
+        | 'RequestAuthentication'
         | RouteKind
       readonly key: string
     }
@@ -98,6 +99,7 @@ export function affected(
       for (const gateway of view.all('Gateway')) {
         if (gateway.className === either.meta.name) byGateway(view, keyOf(gateway.meta), touch)
       }
+      targetedPolicies(view, view.settings.rootNamespace, touch)
       return
     case 'AuthorizationPolicy':
       touch({ kind: 'AuthorizationPolicy', key: keyOf(either.meta) })
@@ -111,6 +113,9 @@ export function affected(
       for (const version of [previous, next] as (PeerAuthenticationObject | undefined)[]) {
         if (version !== undefined) byPeerAuthentication(view, version, touch)
       }
+      return
+    case 'RequestAuthentication':
+      touch({ kind: 'RequestAuthentication', key: keyOf(either.meta) })
       return
     case 'HTTPRoute':
     case 'GRPCRoute':
@@ -136,6 +141,7 @@ export function everything(view: ClusterView, touch: Touch): void {
     'AuthorizationPolicy',
     'PeerAuthentication',
     'Gateway',
+    'RequestAuthentication',
     ...routeKinds
   ] as const
   for (const kind of kinds) for (const { meta } of view.all(kind)) touch({ kind, key: keyOf(meta) })
@@ -204,7 +210,8 @@ function byNamespace(
     'WorkloadEntry',
     'EndpointSlice',
     'AuthorizationPolicy',
-    'PeerAuthentication'
+    'PeerAuthentication',
+    'RequestAuthentication'
   ] as const) {
     for (const { meta } of view.inNamespace(kind, name)) touch({ kind, key: keyOf(meta) })
   }
@@ -227,6 +234,7 @@ function byHostOwner(view: ClusterView, owner: HostOwner, touch: Touch): void {
   touchHosts(view, owner, touch)
   touchMembers(view, owner, touch)
   const { kind, meta } = owner
+  targetedPolicies(view, meta.namespace, touch)
   for (const route of view.routesNaming(routeTarget({ kind, ...meta }))) byRoute(view, route, touch)
   for (const host of hostsOf(owner, view.settings.domain)) {
     const target = routeTarget({ kind: 'Hostname', namespace: '', name: host })
@@ -264,6 +272,15 @@ function byGrant(view: ClusterView, { meta }: ReferenceGrantObject, touch: Touch
   }
 }
 
+/** Policies of the namespace that name targets: which waypoints enforce them depends on the targets. */
+function targetedPolicies(view: ClusterView, namespace: string, touch: Touch): void {
+  for (const kind of ['AuthorizationPolicy', 'RequestAuthentication'] as const) {
+    for (const { meta, targets } of view.inNamespace(kind, namespace)) {
+      if (targets.length > 0) touch({ kind, key: keyOf(meta) })
+    }
+  }
+}
+
 function touchHosts(view: ClusterView, owner: HostOwner, touch: Touch): void {
   for (const host of hostsOf(owner, view.settings.domain)) {
     touch({ kind: 'Host', key: `${owner.meta.namespace}/${host}` })
@@ -285,6 +302,8 @@ function touchMembers(view: ClusterView, owner: HostOwner, touch: Touch): void {
 /** Gateways change seldom, so everything that names this one is looked for. */
 function byGateway(view: ClusterView, gateway: string, touch: Touch): void {
   touch({ kind: 'Gateway', key: gateway })
+  targetedPolicies(view, gateway.slice(0, Math.max(0, gateway.indexOf('/'))), touch)
+  targetedPolicies(view, view.settings.rootNamespace, touch)
   for (const pod of view.podsOfGateway(gateway)) touch({ kind: 'Pod', key: keyOf(pod.meta) })
   for (const kind of ['Service', 'ServiceEntry'] as const) {
     for (const owner of view.all(kind)) if (names(view, owner, gateway)) byHostOwner(view, owner, touch)

@@ -11,7 +11,9 @@ import { allowWaypoint } from '../translate/attachment.ts'
 import { hostOwner } from '../translate/hostname.ts'
 import { routedWaypoints, translateRoute } from '../translate/route.ts'
 import { staticStrict, translatePeerAuthentication } from '../translate/peer-authentication.ts'
+import type { ConfigMessage } from '../translate/messages.ts'
 import { translatePolicy } from '../translate/policy.ts'
+import { targetedPolicy } from '../translate/targeted-policy.ts'
 import { translateService } from '../translate/service.ts'
 import {
   translatePod,
@@ -24,6 +26,7 @@ import {
 const revisioned: ReadonlySet<Kind> = new Set([
   'AuthorizationPolicy',
   'PeerAuthentication',
+  'RequestAuthentication',
   'ServiceEntry',
   'WorkloadEntry'
 ])
@@ -144,8 +147,11 @@ export class DesiredState {
       }
       case 'AuthorizationPolicy': {
         const policy = view.get('AuthorizationPolicy', unit.key)
-        const translation = policy === undefined ? undefined : translatePolicy(policy, view.settings)
-        return translation?.kind === 'sent' ? authorization(translation.message) : []
+        if (policy === undefined) return []
+        const translation = translatePolicy(policy, view.settings)
+        return translation.kind === 'sent'
+          ? authorization(translation.message)
+          : config(targetedPolicy(view, policy))
       }
       case 'PeerAuthentication': {
         const policy = view.get('PeerAuthentication', unit.key)
@@ -158,8 +164,11 @@ export class DesiredState {
       case 'HTTPRoute':
       case 'GRPCRoute': {
         const route = view.get(unit.kind, unit.key)
-        const translation = route === undefined ? undefined : translateRoute(view, route)
-        return translation === undefined ? [] : [translation]
+        return config(route === undefined ? undefined : translateRoute(view, route))
+      }
+      case 'RequestAuthentication': {
+        const policy = view.get('RequestAuthentication', unit.key)
+        return config(policy === undefined ? undefined : targetedPolicy(view, policy))
       }
       case 'StaticStrict':
         return view.count('PeerAuthentication') === 0
@@ -177,4 +186,8 @@ function workload(message: ReturnType<typeof translatePod>): readonly Translated
 
 function authorization(message: ReturnType<typeof allowWaypoint>): readonly Translated[] {
   return message === undefined ? [] : [{ kind: 'authorization', message }]
+}
+
+function config(message: ConfigMessage | undefined): readonly Translated[] {
+  return message === undefined ? [] : [message]
 }

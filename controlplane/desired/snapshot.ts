@@ -7,14 +7,14 @@ import { isDeepStrictEqual } from 'node:util'
 import { ipFromBytes } from '../../shared/net/address.ts'
 import { configResourceType, encodeConfigResource } from '../../shared/xds/config-resource.ts'
 import { message, type Message } from '../../shared/xds/schema.ts'
-import type { RouteKind } from '../cluster/objects.ts'
+import { configKinds, type ConfigKind } from '../cluster/objects.ts'
 import type {
   AuthorizationMessage,
+  ConfigMessage,
   GatewayAddressMessage,
   ServiceMessage,
   WorkloadMessage
 } from '../translate/messages.ts'
-import type { RouteMessage } from '../translate/route.ts'
 
 export const addressType = 'type.googleapis.com/istio.workload.Address'
 export const workloadType = 'type.googleapis.com/istio.workload.Workload'
@@ -23,14 +23,9 @@ export const authorizationType = 'type.googleapis.com/istio.security.Authorizati
 /** What ztunnels read; `Workload` is a view of `Address`. */
 export type MeshTable = 'address' | 'authorization'
 /** Beside it a table for each kind of configuration, which waypoints alone are sent. */
-export type Table = MeshTable | RouteKind
+export type Table = MeshTable | ConfigKind
 
-export const tables = [
-  'authorization',
-  'address',
-  'HTTPRoute',
-  'GRPCRoute'
-] as const satisfies readonly Table[]
+export const tables: readonly Table[] = ['authorization', 'address', ...configKinds]
 
 /** A resource as translation makes it. */
 export type Translated =
@@ -42,7 +37,7 @@ export type Translated =
       readonly routed?: readonly GatewayAddressMessage[]
     }
   | { readonly kind: 'authorization'; readonly message: AuthorizationMessage }
-  | RouteMessage
+  | ConfigMessage
 
 export interface Resource {
   readonly name: string
@@ -167,7 +162,7 @@ export class Snapshot {
 }
 
 function byTable<T>(make: () => T): Record<Table, T> {
-  return { authorization: make(), address: make(), HTTPRoute: make(), GRPCRoute: make() }
+  return Object.fromEntries(tables.map(table => [table, make()])) as Record<Table, T>
 }
 
 function tableOf(kind: Translated['kind']): Table {

@@ -9,6 +9,7 @@ import type {
   Locality,
   PeerAuthenticationObject,
   PolicyRule,
+  RequestAuthenticationObject,
   ServiceEntryObject,
   TargetReference,
   TlsMode,
@@ -148,12 +149,23 @@ export function readAuthorizationPolicy(object: Fields): AuthorizationPolicyObje
     kind: 'AuthorizationPolicy',
     meta: readMeta(object, ['istio.io/dry-run']),
     selector: spec.has('selector') ? spec.at('selector').labels('matchLabels') : undefined,
-    targets: [...(spec.has('targetRef') ? [spec.at('targetRef')] : []), ...spec.list('targetRefs')].map(
-      readTarget
-    ),
     action: spec.oneOf('action', ['ALLOW', 'DENY', 'AUDIT', 'CUSTOM'], 'ALLOW'),
-    rules: spec.list('rules').map(readRule)
+    rules: spec.list('rules').map(readRule),
+    ...readTargets(spec)
   }
+}
+
+export function readRequestAuthentication(object: Fields): RequestAuthenticationObject {
+  return {
+    kind: 'RequestAuthentication',
+    meta: readMeta(object),
+    ...readTargets(object.at('spec'))
+  }
+}
+
+function readTargets(spec: Fields): Pick<RequestAuthenticationObject, 'targets' | 'spec'> {
+  const listed = [...(spec.has('targetRef') ? [spec.at('targetRef')] : []), ...spec.list('targetRefs')]
+  return { targets: listed.map(readTarget), spec: listed.length === 0 ? undefined : spec.json() }
 }
 
 function readTarget(target: Fields): TargetReference {

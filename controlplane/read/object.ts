@@ -8,6 +8,7 @@ import {
   readGateway,
   readGatewayClass,
   readPeerAuthentication,
+  readRequestAuthentication,
   readServiceEntry,
   readWorkloadEntry
 } from './istio.ts'
@@ -28,6 +29,7 @@ const readers: { readonly [K in Kind]: (object: Fields) => MeshObject } = {
   GatewayClass: readGatewayClass,
   AuthorizationPolicy: readAuthorizationPolicy,
   PeerAuthentication: readPeerAuthentication,
+  RequestAuthentication: readRequestAuthentication,
   HTTPRoute: readHttpRoute,
   GRPCRoute: readGrpcRoute,
   ReferenceGrant: readReferenceGrant

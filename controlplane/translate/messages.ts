@@ -3,6 +3,8 @@
  * them. What has its default is left out, so that equal meaning gives equal bytes.
  * Source: Istio's published `workload.proto` and `authorization.proto`.
  */
+import type { ConfigResource } from '../../shared/xds/config-resource.ts'
+import type { ConfigKind } from '../cluster/objects.ts'
 
 export interface NetworkAddressMessage {
   readonly network?: string
@@ -138,4 +140,12 @@ export interface AuthorizationMessage {
   readonly action?: 'DENY'
   readonly rules?: readonly RuleMessage[]
   readonly dryRun?: boolean
+}
+
+/** An object that waypoints carry out themselves. */
+export interface ConfigMessage {
+  readonly kind: ConfigKind
+  readonly message: ConfigResource
+  /** Who has to know it. */
+  readonly waypoints: readonly GatewayAddressMessage[]
 }

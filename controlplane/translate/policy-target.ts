@@ -1,10 +1,17 @@
 /** Whether some waypoint enforces a policy for one of its targets. Source: Istio's published reasons. */
 import type { ClusterView } from '../cluster/cluster.ts'
 import type { Meta, TargetReference } from '../cluster/objects.ts'
-import { serviceWaypoint } from './waypoint.ts'
+import type { GatewayAddressMessage } from './messages.ts'
+import { gatewayAddress, serviceWaypoint, waypointsOf } from './waypoint.ts'
+import { waypointController } from './waypoint-workload.ts'
 
 export type TargetBinding =
-  | { readonly bound: true; readonly message: string }
+  | {
+      readonly bound: true
+      readonly message: string
+      /** Who enforces it. */
+      readonly waypoints: readonly GatewayAddressMessage[]
+    }
   | {
       readonly bound: false
       readonly reason: 'Invalid' | 'TargetNotFound' | 'AncestorNotBound'
@@ -12,19 +19,25 @@ export type TargetBinding =
     }
 
 /** Controller of the classes whose gateways are waypoints. */
-const waypointControllers = new Set(['istio.io/mesh-controller', 'underpass.dev/mesh-controller'])
+const waypointControllers = new Set(['istio.io/mesh-controller', waypointController])
 
 export function bindTarget(view: ClusterView, policy: Meta, target: TargetReference): TargetBinding {
-  const namespace = target.namespace === '' ? policy.namespace : target.namespace
-  const key = `${namespace}/${target.name}`
+  const key = `${policy.namespace}/${target.name}`
+  if (target.namespace !== '' && target.namespace !== policy.namespace && target.kind !== 'GatewayClass') {
+    return failed(
+      'Invalid',
+      `${target.kind} ${target.name} of namespace ${target.namespace} needs a policy there`
+    )
+  }
   switch (target.kind) {
     case 'GatewayClass':
       return bindClass(view, policy, target.name)
     case 'Gateway': {
       const gateway = view.get('Gateway', key)
-      return gateway === undefined || gateway.addresses.length === 0
+      const address = gateway === undefined ? undefined : gatewayAddress(view, gateway)
+      return address === undefined
         ? failed('TargetNotFound', `Gateway ${key} is missing or has no address`)
-        : { bound: true, message: `bound to ${key}` }
+        : { bound: true, message: `bound to ${key}`, waypoints: [address] }
     }
     case 'Service':
     case 'ServiceEntry': {
@@ -32,7 +45,11 @@ export function bindTarget(view: ClusterView, policy: Meta, target: TargetRefere
       if (object === undefined) return failed('TargetNotFound', `${target.kind} ${key} was not found`)
       const binding = serviceWaypoint(view, object.meta)
       return binding.kind === 'bound'
-        ? { bound: true, message: `bound to ${binding.waypoint.key}` }
+        ? {
+            bound: true,
+            message: `bound to ${binding.waypoint.key}`,
+            waypoints: waypointsOf(view, object.meta)
+          }
         : failed('AncestorNotBound', `${target.kind} ${key} is not bound to a waypoint`)
     }
     default:
@@ -50,9 +67,12 @@ function bindClass(view: ClusterView, policy: Meta, name: string): TargetBinding
   }
   const found = view.get('GatewayClass', name)
   if (found === undefined) return failed('TargetNotFound', `GatewayClass ${name} was not found`)
-  return waypointControllers.has(found.controller)
-    ? { bound: true, message: `bound to ${name}` }
-    : failed('Invalid', `GatewayClass ${name} is not one of waypoints`)
+  if (!waypointControllers.has(found.controller)) {
+    return failed('Invalid', `GatewayClass ${name} is not one of waypoints`)
+  }
+  const gateways = [...view.all('Gateway')].filter(({ className }) => className === name)
+  const waypoints = gateways.flatMap(gateway => gatewayAddress(view, gateway) ?? [])
+  return { bound: true, message: `bound to ${name}`, waypoints }
 }
 
 function failed(reason: Extract<TargetBinding, { bound: false }>['reason'], message: string): TargetBinding {

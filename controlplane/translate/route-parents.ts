@@ -2,7 +2,7 @@
 import type { ClusterView, HostOwner } from '../cluster/cluster.ts'
 import type { ParentReference, RouteObject } from '../cluster/objects.ts'
 import type { GatewayAddressMessage } from './messages.ts'
-import { serviceWaypoint, weightedWaypoints } from './waypoint.ts'
+import { waypointsOf } from './waypoint.ts'
 
 /** What became of one parent of a route. */
 export type Attachment =
@@ -40,12 +40,6 @@ export function routeWaypoints(view: ClusterView, route: RouteObject): readonly 
   if (!view.discovers(route.meta.namespace)) return []
   return route.parents.flatMap(reference => {
     const attachment = attachParent(view, reference)
-    if (attachment.kind === 'refused') return []
-    const { meta } = attachment.owner
-    const binding = serviceWaypoint(view, meta)
-    if (binding.kind !== 'bound') return []
-    const split = weightedWaypoints(view, meta, binding.waypoint)
-    const canary = split.kind === 'split' ? [split.canary.address] : []
-    return [binding.waypoint.address, ...canary]
+    return attachment.kind === 'refused' ? [] : waypointsOf(view, attachment.owner.meta)
   })
 }

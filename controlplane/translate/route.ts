@@ -2,30 +2,15 @@
  * A route as waypoints are told it: its parents and backends explicit and checked, what cannot be reached marked, so
  * that its share of requests fails instead of going elsewhere. Everything else is as its author wrote it.
  */
-import type { ConfigResource } from '../../shared/xds/config-resource.ts'
 import { backendsOf, hostsOf, routeTarget, type ClusterView, type HostOwner } from '../cluster/cluster.ts'
-import type {
-  BackendReference,
-  JsonObject,
-  RouteFilter,
-  RouteKind,
-  RouteObject,
-  RouteRule
-} from '../cluster/objects.ts'
+import type { BackendReference, JsonObject, RouteFilter, RouteObject, RouteRule } from '../cluster/objects.ts'
 import { resolveBackend } from './backend-ref.ts'
-import type { GatewayAddressMessage } from './messages.ts'
+import type { ConfigMessage, GatewayAddressMessage } from './messages.ts'
 import { attachParent, routeWaypoints } from './route-parents.ts'
 import { supportedRule } from './route-support.ts'
 
-export interface RouteMessage {
-  readonly kind: RouteKind
-  readonly message: ConfigResource
-  /** Who has to know it. */
-  readonly waypoints: readonly GatewayAddressMessage[]
-}
-
 /** Undefined when it applies to nothing. */
-export function translateRoute(view: ClusterView, route: RouteObject): RouteMessage | undefined {
+export function translateRoute(view: ClusterView, route: RouteObject): ConfigMessage | undefined {
   const parentRefs = route.parents.flatMap(reference => {
     const attachment = attachParent(view, reference)
     if (attachment.kind === 'refused') return []

@@ -261,6 +261,14 @@ export function weightedWaypoints(
   return canary.kind === 'bound' ? { kind: 'split', canary: canary.waypoint, weight: Number(weight) } : canary
 }
 
+/** Addresses of what a service's traffic goes through: its waypoint, and the canary of that. */
+export function waypointsOf(view: ClusterView, meta: Meta): readonly GatewayAddressMessage[] {
+  const binding = serviceWaypoint(view, meta)
+  if (binding.kind !== 'bound') return []
+  const split = weightedWaypoints(view, meta, binding.waypoint)
+  return [binding.waypoint.address, ...(split.kind === 'split' ? [split.canary.address] : [])]
+}
+
 /** Service accounts of the pods that run a Gateway, sorted. */
 export function waypointAccounts(view: ClusterView, gateway: GatewayObject): readonly string[] {
   const pods = [...view.podsOfGateway(keyOf(gateway.meta))]

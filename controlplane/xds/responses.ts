@@ -27,7 +27,9 @@ export const servedTypes: ReadonlyMap<string, ServedType> = new Map<string, Serv
   [workloadType, { table: 'address', ...forMesh, workloadsOnly: true }],
   [authorizationType, { table: 'authorization', ...forMesh }],
   ['gateway.networking.k8s.io/v1/HTTPRoute', { table: 'HTTPRoute', ...forWaypoints }],
-  ['gateway.networking.k8s.io/v1/GRPCRoute', { table: 'GRPCRoute', ...forWaypoints }]
+  ['gateway.networking.k8s.io/v1/GRPCRoute', { table: 'GRPCRoute', ...forWaypoints }],
+  ['security.istio.io/v1/AuthorizationPolicy', { table: 'AuthorizationPolicy', ...forWaypoints }],
+  ['security.istio.io/v1/RequestAuthentication', { table: 'RequestAuthentication', ...forWaypoints }]
 ])
 
 const discoveryResponse: Message<object> = message('envoy.service.discovery.v3.DeltaDiscoveryResponse')

@@ -1,7 +1,7 @@
 /**
  * Delta xDS to any number of clients: one {@link ClientStream} each, with a subscription per resource type.
- * Policies go out before the addresses that refer to them and are taken back after these, so that no client
- * is ever without a policy that it should enforce.
+ * Policies, and the configuration of waypoints, go out before the addresses that they are for and are taken back after
+ * these, so that no client is ever without a policy that it should enforce.
  * Source: xDS protocol (`DeltaAggregatedResources`); Istio's published conventions for ztunnel.
  */
 import { message, type Message } from '../../shared/xds/schema.ts'
@@ -9,14 +9,7 @@ import type { Metrics } from '../../shared/telemetry/metrics.ts'
 import type { Logger } from '../../shared/telemetry/logger.ts'
 import type { metricFamilies } from '../metrics.ts'
 import { Responses, servedTypes, type ServedType } from './responses.ts'
-import {
-  addressType,
-  authorizationType,
-  tables,
-  workloadType,
-  type Changes,
-  type Snapshot
-} from '../desired/snapshot.ts'
+import { tables, type Changes, type Snapshot } from '../desired/snapshot.ts'
 import { Subscription, type DeltaRequest } from './subscription.ts'
 import { nodeProblem, readNode, type ClientNode } from './client-node.ts'
 import type { Caller } from '../access/token.ts'
@@ -77,7 +70,7 @@ const discoveryRequest: Message<DeltaRequest> = message('envoy.service.discovery
 
 const nowhere = (): undefined => undefined
 
-/** Policies and addresses wait for each other; configuration stands for itself. */
+/** Policies and addresses are asked for together by ztunnels; configuration is asked for by waypoints, first. */
 function isOrdered(type: ServedType | undefined): type is ServedType {
   return type?.scopedOnly === false
 }
@@ -294,25 +287,26 @@ class Connection {
     })
   }
 
-  /** Sends what may be sent now: new policies, then addresses, then what policies are gone. */
+  /** Sends what may be sent now: new policies and configuration, then addresses, then what of the former is gone. */
   #flush(): void {
     if (this.#over) return
-    const policies = this.#subscriptions.get(authorizationType)
-    const addresses = [addressType, workloadType].flatMap(typeUrl => {
-      const subscription = this.#subscriptions.get(typeUrl)
-      return subscription === undefined ? [] : [[typeUrl, subscription] as const]
-    })
-    if (policies?.free) this.#send(authorizationType, policies, 'changes')
-    if (this.#holding === undefined && !policies?.hasChanges) {
-      for (const [typeUrl, subscription] of addresses)
+    const subscriptions = [...this.#subscriptions]
+    const isAddress = (typeUrl: string): boolean => servedTypes.get(typeUrl)?.table === 'address'
+    const addresses = subscriptions.filter(([typeUrl]) => isAddress(typeUrl))
+    const rules = subscriptions.filter(([typeUrl]) => !isAddress(typeUrl))
+    for (const [typeUrl, subscription] of rules) {
+      if (subscription.free) this.#send(typeUrl, subscription, 'changes')
+    }
+    if (this.#holding === undefined && rules.every(([, { hasChanges }]) => !hasChanges)) {
+      for (const [typeUrl, subscription] of addresses) {
         if (subscription.free) this.#send(typeUrl, subscription, 'all')
+      }
     }
     const waiting = addresses.some(([, subscription]) => subscription.hasChanges || subscription.hasRemovals)
-    for (const [typeUrl, subscription] of this.#subscriptions) {
-      if (servedTypes.get(typeUrl)?.scopedOnly && subscription.free) this.#send(typeUrl, subscription, 'all')
+    if (this.#holding !== undefined || waiting) return
+    for (const [typeUrl, subscription] of rules) {
+      if (subscription.free && subscription.hasRemovals) this.#send(typeUrl, subscription, 'all')
     }
-    const last = this.#holding === undefined && !waiting
-    if (policies?.free && policies.hasRemovals && last) this.#send(authorizationType, policies, 'all')
   }
 
   #send(typeUrl: string, subscription: Subscription, parts: 'changes' | 'all'): void {

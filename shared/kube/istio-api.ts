@@ -125,3 +125,9 @@ export const peerAuthentications: ResourceType<PeerAuthentication> = namedType(
   'v1',
   'PeerAuthentication'
 )
+/** What it says is for waypoints to read. */
+export const requestAuthentications: ResourceType = namedType(
+  'security.istio.io',
+  'v1',
+  'RequestAuthentication'
+)

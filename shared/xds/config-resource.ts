@@ -14,21 +14,32 @@ export interface ConfigResource {
   readonly name: string
   /** Milliseconds since the epoch, whole seconds; 0 when unknown. Of two objects in conflict the older one wins. */
   readonly createdMs: number
+  /** Those that change what the spec means; absent when there are none. */
+  readonly annotations?: Readonly<Record<string, string>>
   readonly spec: Readonly<Record<string, unknown>>
 }
 
 interface ResourceMessage {
-  readonly metadata?: { readonly name?: string; readonly createTime?: { readonly seconds?: number } }
+  readonly metadata?: {
+    readonly name?: string
+    readonly createTime?: { readonly seconds?: number }
+    readonly annotations?: Readonly<Record<string, string>>
+  }
   readonly body?: { readonly type_url?: string; readonly value?: Buffer }
 }
 
 const resource: Message<ResourceMessage> = message('istio.mcp.v1alpha1.Resource')
 const struct: Message<StructMessage> = message('google.protobuf.Struct')
 
-export function encodeConfigResource({ namespace, name, createdMs, spec }: ConfigResource): Buffer {
+export function encodeConfigResource(config: ConfigResource): Buffer {
+  const { namespace, name, createdMs, annotations = {}, spec } = config
   const seconds = Math.floor(createdMs / 1000)
   return resource.encode({
-    metadata: { name: `${namespace}/${name}`, ...(seconds === 0 ? {} : { createTime: { seconds } }) },
+    metadata: {
+      name: `${namespace}/${name}`,
+      ...(seconds === 0 ? {} : { createTime: { seconds } }),
+      annotations
+    },
     body: { type_url: structType, value: struct.encode(toStruct(spec)) }
   })
 }
@@ -46,7 +57,10 @@ export function decodeConfigResource(bytes: Uint8Array): ConfigResource {
     )
   }
   const createdMs = (metadata?.createTime?.seconds ?? 0) * 1000
-  return { namespace, name, createdMs, spec: fromStruct(decoded(struct, body.value ?? Buffer.of())) }
+  const spec = fromStruct(decoded(struct, body.value ?? Buffer.of()))
+  const annotations = metadata?.annotations ?? {}
+  if (Object.keys(annotations).length === 0) return { namespace, name, createdMs, spec }
+  return { namespace, name, createdMs, annotations, spec }
 }
 
 function decoded<T extends object>(type: Message<T>, bytes: Uint8Array): T {

@@ -160,6 +160,42 @@ t.test('namespaces that are not discovered are not there', async t => {
   )
 })
 
+t.test('a policy with targets follows all that decides who enforces it', async t => {
+  const gateway = (address: string): string =>
+    `kind: Gateway\nmetadata: {name: wp}\nspec: {gatewayClassName: c}\nstatus: {addresses: [${address}]}\n---\n`
+  const ready = gateway('{type: Hostname, value: wp.shop.svc.cluster.local}')
+  const namespace = (labels: string): string =>
+    `kind: Namespace\nmetadata: {name: shop, labels: {${labels}}}\n---\n`
+  const policy = (target: string, where: string): string =>
+    `kind: AuthorizationPolicy\nmetadata: {name: p, namespace: ${where}}\nspec: {targetRefs: [${target}]}\n---\n`
+  const web = 'kind: Service\nmetadata: {name: web}\nspec: {}\n---\n'
+  const use = namespace('istio.io/use-waypoint: wp')
+  const gatewayClass = (controller: string): string =>
+    `kind: GatewayClass\nmetadata: {name: c}\nspec: {controllerName: ${controller}}\n---\n`
+  const ours = gatewayClass('underpass.dev/waypoint-controller')
+  const toService = policy('{kind: Service, name: web}', 'shop')
+  const toGateway = policy('{kind: Gateway, name: wp}', 'shop')
+  const toClass = policy('{kind: GatewayClass, name: c}', 'istio-system')
+  const rows = [
+    { what: 'the service', before: ready + use + toService, later: web },
+    { what: 'its namespace', before: ready + web + toService, later: use },
+    { what: 'the waypoint of the service', before: gateway('') + use + web + toService, later: ready },
+    { what: 'the gateway', before: toGateway, later: ready },
+    { what: 'the address of the gateway', before: gateway('') + toGateway, later: ready },
+    { what: 'the class', before: ready + toClass, later: ours },
+    { what: 'the controller of the class', before: ready + gatewayClass('x') + toClass, later: ours },
+    { what: 'a gateway of the class', before: ours + toClass, later: ready }
+  ]
+  for (const { what, before, later } of rows) {
+    const desired = started(before)
+    const enforced = (): readonly string[] =>
+      [...desired.snapshot.table('AuthorizationPolicy').values()].flatMap(({ waypoints }) => waypoints)
+    t.strictSame(enforced(), [], `without ${what}`)
+    change(desired, later)
+    t.strictSame(enforced(), ['shop/wp.shop.svc.cluster.local'], what)
+  }
+})
+
 t.test('the version is the content, so a restart changes nothing', async t => {
   t.strictSame(versions(started(shop).snapshot), versions(started(shop).snapshot))
 })

@@ -37,6 +37,12 @@ export function randomObject(pick: <T>(list: readonly T[]) => T, random: () => n
     `{group: networking.istio.io, kind: Hostname, name: ${host}, port: ${pick([80, 81])}}`
   ])
   const route = `${meta}\nspec: {parentRefs: [{group: "", kind: Service, ${service}${pick(['', ', port: 80'])}}], rules: [{backendRefs: [${reference}]}]}\n`
+  const target = pick([
+    `{kind: Service, name: ${pick(['a', 'b'])}}`,
+    `{kind: Gateway, name: ${pick(['a', 'b'])}}`,
+    `{kind: GatewayClass, name: ${pick(['a', 'b'])}}`,
+    `{kind: ServiceEntry, name: ${pick(['a', 'b'])}}`
+  ])
   switch (
     pick([
       'Namespace',
@@ -54,6 +60,7 @@ export function randomObject(pick: <T>(list: readonly T[]) => T, random: () => n
       'GatewayClass',
       'AuthorizationPolicy',
       'PeerAuthentication',
+      'RequestAuthentication',
       'HTTPRoute',
       'HTTPRoute',
       'GRPCRoute',
@@ -77,9 +84,11 @@ export function randomObject(pick: <T>(list: readonly T[]) => T, random: () => n
     case 'Gateway':
       return `kind: Gateway\nmetadata: {name: ${name}, namespace: ${namespace}, labels: {${pick(['', 'istio.io/waypoint-for: all', 'istio.io/waypoint-for: workload'])}}, annotations: {${pick(['', 'ambient.istio.io/waypoint-inbound-binding: PROXY'])}}}\nspec: {gatewayClassName: ${pick(['a', 'b'])}, listeners: [{name: m, port: 15008, protocol: HBONE, allowedRoutes: {namespaces: {from: ${pick(['All', 'Same'])}}}}]}\nstatus: {addresses: [${pick(['', '{type: IPAddress, value: 10.9.9.9}'])}]}\n`
     case 'GatewayClass':
-      return `kind: GatewayClass\nmetadata: {name: ${name}, labels: {${pick(['', 'istio.io/waypoint-for: all'])}}, annotations: {${pick(['', 'ambient.istio.io/waypoint-inbound-binding: PROXY/15088'])}}}\nspec: {controllerName: x}\n`
+      return `kind: GatewayClass\nmetadata: {name: ${name}, labels: {${pick(['', 'istio.io/waypoint-for: all'])}}, annotations: {${pick(['', 'ambient.istio.io/waypoint-inbound-binding: PROXY/15088'])}}}\nspec: {controllerName: ${pick(['x', 'istio.io/mesh-controller'])}}\n`
     case 'AuthorizationPolicy':
-      return `kind: AuthorizationPolicy\n${meta}\nspec: {${pick(['', `${selector}, `])}action: ${pick(['ALLOW', 'DENY', 'AUDIT'])}, rules: [{to: [{operation: {ports: ["80"]}}]}]}\n`
+      return `kind: AuthorizationPolicy\n${meta}\nspec: {${pick(['', `${selector}, `, `targetRefs: [${target}], `])}action: ${pick(['ALLOW', 'DENY', 'AUDIT'])}, rules: [{to: [{operation: {ports: ["80"]}}]}]}\n`
+    case 'RequestAuthentication':
+      return `kind: RequestAuthentication\n${meta}\nspec: {${pick([selector, `targetRefs: [${target}]`])}}\n`
     case 'HTTPRoute':
       return `kind: HTTPRoute\n${route}`
     case 'GRPCRoute':

@@ -18,6 +18,8 @@ t.test('what is encoded is decoded, with empty values', async t => {
   t.strictSame(decodeConfigResource(encodeConfigResource(resource)), resource)
   const ageless = { ...resource, createdMs: 0, spec: {} }
   t.strictSame(decodeConfigResource(encodeConfigResource(ageless)), ageless)
+  const annotated = { ...resource, annotations: { 'istio.io/dry-run': 'true' } }
+  t.strictSame(decodeConfigResource(encodeConfigResource(annotated)), annotated)
   t.same(encodeConfigResource(resource), encodeConfigResource({ ...resource }), 'the same each time')
 })
 
