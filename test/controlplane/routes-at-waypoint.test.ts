@@ -1,0 +1,82 @@
+/** Both ends of a route: what the control plane makes of it is what a waypoint reads, without a field left over. */
+import t from 'tap'
+import { translateRoute } from '../../controlplane/translate/route.ts'
+import { decodeConfigResource, encodeConfigResource } from '../../shared/xds/config-resource.ts'
+import { readHttpRoute } from '../../waypoint/routes/http-route.ts'
+import type { Route } from '../../waypoint/routes/route.ts'
+import { world } from './world.ts'
+
+const shop = `kind: Service
+metadata: {name: web}
+spec: {ports: [{port: 80, name: http}]}
+---
+kind: ServiceEntry
+metadata: {name: apis}
+spec: {hosts: [a.example, b.example], resolution: DNS, ports: [{number: 80, name: http}]}
+---
+`
+
+function received(spec: string): Route | undefined {
+  const view = world(`${shop}kind: HTTPRoute\nmetadata: {name: r}\nspec: ${spec}\n`)
+  const route = view.get('HTTPRoute', 'shop/r')
+  const sent = route === undefined ? undefined : translateRoute(view, route)
+  if (sent === undefined) return undefined
+  return readHttpRoute(decodeConfigResource(encodeConfigResource(sent.message)), 'cluster.local')
+}
+
+const web = 'parentRefs: [{group: "", kind: Service, name: web, sectionName: http}]'
+const hostname = 'web.shop.svc.cluster.local'
+
+t.test('parents', async t => {
+  t.match(received(`{${web}}`), { parents: [{ namespace: 'shop', hostname, port: 80 }] })
+  const entry = '{parentRefs: [{group: networking.istio.io, kind: ServiceEntry, name: apis}]}'
+  t.strictSame(received(entry)?.parents, [
+    { namespace: 'shop', hostname: 'a.example', port: undefined },
+    { namespace: 'shop', hostname: 'b.example', port: undefined }
+  ])
+})
+
+t.test('rules', async t => {
+  const extension = '{type: ExtensionRef, extensionRef: {group: g, kind: k, name: n}}'
+  const mirror = '{type: RequestMirror, requestMirror: {backendRef: {name: web, port: 80}, percent: 5}}'
+  const rewrite =
+    '{type: URLRewrite, urlRewrite: {hostname: h, path: {type: ReplacePrefixMatch, replacePrefixMatch: /x}}}'
+  const redirect = '{type: RequestRedirect, requestRedirect: {scheme: https, port: 8443}}'
+  const headers = 'set: [{name: a, value: b}], add: [{name: c, value: d}], remove: [e]'
+  const changes = `{type: RequestHeaderModifier, requestHeaderModifier: {${headers}}}, {type: ResponseHeaderModifier, responseHeaderModifier: {${headers}}}`
+  const match =
+    '{path: {type: RegularExpression, value: "/v[12]/.*"}, method: GET, headers: [{name: A, value: b}], queryParams: [{name: q, type: RegularExpression, value: "x+"}]}'
+  const service = { kind: 'service', hostname, namespace: 'shop', port: 80, weight: 1 }
+  const rows = [
+    { rule: '{}', read: { matches: [{ path: { kind: 'prefix', value: '' } }], backends: [] } },
+    {
+      rule: `{name: n, matches: [${match}], timeouts: {request: 10s, backendRequest: 500ms}}`,
+      read: { name: 'n', requestTimeoutMs: 10_000, backendTimeoutMs: 500, matches: [{ method: 'GET' }] }
+    },
+    {
+      rule: '{matches: [{path: {type: RegularExpression, value: "("}}, {}]}',
+      read: { matches: { length: 1 } }
+    },
+    { rule: '{retry: {attempts: 2}, sessionPersistence: {type: Cookie}}', read: { backends: [] } },
+    {
+      rule: `{filters: [${changes}]}`,
+      read: { filters: { requestHeaders: { remove: ['e'] }, unsupported: undefined } }
+    },
+    {
+      rule: `{filters: [${rewrite}]}`,
+      read: { filters: { rewrite: { hostname: 'h' }, unsupported: undefined } }
+    },
+    { rule: `{filters: [${redirect}]}`, read: { filters: { redirect: { status: 302, port: 8443 } } } },
+    { rule: `{filters: [${extension}]}`, read: { filters: { unsupported: 'ExtensionRef' } } },
+    { rule: `{filters: [${mirror}]}`, read: { filters: {} } },
+    {
+      rule: `{backendRefs: [{name: web, port: 80, filters: [${changes}]}, {name: gone, port: 80, weight: 3}]}`,
+      read: { backends: [service, { kind: 'unresolved', reason: 'BackendNotFound', weight: 3 }] }
+    },
+    {
+      rule: '{backendRefs: [{group: networking.istio.io, kind: Hostname, name: b.example, port: 80}]}',
+      read: { backends: [{ ...service, hostname: 'b.example' }] }
+    }
+  ]
+  for (const { rule, read } of rows) t.match(received(`{${web}, rules: [${rule}]}`), { rules: [read] }, rule)
+})
