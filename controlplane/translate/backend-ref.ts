@@ -17,7 +17,7 @@ export type BackendResolution =
 
 export function resolveBackend(
   view: ClusterView,
-  route: Pick<RouteObject, 'kind' | 'meta'>,
+  route: Pick<RouteObject, 'kind' | 'meta' | 'parents'>,
   reference: BackendReference
 ): BackendResolution {
   const { field, group, kind, namespace, name } = reference
@@ -64,11 +64,14 @@ function withPort({ field, port }: BackendReference, owner: HostOwner, hostname:
 
 function permitted(
   view: ClusterView,
-  { kind, meta }: Pick<RouteObject, 'kind' | 'meta'>,
+  { kind, meta, parents }: Pick<RouteObject, 'kind' | 'meta' | 'parents'>,
   namespace: string,
   name: string
 ): boolean {
   if (namespace === meta.namespace) return true
+  // A consumer's route may leave its clients where they wanted to go anyway.
+  if (parents.some(each => each.kind === 'Service' && each.namespace === namespace && each.name === name))
+    return true
   for (const { from, to } of view.inNamespace('ReferenceGrant', namespace)) {
     const names = to.some(
       each => each.group === '' && each.kind === 'Service' && (each.name === '' || each.name === name)

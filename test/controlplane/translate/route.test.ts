@@ -173,6 +173,15 @@ t.test('what a backend must be', async t => {
   }
 })
 
+t.test("a consumer's route may go where its clients wanted to go, without a grant", async t => {
+  const parent = '{group: "", kind: Service, namespace: other, name: secret}'
+  const { view, route } = built(
+    `{parentRefs: [${parent}], rules: [{backendRefs: [{namespace: other, name: secret, port: 80}]}]}`
+  )
+  const [reference] = backendsOf(route)
+  t.match(reference && resolveBackend(view, route, reference), { kind: 'resolved' })
+})
+
 t.test('a grant admits one kind of one namespace to what it names', async t => {
   const grant = (from: string, to: string): string =>
     `kind: ReferenceGrant\nmetadata: {name: h, namespace: other}\nspec: {from: [${from}], to: [${to}]}\n---\n`
