@@ -79,7 +79,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   const clusterId = (): string => desired.view.settings.clusterId
   const xds = new XdsServer({
     snapshot: desired.snapshot,
-    scopeOf: (node, caller) => waypointScope(desired.view, node, caller),
+    scopeOf: (...client) => waypointScope(desired.view, ...client),
     clusterId,
     log: logs.logger('xds'),
     metrics

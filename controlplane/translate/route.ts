@@ -65,19 +65,12 @@ export function routedWaypoints(
 function ruleOf(view: ClusterView, route: RouteObject, rule: RouteRule): readonly JsonObject[] {
   const { fields } = supportedRule(route.kind, rule)
   if (fields === undefined) return []
-  const made = {
-    ...fields,
-    ...filtersOf(view, route, rule.filters),
-    ...(rule.backends.length === 0
-      ? {}
-      : {
-          backendRefs: rule.backends.map(({ reference, weight, filters }) => ({
-            ...backendOf(view, route, reference, weight),
-            ...filtersOf(view, route, filters)
-          }))
-        })
-  }
-  return [made]
+  const filters = filtersOf(view, route, rule.filters)
+  const backendRefs = rule.backends.map(({ reference, weight, filters }) => ({
+    ...backendOf(view, route, reference, weight),
+    ...filtersOf(view, route, filters)
+  }))
+  return [{ ...fields, ...filters, ...(backendRefs.length === 0 ? {} : { backendRefs }) }]
 }
 
 function filtersOf(view: ClusterView, route: RouteObject, filters: readonly RouteFilter[]): JsonObject {

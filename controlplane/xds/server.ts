@@ -31,7 +31,11 @@ export interface ClientStream {
 export interface XdsServerOptions {
   readonly snapshot: Snapshot
   /** For a client that is to get a part of the addresses only; see {@link Subscription}. */
-  readonly scopeOf: (node: ClientNode, caller: Caller | undefined) => (() => string | undefined) | undefined
+  readonly scopeOf: (
+    node: ClientNode,
+    caller: Caller | undefined,
+    purpose: 'addresses' | 'configuration'
+  ) => (() => string | undefined) | undefined
   /** Of the workloads that are sent. */
   readonly clusterId: () => string
   readonly log: Logger
@@ -246,10 +250,11 @@ class Connection {
 
   #subscribe(typeUrl: string, type: ServedType, request: DeltaRequest): void {
     const node = this.#node
+    const purpose = type.scopedOnly ? 'configuration' : 'addresses'
     const known =
       node === undefined || type.table === 'authorization'
         ? undefined
-        : this.#deps.scopeOf(node, this.#stream.caller)
+        : this.#deps.scopeOf(node, this.#stream.caller, purpose)
     const scope = type.scopedOnly ? (known ?? nowhere) : known
     const options = { ...type, snapshot: this.#deps.snapshot, node: node?.nodeName ?? '', scope }
     this.#subscriptions.set(typeUrl, new Subscription(options, request))

@@ -47,6 +47,8 @@ export class Subscription {
   readonly #scope: (() => string | undefined) | undefined
   readonly #scopedOnly: boolean
   #wildcard = false
+  /** Of one that gets all of its scope: which scope that was when all of it was looked through. */
+  #scanned: { readonly scope: string | undefined } | undefined
   /** Unless it gets everything: the names asked for, and the resources that it has or is about to have. */
   readonly #asked = new Set<string>()
   readonly #held = new Set<string>()
@@ -119,6 +121,7 @@ export class Subscription {
   /** Notes what a change of the snapshot means for this client. */
   note(change: TableChange): void {
     if (this.#everything) return
+    if (this.#scanned !== undefined && this.#scanned.scope !== this.#scope?.()) this.#scan()
     for (const name of change.changed) {
       const resource = this.#resource(name)
       if (resource === undefined) continue
@@ -198,10 +201,19 @@ export class Subscription {
     for (const name of known) if (this.#resource(name) === undefined) this.#removed.add(name)
   }
 
-  #resumeScope(versions: Readonly<Record<string, string>>): void {
+  /** What is in the scope, which may have become another, comes; what is outside goes. */
+  #scan(): void {
+    this.#scanned = { scope: this.#scope?.() }
     for (const resource of this.#snapshot.table(this.#table).values()) {
-      if (this.#offers(resource) && this.#wants(resource)) this.#add(resource)
+      const known = this.#held.has(resource.name)
+      if (this.#offers(resource) && this.#wants(resource)) {
+        if (!known) this.#add(resource)
+      } else if (known) this.#drop(resource)
     }
+  }
+
+  #resumeScope(versions: Readonly<Record<string, string>>): void {
+    this.#scan()
     for (const name of Object.keys(versions)) {
       if (!this.#held.has(name)) this.#removed.add(name)
       else if (this.#resource(name)?.version === versions[name]) this.#changed.delete(name)

@@ -112,6 +112,21 @@ t.test('a waypoint that gets its address after it has connected gets its routes 
   t.strictSame(await next(client), routes(['mine']))
 })
 
+t.test('a waypoint whose pod is known only after it has connected gets its routes then', async t => {
+  const [gateway = '', pod = ''] = waypoint('wp').split('---\n')
+  const world = await new ServedWorld(t, 1).start(
+    `${gateway}---\n${service('web', 'wp')}${route('mine', 'web', 'web')}`
+  )
+  const client = world.client()
+  subscribe(client, 'wp', httpType)
+  t.strictSame(await next(client), routes([]))
+  world.apply(pod)
+  t.strictSame(await next(client), routes(['mine']))
+  world.desired.delete('Pod', 'shop/wp-1')
+  world.apply(route('other', 'web', 'web'))
+  t.strictSame(await next(client), routes(['other']), 'and goes on while it drains')
+})
+
 t.test('who comes back is told what it missed', async t => {
   const world = await new ServedWorld(t, 1).start(shop + route('a', 'web', 'web') + route('b', 'web', 'web'))
   const version = world.desired.snapshot.table('HTTPRoute').get('shop/a')?.version ?? ''

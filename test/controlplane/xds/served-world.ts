@@ -31,7 +31,7 @@ export class ServedWorld {
     })
     this.#xds = new XdsServer({
       snapshot: this.desired.snapshot,
-      scopeOf: (node, caller) => waypointScope(this.desired.view, node, caller),
+      scopeOf: (...client) => waypointScope(this.desired.view, ...client),
       clusterId: () => 'Kubernetes',
       log: logs.logger('xds'),
       metrics: this.metrics,
