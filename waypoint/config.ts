@@ -112,7 +112,10 @@ export function readConfig(sources: ConfigSources): {
       env.optional('AUTH_TOKEN', 'Bearer token for XDS and CA: a path, or the token') ??
       (sources.readFile(defaultToken) === undefined ? undefined : defaultToken),
     localXdsPath: env.optional('LOCAL_XDS_PATH', 'YAML file of workloads and services to start with'),
-    localRoutesPath: env.optional('UNDERPASS_LOCAL_ROUTES', 'YAML file of HTTPRoutes to start with'),
+    localRoutesPath: env.optional(
+      'UNDERPASS_LOCAL_ROUTES',
+      'YAML file of HTTPRoutes and GRPCRoutes to start with'
+    ),
     connectTimeoutMs: env.duration('UNDERPASS_CONNECT_TIMEOUT', '10s', 'Time to connect to an endpoint'),
     upstreamIdleMs: env.duration(
       'UNDERPASS_UPSTREAM_IDLE_TIMEOUT',

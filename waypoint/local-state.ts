@@ -18,19 +18,23 @@ export async function loadLocalState(config: Config, mesh: MeshStore, routes: Ro
   if (localRoutesPath === undefined) return
   const { parseAllYaml } = await import('../shared/kube/yaml.ts')
   const { readHttpRoute } = await import('./routes/http-route.ts')
+  const { readGrpcRoute } = await import('./routes/grpc-route.ts')
   for (const { value } of parseAllYaml(await readFile(localRoutesPath, 'utf8'), localRoutesPath)) {
-    const { metadata, spec = {} } = (value ?? {}) as {
+    const {
+      kind = 'HTTPRoute',
+      metadata,
+      spec = {}
+    } = (value ?? {}) as {
+      readonly kind?: string
       readonly metadata?: { readonly namespace?: string; readonly name?: string }
       readonly spec?: Readonly<Record<string, unknown>>
     }
     const { namespace = 'default', name = '' } = metadata ?? {}
+    const read = kind === 'GRPCRoute' ? readGrpcRoute : readHttpRoute
     try {
-      routes.put(
-        `HTTPRoute ${namespace}/${name}`,
-        readHttpRoute({ namespace, name, createdMs: 0, spec }, clusterDomain)
-      )
+      routes.put(`${kind} ${namespace}/${name}`, read({ namespace, name, createdMs: 0, spec }, clusterDomain))
     } catch (cause) {
-      throw new Error(`UNDERPASS_LOCAL_ROUTES: HTTPRoute ${namespace}/${name}`, { cause })
+      throw new Error(`UNDERPASS_LOCAL_ROUTES: ${kind} ${namespace}/${name}`, { cause })
     }
   }
 }

@@ -67,13 +67,14 @@ export function serveRequest(waypoint: Waypoint, arrival: Arrival, exchange: Exc
 
   // 3. The backend, and what the filters make of the request on its way there.
   const backend = chooseBackend(rule.backends, waypoint.random)
-  if (backend === undefined) return refuse(replies.unresolvedBackend)
+  const without = { ...replies.unresolvedBackend, status: rule.statusWithoutBackend }
+  if (backend === undefined) return refuse(without)
   if (backend.filters.unsupported !== undefined) return refuse(unsupported(backend.filters.unsupported))
   const away = redirectOf(backend.filters, { ...head, target }, { port, found })
   if (away !== undefined) return refuse(away)
-  if (backend.kind === 'unresolved') return refuse(replies.unresolvedBackend)
+  if (backend.kind === 'unresolved') return refuse(without)
   const to = waypoint.view().service(`${backend.namespace}/${backend.hostname}`)
-  if (to === undefined) return refuse(replies.unresolvedBackend)
+  if (to === undefined) return refuse(without)
   const changed = applyFilters([rule.filters, backend.filters], {
     target,
     authority: head.authority,

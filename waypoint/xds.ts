@@ -3,16 +3,22 @@ import type { MeshChange, MeshStore } from '../shared/mesh/store.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
 import type { Logger } from '../shared/telemetry/logger.ts'
 import type { Metrics } from '../shared/telemetry/metrics.ts'
-import { decodeConfigResource } from '../shared/xds/config-resource.ts'
+import { decodeConfigResource, type ConfigResource } from '../shared/xds/config-resource.ts'
 import { controlPlaneTarget } from '../shared/xds/control-plane-config.ts'
 import type { DeltaClient, DeltaResponse, Rejected } from '../shared/xds/delta-client.ts'
 import type { Config } from './config.ts'
 import type { families } from './families.ts'
+import { readGrpcRoute } from './routes/grpc-route.ts'
 import { readHttpRoute } from './routes/http-route.ts'
+import type { Route } from './routes/route.ts'
 import type { RouteStore } from './routes/route-store.ts'
 
 const ADDRESS = 'type.googleapis.com/istio.workload.Address'
-const HTTP_ROUTE = 'gateway.networking.k8s.io/v1/HTTPRoute'
+/** What makes a route of an object of that type. */
+const routeTypes: ReadonlyMap<string, (resource: ConfigResource, domain: string) => Route> = new Map([
+  ['gateway.networking.k8s.io/v1/HTTPRoute', readHttpRoute],
+  ['gateway.networking.k8s.io/v1/GRPCRoute', readGrpcRoute]
+])
 
 export interface XdsDeps {
   readonly mesh: MeshStore
@@ -38,7 +44,7 @@ export async function startXds(config: Config, deps: XdsDeps): Promise<Xds> {
     node: { id: nodeId(config), metadata: nodeMetadata(config) },
     // Routes first, so that no service is known before what applies to it.
     types: [
-      { typeUrl: HTTP_ROUTE, mode: 'wildcard' },
+      ...[...routeTypes.keys()].map(typeUrl => ({ typeUrl, mode: 'wildcard' as const })),
       { typeUrl: ADDRESS, mode: 'wildcard' }
     ],
     onResponse: response => take(config, deps, response),
@@ -57,10 +63,11 @@ export async function startXds(config: Config, deps: XdsDeps): Promise<Xds> {
 /** What cannot be taken is returned and changes nothing; the rest counts. */
 function take(config: Config, deps: XdsDeps, response: DeltaResponse): readonly Rejected[] {
   const { log } = deps
+  const read = routeTypes.get(response.typeUrl)
   const rejected =
-    response.typeUrl === HTTP_ROUTE
-      ? takeRoutes(config, deps.routes, response)
-      : deps.mesh.apply(addressChanges(response)).rejected
+    read === undefined
+      ? deps.mesh.apply(addressChanges(response)).rejected
+      : takeRoutes(deps.routes, response, resource => read(resource, config.clusterDomain))
   for (const { name, reason } of rejected) {
     log.warn('resource rejected', { type: response.typeUrl, name, reason })
   }
@@ -68,19 +75,19 @@ function take(config: Config, deps: XdsDeps, response: DeltaResponse): readonly 
 }
 
 function takeRoutes(
-  { clusterDomain }: Config,
   routes: RouteStore,
-  { resources, removed }: DeltaResponse
+  { typeUrl, resources, removed }: DeltaResponse,
+  read: (resource: ConfigResource) => Route
 ): readonly Rejected[] {
   const rejected: Rejected[] = []
   for (const { name, bytes } of resources) {
     try {
-      routes.put(`HTTPRoute ${name}`, readHttpRoute(decodeConfigResource(bytes), clusterDomain))
+      routes.put(`${typeUrl} ${name}`, read(decodeConfigResource(bytes)))
     } catch (error) {
       rejected.push({ name, reason: messageOf(error) })
     }
   }
-  for (const name of removed) routes.remove(`HTTPRoute ${name}`)
+  for (const name of removed) routes.remove(`${typeUrl} ${name}`)
   return rejected
 }
 

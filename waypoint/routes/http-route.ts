@@ -1,61 +1,25 @@
 /**
- * HTTPRoute as the control plane sends it: parents that were accepted, backends that were looked up. What is not
- * understood is refused as a whole, since a route without one of its conditions would let more through.
+ * HTTPRoute as the control plane sends it: parents that were accepted, backends that were looked up.
  * Source: Gateway API v1, HTTPRoute.
  */
-import { Fields, Problems } from '../../shared/mesh/yaml-fields.ts'
+import { Fields } from '../../shared/mesh/yaml-fields.ts'
 import { parseDuration } from '../../shared/runtime/env.ts'
-import { messageOf } from '../../shared/runtime/errors.ts'
 import type { ConfigResource } from '../../shared/xds/config-resource.ts'
-import { readFilters, noFilters } from './filters.ts'
-import { regularExpression } from './regular-expression.ts'
-import type {
-  Backend,
-  FieldMatch,
-  PathMatch,
-  Route,
-  RouteMatch,
-  RouteParent,
-  RouteRule,
-  TextMatch
-} from './route.ts'
+import { readFilters } from './filters.ts'
+import {
+  backend,
+  expression,
+  fieldMatch,
+  firstOfEach,
+  readRoute,
+  ruleName,
+  type Place
+} from './route-parts.ts'
+import type { PathMatch, Route, RouteMatch, RouteRule } from './route.ts'
 
-/** `domain`: of the cluster, for parents that are Services. Throws an Error that names every field that is wrong. */
-export function readHttpRoute({ namespace, name, createdMs, spec }: ConfigResource, domain: string): Route {
-  const place = { namespace, name, domain }
-  const problems = new Problems()
-  const fields = new Fields(spec, 'spec', problems)
-  const route: Route = {
-    namespace,
-    name,
-    createdMs,
-    parents: fields.list('parentRefs', (value, path) => parent(new Fields(value, path, problems), place)),
-    rules: fields.list('rules', (value, path) => rule(new Fields(value, path, problems), place))
-  }
-  fields.list('hostnames', () => undefined) // a service's address says already who is meant
-  fields.text('useDefaultGateways', '')
-  fields.end()
-  if (problems.found.length > 0) throw new Error(problems.found.join('; '))
-  return route
-}
-
-function parent(fields: Fields, { domain, ...place }: Place): RouteParent {
-  const kind = fields.choice('kind', ['Service', 'ServiceEntry', 'Hostname'], 'Service')
-  fields.text('group', '')
-  const namespace = fields.text('namespace', place.namespace)
-  const name = fields.text('name')
-  const port = fields.integer('port', 0, 65_535)
-  const hostname = fields.text('hostname', kind === 'Service' ? `${name}.${namespace}.svc.${domain}` : name)
-  fields.text('sectionName', '')
-  fields.end()
-  return { namespace, hostname, port: port === 0 ? undefined : port }
-}
-
-/** What names inside of a route are relative to. */
-interface Place {
-  readonly namespace: string
-  readonly name: string
-  readonly domain: string
+/** `domain`: of the cluster, for names of Services. Throws an Error that names every field that is wrong. */
+export function readHttpRoute(resource: ConfigResource, domain: string): Route {
+  return readRoute(resource, domain, rule)
 }
 
 function rule(fields: Fields, place: Place): RouteRule {
@@ -64,9 +28,10 @@ function rule(fields: Fields, place: Place): RouteRule {
   const timeouts = fields.inner('timeouts')
   const made: RouteRule = {
     route: `${place.namespace}/${place.name}`,
-    name: fields.text('name', /\d+/.exec(fields.path)?.[0] ?? ''),
+    name: ruleName(fields),
     matches: matches.length > 0 ? matches : [everything],
     filters: readFilters(fields),
+    statusWithoutBackend: 500,
     backends: fields.list('backendRefs', (value, path) => backend(new Fields(value, path, problems), place)),
     requestTimeoutMs: timeouts === undefined ? undefined : duration(timeouts, 'request'),
     backendTimeoutMs: timeouts === undefined ? undefined : duration(timeouts, 'backendRequest')
@@ -109,52 +74,6 @@ function pathMatch(fields: Fields): PathMatch {
   if (type === 'PathPrefix') return { kind: 'prefix', value: value.replace(/\/+$/, '') }
   const text = expression(fields, value)
   return text.kind === 'regex' ? text : { kind: 'exact', value }
-}
-
-function fieldMatch(fields: Fields, header: boolean): FieldMatch {
-  const type = fields.choice('type', ['Exact', 'RegularExpression'], 'Exact')
-  const name = fields.text('name')
-  const value = fields.text('value')
-  fields.end()
-  const text: TextMatch = type === 'Exact' ? { kind: 'exact', value } : expression(fields, value)
-  return { name: header ? name.toLowerCase() : name, text }
-}
-
-function expression(fields: Fields, source: string): TextMatch {
-  try {
-    return { kind: 'regex', value: regularExpression(source) }
-  } catch (error) {
-    fields.problems.add(`${fields.path}.value`, messageOf(error))
-    return { kind: 'exact', value: source }
-  }
-}
-
-/** Of entries with the same name only the first counts. */
-function firstOfEach(matches: readonly FieldMatch[]): readonly FieldMatch[] {
-  return matches.filter(({ name }, at) => matches.findIndex(other => other.name === name) === at)
-}
-
-function backend(fields: Fields, place: Place): Backend {
-  const weight = fields.integer('weight', 1, 1_000_000)
-  const filters = readFilters(fields)
-  const unresolved = fields.text('unresolved', '')
-  const namespace = fields.text('namespace', place.namespace)
-  const name = fields.text('name', '')
-  const hostname = fields.text('hostname', name === '' ? '' : `${name}.${namespace}.svc.${place.domain}`)
-  const port = fields.integer('port', 0, 65_535)
-  fields.text('group', '')
-  fields.text('kind', '')
-  fields.end()
-  if (unresolved !== '') return { kind: 'unresolved', weight, filters, reason: unresolved }
-  if (hostname === '' || port === 0) {
-    return {
-      kind: 'unresolved',
-      weight,
-      filters: noFilters,
-      reason: 'the backend has no hostname or no port'
-    }
-  }
-  return { kind: 'service', weight, filters, hostname, namespace, port }
 }
 
 /** Milliseconds; an absent one and `0s` are no limit. */

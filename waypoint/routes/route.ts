@@ -80,6 +80,8 @@ export interface RouteRule {
   readonly matches: readonly RouteMatch[]
   readonly filters: Filters
   readonly backends: readonly Backend[]
+  /** What a request is answered for which none of them can be used. */
+  readonly statusWithoutBackend: 500 | 503
   /** Milliseconds; undefined is no limit. */
   readonly requestTimeoutMs: number | undefined
   readonly backendTimeoutMs: number | undefined

@@ -1,0 +1,103 @@
+/** What HTTPRoute and GRPCRoute have in common. Source: Gateway API v1. */
+import { Fields, Problems } from '../../shared/mesh/yaml-fields.ts'
+import { messageOf } from '../../shared/runtime/errors.ts'
+import type { ConfigResource } from '../../shared/xds/config-resource.ts'
+import { noFilters, readFilters } from './filters.ts'
+import { regularExpression } from './regular-expression.ts'
+import type { Backend, FieldMatch, Route, RouteParent, RouteRule, TextMatch } from './route.ts'
+
+/** What names inside of a route are relative to. */
+export interface Place {
+  readonly namespace: string
+  readonly name: string
+  readonly domain: string
+}
+
+/**
+ * A route whose rules are read by `rule`. Throws an Error that names every field that is wrong: what is not understood is
+ * refused as a whole, since a route without one of its conditions would let more through.
+ */
+export function readRoute(
+  { namespace, name, createdMs, spec }: ConfigResource,
+  domain: string,
+  rule: (fields: Fields, place: Place) => RouteRule
+): Route {
+  const place = { namespace, name, domain }
+  const problems = new Problems()
+  const fields = new Fields(spec, 'spec', problems)
+  const route: Route = {
+    namespace,
+    name,
+    createdMs,
+    parents: fields.list('parentRefs', (value, path) => parent(new Fields(value, path, problems), place)),
+    rules: fields.list('rules', (value, path) => rule(new Fields(value, path, problems), place))
+  }
+  fields.list('hostnames', () => undefined) // a service's address says already who is meant
+  fields.text('useDefaultGateways', '')
+  fields.end()
+  if (problems.found.length > 0) throw new Error(problems.found.join('; '))
+  return route
+}
+
+/** As logs call a rule that has no name: its place. */
+export function ruleName(fields: Fields): string {
+  return fields.text('name', /\d+/.exec(fields.path)?.[0] ?? '')
+}
+
+function parent(fields: Fields, { domain, ...place }: Place): RouteParent {
+  const kind = fields.choice('kind', ['Service', 'ServiceEntry', 'Hostname'], 'Service')
+  fields.text('group', '')
+  const namespace = fields.text('namespace', place.namespace)
+  const name = fields.text('name')
+  const port = fields.integer('port', 0, 65_535)
+  const hostname = fields.text('hostname', kind === 'Service' ? `${name}.${namespace}.svc.${domain}` : name)
+  fields.text('sectionName', '')
+  fields.end()
+  return { namespace, hostname, port: port === 0 ? undefined : port }
+}
+
+export function fieldMatch(fields: Fields, header: boolean): FieldMatch {
+  const type = fields.choice('type', ['Exact', 'RegularExpression'], 'Exact')
+  const name = fields.text('name')
+  const value = fields.text('value')
+  fields.end()
+  const text: TextMatch = type === 'Exact' ? { kind: 'exact', value } : expression(fields, value)
+  return { name: header ? name.toLowerCase() : name, text }
+}
+
+export function expression(fields: Fields, source: string): TextMatch {
+  try {
+    return { kind: 'regex', value: regularExpression(source) }
+  } catch (error) {
+    fields.problems.add(`${fields.path}.value`, messageOf(error))
+    return { kind: 'exact', value: source }
+  }
+}
+
+/** Of entries with the same name only the first counts. */
+export function firstOfEach(matches: readonly FieldMatch[]): readonly FieldMatch[] {
+  return matches.filter(({ name }, at) => matches.findIndex(other => other.name === name) === at)
+}
+
+export function backend(fields: Fields, place: Place): Backend {
+  const weight = fields.integer('weight', 1, 1_000_000)
+  const filters = readFilters(fields)
+  const unresolved = fields.text('unresolved', '')
+  const namespace = fields.text('namespace', place.namespace)
+  const name = fields.text('name', '')
+  const hostname = fields.text('hostname', name === '' ? '' : `${name}.${namespace}.svc.${place.domain}`)
+  const port = fields.integer('port', 0, 65_535)
+  fields.text('group', '')
+  fields.text('kind', '')
+  fields.end()
+  if (unresolved !== '') return { kind: 'unresolved', weight, filters, reason: unresolved }
+  if (hostname === '' || port === 0) {
+    return {
+      kind: 'unresolved',
+      weight,
+      filters: noFilters,
+      reason: 'the backend has no hostname or no port'
+    }
+  }
+  return { kind: 'service', weight, filters, hostname, namespace, port }
+}
