@@ -231,12 +231,12 @@ export type ConfigKind = (typeof configKinds)[number]
 
 export type JsonObject = Readonly<Record<string, unknown>>
 
-/** What a route applies to: a Service, a ServiceEntry, or what was meant to be one. */
+/** What a route applies to: a Service, a ServiceEntry, or what was meant to be one, such as a waypoint itself. */
 export interface ParentReference {
   /** As it stands in the spec; a status repeats it. */
   readonly written: JsonObject
   readonly group: string
-  readonly kind: 'Service' | 'ServiceEntry'
+  readonly kind: 'Service' | 'ServiceEntry' | 'Gateway'
   readonly namespace: string
   readonly name: string
   /** Undefined: every port. */
@@ -282,7 +282,7 @@ export interface RouteRule {
 export interface RouteObject {
   readonly kind: RouteKind
   readonly meta: Meta
-  /** Without those of gateways. */
+  /** Without kinds that are nobody's here. */
   readonly parents: readonly ParentReference[]
   readonly rules: readonly RouteRule[]
   /** What its status says in our name, as `parentsText` of `translate/route-status.ts` writes it. */

@@ -304,6 +304,7 @@ function byGateway(view: ClusterView, gateway: string, touch: Touch): void {
   touch({ kind: 'Gateway', key: gateway })
   targetedPolicies(view, gateway.slice(0, Math.max(0, gateway.indexOf('/'))), touch)
   targetedPolicies(view, view.settings.rootNamespace, touch)
+  for (const route of view.routesNaming(`Gateway ${gateway}`)) byRoute(view, route, touch)
   for (const pod of view.podsOfGateway(gateway)) touch({ kind: 'Pod', key: keyOf(pod.meta) })
   for (const kind of ['Service', 'ServiceEntry'] as const) {
     for (const owner of view.all(kind)) if (names(view, owner, gateway)) byHostOwner(view, owner, touch)

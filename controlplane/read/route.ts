@@ -41,13 +41,19 @@ function readRoute(object: Fields, readMatches: ReadMatches): Omit<RouteObject, 
   }
 }
 
-/** None when it is the parent of a gateway's controller. */
+/** Parents that are told what became of them. A Service whose group was forgotten would be nobody's otherwise. */
+const parentKinds: ReadonlyMap<string, readonly ParentReference['kind'][]> = new Map([
+  ['', ['Service']],
+  ['networking.istio.io', ['ServiceEntry']],
+  [gatewayGroup, ['Gateway', 'Service']]
+])
+
+/** None when its kind is another controller's. */
 function readParent(parent: Fields, namespace: string): readonly ParentReference[] {
   const group = parent.text('group', gatewayGroup)
-  const kind = parent.text('kind', 'Gateway')
-  // A Service whose group was forgotten is nobody's, so its author is told here.
-  const meant = kind === 'Service' && (group === '' || group === gatewayGroup)
-  if (!meant && !(kind === 'ServiceEntry' && group === 'networking.istio.io')) return []
+  const written = parent.text('kind', 'Gateway')
+  const kind = parentKinds.get(group)?.find(each => each === written)
+  if (kind === undefined) return []
   return [
     {
       written: parent.json(),

@@ -1,6 +1,6 @@
 /** What the status of a route should say, parent by parent. Source: Gateway API v1; Istio's published `ResolvedWaypoints`. */
 import { backendsOf, type ClusterView } from '../cluster/cluster.ts'
-import type { RouteObject } from '../cluster/objects.ts'
+import type { ParentReference, RouteObject } from '../cluster/objects.ts'
 import { resolveBackend } from './backend-ref.ts'
 import type { Condition } from './condition.ts'
 import { attachParent, type Attachment } from './route-parents.ts'
@@ -21,7 +21,7 @@ export function routeReports(
     const attachment = attachParent(view, reference)
     const binding: Binding =
       attachment.kind === 'attached' ? serviceWaypoint(view, attachment.owner.meta) : { kind: 'none' }
-    if (!isOurs(view, binding, istioClasses)) return []
+    if (!isOurs(view, reference, binding, istioClasses)) return []
     const conditions = {
       ...acceptance(route, attachment),
       ResolvedRefs: resolvedRefs,
@@ -31,15 +31,22 @@ export function routeReports(
   })
 }
 
-function isOurs(view: ClusterView, binding: Binding, istioClasses: IstioClasses): boolean {
-  if (binding.kind !== 'bound') return !istiodRuns(view)
-  const gateway = view.get('Gateway', binding.waypoint.key)
+function isOurs(
+  view: ClusterView,
+  { kind, namespace, name }: ParentReference,
+  binding: Binding,
+  istioClasses: IstioClasses
+): boolean {
+  if (kind !== 'Gateway' && binding.kind !== 'bound') return !istiodRuns(view)
+  const key = binding.kind === 'bound' ? binding.waypoint.key : `${namespace}/${name}`
+  const gateway = view.get('Gateway', key)
   return gateway !== undefined && runsWaypoint(view, gateway, istioClasses)
 }
 
 function acceptance(route: RouteObject, attachment: Attachment): Record<string, Condition> {
   if (attachment.kind === 'refused') {
-    return { Accepted: { status: 'False', reason: 'NoMatchingParent', message: attachment.message } }
+    const { reason, message } = attachment
+    return { Accepted: { status: 'False', reason, message } }
   }
   const rules = route.rules.map(rule => supportedRule(route.kind, rule))
   const message = listed(rules.flatMap(({ problems }) => problems))

@@ -13,13 +13,26 @@ export type Attachment =
       /** Undefined: every port. */
       readonly port: number | undefined
     }
-  | { readonly kind: 'refused'; readonly reference: ParentReference; readonly message: string }
+  | {
+      readonly kind: 'refused'
+      readonly reference: ParentReference
+      readonly reason: 'NoMatchingParent' | 'NotAllowedByListeners'
+      readonly message: string
+    }
 
 export function attachParent(view: ClusterView, reference: ParentReference): Attachment {
   const { group, kind, namespace, name, port, sectionName } = reference
-  const refused = (message: string): Attachment => ({ kind: 'refused', reference, message })
+  const refused = (message: string): Attachment => ({
+    kind: 'refused',
+    reference,
+    reason: kind === 'Gateway' ? 'NotAllowedByListeners' : 'NoMatchingParent',
+    message
+  })
   if (kind === 'Service' && group !== '') return refused('kind Service is of the core group: write group: ""')
   const key = `${namespace}/${name}`
+  if (kind === 'Gateway') {
+    return refused(`Gateway ${key} is a waypoint: name the Service or ServiceEntry that the route is for`)
+  }
   const owner = view.get(kind, key)
   if (owner === undefined || !view.discovers(namespace)) return refused(`${kind} ${key} was not found`)
   if (owner.kind === 'Service' && owner.external) {

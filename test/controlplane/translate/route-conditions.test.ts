@@ -177,5 +177,14 @@ t.test('only of waypoints that are ours is anything said', async t => {
     t.equal(spoken(name, { more: istiod }), beside, `${name} beside an istiod`)
   }
   t.equal(spoken('istio', { istioClasses: 'off' }), false)
+  t.strictSame(reports('{parentRefs: [{name: foreign}, {name: gone}]}'), [], 'other gateways are not ours')
+  t.match(reports('{parentRefs: [{name: wp}]}', { more: istiod }), [
+    {
+      parentRef: { name: 'wp' },
+      conditions: {
+        Accepted: { status: 'False', reason: 'NotAllowedByListeners', message: /waypoint: name the Service/ }
+      }
+    }
+  ])
   t.equal(spoken('istio', { istioClasses: 'on', more: istiod }), true)
 })

@@ -78,6 +78,7 @@ t.test('what a parent must be', async t => {
     { parent: '{group: "", kind: Service, name: alias}', refused: /ExternalName/ },
     { parent: '{group: "", kind: Service, namespace: other, name: db}', attached: 'every port' },
     { parent: '{kind: Service, name: web}', refused: /write group: ""/ },
+    { parent: '{name: wp}', refused: /shop\/wp is a waypoint/ },
     { parent: '{group: networking.istio.io, kind: ServiceEntry, name: api, port: 80}', attached: 80 },
     {
       parent: '{group: networking.istio.io, kind: ServiceEntry, name: web}',
@@ -96,7 +97,9 @@ t.test('what a parent must be', async t => {
         parent
       )
   }
-  const gateways = built('{parentRefs: [{name: wp}, {kind: Service, group: example.com, name: web}]}')
+  const gateways = built(
+    '{parentRefs: [{kind: ListenerSet, name: wp}, {kind: Service, group: example.com, name: web}]}'
+  )
   t.strictSame(gateways.route.parents, [], 'parents of others are not ours')
   t.equal(translateRoute(gateways.view, gateways.route), undefined)
 })
