@@ -3,7 +3,7 @@
  * `ReferenceGrant`); Istio's published kind `Hostname`.
  */
 import type { ClusterView, HostOwner } from '../cluster/cluster.ts'
-import type { BackendReference, RouteObject } from '../cluster/objects.ts'
+import type { BackendReference, ParentReference, RouteObject } from '../cluster/objects.ts'
 import { canonicalOwner, hostOwner } from './hostname.ts'
 
 export type BackendResolution =
@@ -69,9 +69,10 @@ function permitted(
   name: string
 ): boolean {
   if (namespace === meta.namespace) return true
-  // A consumer's route may leave its clients where they wanted to go anyway.
-  if (parents.some(each => each.kind === 'Service' && each.namespace === namespace && each.name === name))
-    return true
+  // A consumer's route may leave its clients where they wanted to go anyway; those of another parent it may not lead there.
+  const isThis = (each: ParentReference): boolean =>
+    each.kind === 'Service' && each.namespace === namespace && each.name === name
+  if (parents.every(isThis)) return true
   for (const { from, to } of view.inNamespace('ReferenceGrant', namespace)) {
     const names = to.some(
       each => each.group === '' && each.kind === 'Service' && (each.name === '' || each.name === name)

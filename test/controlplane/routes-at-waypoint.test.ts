@@ -2,6 +2,7 @@
 import t from 'tap'
 import { translateRoute } from '../../controlplane/translate/route.ts'
 import { decodeConfigResource, encodeConfigResource } from '../../shared/xds/config-resource.ts'
+import { readGrpcRoute } from '../../waypoint/routes/grpc-route.ts'
 import { readHttpRoute } from '../../waypoint/routes/http-route.ts'
 import type { Route } from '../../waypoint/routes/route.ts'
 import { world } from './world.ts'
@@ -16,12 +17,14 @@ spec: {hosts: [a.example, b.example], resolution: DNS, ports: [{number: 80, name
 ---
 `
 
-function received(spec: string): Route | undefined {
-  const view = world(`${shop}kind: HTTPRoute\nmetadata: {name: r}\nspec: ${spec}\n`)
-  const route = view.get('HTTPRoute', 'shop/r')
+const readers = { HTTPRoute: readHttpRoute, GRPCRoute: readGrpcRoute }
+
+function received(spec: string, kind: keyof typeof readers = 'HTTPRoute'): Route | undefined {
+  const view = world(`${shop}kind: ${kind}\nmetadata: {name: r}\nspec: ${spec}\n`)
+  const route = view.get(kind, 'shop/r')
   const sent = route === undefined ? undefined : translateRoute(view, route)
   if (sent === undefined) return undefined
-  return readHttpRoute(decodeConfigResource(encodeConfigResource(sent.message)), 'cluster.local')
+  return readers[kind](decodeConfigResource(encodeConfigResource(sent.message)), 'cluster.local')
 }
 
 const web = 'parentRefs: [{group: "", kind: Service, name: web, sectionName: http}]'
@@ -79,4 +82,29 @@ t.test('rules', async t => {
     }
   ]
   for (const { rule, read } of rows) t.match(received(`{${web}, rules: [${rule}]}`), { rules: [read] }, rule)
+})
+
+t.test('rules of a GRPCRoute', async t => {
+  const rows = [
+    { rule: '{}', read: { matches: [{ method: 'POST', path: { kind: 'prefix', value: '' } }] } },
+    {
+      rule: '{matches: [{method: {service: s.S, method: M}, headers: [{name: A, value: b}]}]}',
+      read: { matches: [{ path: { kind: 'exact', value: '/s.S/M' }, headers: [{ name: 'a' }] }] }
+    },
+    {
+      rule: '{matches: [{method: {type: RegularExpression, service: "("}}, {}]}',
+      read: { matches: { length: 1 } }
+    },
+    {
+      rule: '{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: web, port: 80}}}]}',
+      read: {}
+    },
+    {
+      rule: '{sessionPersistence: {}, backendRefs: [{name: web, port: 80}]}',
+      read: { backends: [{ hostname }] }
+    }
+  ]
+  for (const { rule, read } of rows) {
+    t.match(received(`{${web}, rules: [${rule}]}`, 'GRPCRoute'), { rules: [read] }, rule)
+  }
 })

@@ -176,14 +176,27 @@ t.test('what a backend must be', async t => {
   }
 })
 
-t.test("a consumer's route may go where its clients wanted to go, without a grant", async t => {
-  const parent = '{group: "", kind: Service, namespace: other, name: secret}'
-  const { view, route } = built(
-    `{parentRefs: [${parent}], rules: [{backendRefs: [{namespace: other, name: secret, port: 80}]}]}`
-  )
-  const [reference] = backendsOf(route)
-  t.match(reference && resolveBackend(view, route, reference), { kind: 'resolved' })
-})
+t.test(
+  "a consumer's route may go where its clients wanted to go, without a grant, and lead no others there",
+  async t => {
+    const secret = '{group: "", kind: Service, namespace: other, name: secret}'
+    const rows = [
+      { parents: secret, found: 'resolved' },
+      { parents: `${secret}, {group: "", kind: Service, name: web}`, found: 'unresolved' },
+      { parents: '{group: "", kind: Service, namespace: other, name: db}', found: 'unresolved' },
+      {
+        parents: '{group: networking.istio.io, kind: ServiceEntry, namespace: other, name: secret}',
+        found: 'unresolved'
+      }
+    ]
+    for (const { parents, found } of rows) {
+      const rules = 'rules: [{backendRefs: [{namespace: other, name: secret, port: 80}]}]'
+      const { view, route } = built(`{parentRefs: [${parents}], ${rules}}`)
+      const [reference] = backendsOf(route)
+      t.equal(reference && resolveBackend(view, route, reference).kind, found, parents)
+    }
+  }
+)
 
 t.test('a grant admits one kind of one namespace to what it names', async t => {
   const grant = (from: string, to: string): string =>
