@@ -1,6 +1,5 @@
 /** The same figures of several contenders, taken in turn, so that ratios hold although the machine's speed drifts. */
 import type { Sample } from './figures.ts'
-import type { Hops } from './hops.ts'
 import { interrupted } from './interrupt.ts'
 import { pairedRatio, spreadOf } from './statistics.ts'
 import { rowOf, targets, type Row } from './table.ts'
@@ -10,22 +9,22 @@ export const OURS = 'underpass'
 /** Ours captured by TPROXY; its rows stand below those of REDIRECT, with ratios to the same peers. */
 export const OURS_TPROXY = 'tproxy'
 
-export interface Comparison {
+export interface Comparison<Contender> {
   readonly unit: (figure: string) => string
-  readonly measure: (hops: Hops) => Promise<Sample>
+  readonly measure: (contender: Contender) => Promise<Sample>
   /** How often each is measured, after one run that does not count. */
   readonly times: number
 }
 
-export async function compare(
-  standing: ReadonlyMap<string, Hops>,
-  { unit, measure, times }: Comparison
+export async function compare<Contender>(
+  standing: ReadonlyMap<string, Contender>,
+  { unit, measure, times }: Comparison<Contender>
 ): Promise<Row[]> {
   const samples = new Map<string, Sample[]>([...standing.keys()].map(name => [name, []]))
   for (let round = -1; round < times; round += 1) {
-    for (const [name, hops] of standing) {
+    for (const [name, contender] of standing) {
       interrupted.throwIfAborted()
-      const sample = await measure(hops)
+      const sample = await measure(contender)
       if (round >= 0) samples.get(name)?.push(sample)
     }
     process.stderr.write('.')

@@ -8,6 +8,9 @@ import { interrupted } from './interrupt.ts'
 import { bulk, latencyAt, requests } from './load.ts'
 import { cpuSeconds, residentMb, workerSeconds } from './process-cost.ts'
 
+/** Where captured clients run, and what they ask. */
+type CapturedPath = Pick<Hops, 'clientNamespace' | 'http'>
+
 export type Sample = Readonly<Record<string, number>>
 
 /** CPU seconds of each hop while `work` runs. */
@@ -116,8 +119,8 @@ async function holdConnections(hops: Hops, count: number): Promise<() => Promise
   }
 }
 
-/** Milliseconds from the start of the client-side ztunnel to its first answered captured request. */
-export async function startTime(hops: Hops, start: () => Promise<unknown>): Promise<number> {
+/** Milliseconds from the start of a proxy to the first captured request that is answered through it. */
+export async function startTime(hops: CapturedPath, start: () => Promise<unknown>): Promise<number> {
   const client = spawnCaptured(hops, 'first', hops.http.ip, String(hops.http.port))
   await delay(500) // the client has loaded and is refused by now
   const started = Date.now()
@@ -127,7 +130,7 @@ export async function startTime(hops: Hops, start: () => Promise<unknown>): Prom
   return answered - started
 }
 
-function spawnCaptured(hops: Hops, ...args: string[]): ChildProcessByStdio<Writable, Readable, null> {
+function spawnCaptured(hops: CapturedPath, ...args: string[]): ChildProcessByStdio<Writable, Readable, null> {
   const client = [process.execPath, path.join(import.meta.dirname, 'captured-client.ts'), ...args]
   const child = spawn('ip', ['netns', 'exec', hops.clientNamespace, ...client], {
     stdio: ['pipe', 'pipe', 'inherit'],

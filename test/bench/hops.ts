@@ -10,6 +10,7 @@ import { proxyMark } from '../../daemonset/rules/desired.ts'
 import { ip } from '../../shared/net/address.ts'
 import { closeNetns, openNetns } from '../../shared/net/netns.ts'
 import { run, type RunClient } from './load.ts'
+import { asCaptured, joinNamespaces, redirect } from './network.ts'
 import { startHttpServer, startNginxHop } from './nginx-hop.ts'
 import { end, startZtunnel, workloadLine } from './ztunnel-hop.ts'
 
@@ -49,8 +50,6 @@ export interface HopsOptions {
   readonly certificates: string
 }
 
-/** The user whose connections are captured: nobody. */
-const CAPTURED_UID = 65534
 const HTTP_PORT = 8080
 const IPERF_PORT = 5201
 
@@ -77,9 +76,9 @@ export async function startHops(contender: Contender, options: HopsOptions): Pro
     const proxies = await startProxies(contender, options, { a, b, clientIp, serverIp })
     made.defer(() => proxies.stop())
     await capture({ a, b }, contender)
-    const asUser = ['netns', 'exec', a, 'setpriv', `--reuid=${CAPTURED_UID}`, '--clear-groups']
+    const [first, ...asUser] = asCaptured(a)
     return {
-      client: async (command, ...args) => run('ip', [...asUser, command, ...args]),
+      client: async (command, ...args) => run(first, [...asUser, command, ...args]),
       clientNamespace: a,
       http: { ip: serverIp, port: HTTP_PORT },
       iperf: { ip: serverIp, port: IPERF_PORT },
@@ -189,39 +188,13 @@ function ownSettings({
   }
 }
 
-function joinNamespaces(...ends: readonly [readonly [string, string], readonly [string, string]]): void {
-  const ip = (...args: string[]): void => {
-    execFileSync('ip', args, { stdio: ['ignore', 'ignore', 'inherit'] })
-  }
-  const [[a], [b]] = ends
-  ip('-n', a, 'link', 'add', 'veth0', 'type', 'veth', 'peer', 'name', 'veth0', 'netns', b)
-  for (const [netns, address] of ends) {
-    ip('-n', netns, 'address', 'add', `${address}/24`, 'dev', 'veth0')
-    ip('-n', netns, 'link', 'set', 'veth0', 'up')
-    ip('-n', netns, 'link', 'set', 'lo', 'up')
-    const more = [
-      'net.ipv4.ip_local_port_range=10000 60999',
-      'net.ipv4.tcp_tw_reuse=1',
-      'net.core.somaxconn=4096'
-    ]
-    for (const setting of more) execFileSync('ip', ['netns', 'exec', netns, 'sysctl', '-qw', setting])
-  }
-}
-
 async function capture({ a, b }: Pick<Places, 'a' | 'b'>, contender: Contender): Promise<void> {
   if (contender.kind === 'underpass' && contender.capture === 'tproxy') {
     for (const netns of [a, b]) await captureAsPod(netns)
     return
   }
-  const redirect = (port: number, to: number): void => {
-    const match = ['-p', 'tcp', '-m', 'owner', '--uid-owner', String(CAPTURED_UID), '--dport', String(port)]
-    execFileSync('ip', [
-      ...['netns', 'exec', a, 'iptables', '-t', 'nat', '-A', 'OUTPUT', ...match],
-      ...['-j', 'REDIRECT', '--to-ports', String(to)]
-    ])
-  }
-  redirect(HTTP_PORT, 15001)
-  redirect(IPERF_PORT, contender.kind === 'nginx' ? 15002 : 15001)
+  redirect(a, HTTP_PORT, 15001)
+  redirect(a, IPERF_PORT, contender.kind === 'nginx' ? 15002 : 15001)
 }
 
 /** The rules that the node agent writes into a pod. */

@@ -69,6 +69,8 @@ export async function requests(
   // Without reuse wrk counts the server's close as a read error; connect errors and timeouts are real ones.
   if (failed !== null && Number(failed[1]) + Number(failed[4]) > 0)
     throw new Error(`requests failed: ${failed[0]}`)
+  const refused = /Non-2xx or 3xx responses: (\d+)/.exec(text)
+  if (refused !== null) throw new Error(`${refused[1]} of ${done} requests were not answered well`)
   if (!(done > 0)) throw new Error(`wrk answered nothing: ${text}`)
   return done
 }
@@ -79,23 +81,27 @@ export interface Latency {
   readonly p99: number
 }
 
-/** Requests at a fixed rate on 8 connections; latencies in microseconds. */
+/** Requests on 8 connections, at a fixed rate, or one after the other when it is left out; latencies in microseconds. */
 export async function latencyAt(
   client: RunClient,
   url: string,
-  { perSecond, seconds }: { perSecond: number; seconds: number }
+  {
+    perSecond,
+    seconds,
+    connections = 8
+  }: { readonly perSecond?: number; readonly seconds: number; readonly connections?: number }
 ): Promise<Latency> {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'underpass-bench-'))
   chmodSync(folder, 0o777) // h2load writes as the captured user
   const log = path.join(folder, 'requests')
   try {
-    const rate = Math.max(1, Math.round(perSecond / 8))
+    const rate = perSecond === undefined ? [] : [`--rps=${Math.max(1, Math.round(perSecond / connections))}`]
     await client(
       'h2load',
       '--h1',
-      '-c8',
+      `-c${connections}`,
       '-t1',
-      `--rps=${rate}`,
+      ...rate,
       `-D${seconds}`,
       '--warm-up-time=1',
       `--log-file=${log}`,

@@ -1,14 +1,18 @@
 /**
  * `npm run bench`: what the two hops of ztunnel cost, beside nginx `stream` with mutual TLS and, where the folder
- * UNDERPASS_PEERS has it, the Rust ztunnel. All stand at the same time on this machine and take their loads in turn, so
- * that the ratio of each pair of neighbouring runs holds although the machine's speed drifts.
+ * UNDERPASS_PEERS has it, the Rust ztunnel; or, with the word `waypoint`, what a waypoint costs beside Envoy. All stand
+ * at the same time on this machine and take their loads in turn, so that the ratio of each pair of neighbouring runs
+ * holds although the machine's speed drifts.
  *
  *   npm run bench [-- --pairs 7] [--seconds 3] [--gigabytes 1] [--json FILE] [--only PART,…] [--record]
+ *   npm run bench -- waypoint [--pairs 7] [--seconds 3] [--json FILE] [--only PART,…] [--alone] [--record]
  *
- * Parts: bulk, requests, latency, memory, start, workers, control-plane. `--record` keeps the run as
- * `test/bench/recorded.json` and as the table in `docs/performance.md`.
+ * Parts: bulk, requests, latency, memory, start, workers, control-plane; of a waypoint: memory, requests, bodies,
+ * routes, latency, start. `--alone`: without Envoy. `--record` keeps the run as `test/bench/recorded.json` or
+ * `recorded-waypoint.json` and as a table in `docs/performance.md`.
  */
 import { writeFileSync } from 'node:fs'
+import os from 'node:os'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { compare, OURS, OURS_TPROXY, type Comparison } from './compare.ts'
@@ -19,18 +23,24 @@ import { idleRows } from './idle-memory.ts'
 import { interrupted } from './interrupt.ts'
 import { startRows, workerRows } from './process-figures.ts'
 import { residentMb } from './process-cost.ts'
-import { record } from './record.ts'
+import { record, type Subject } from './record.ts'
 import { setUp, type Setup } from './setup.ts'
 import { tableOf, type Row } from './table.ts'
+import { waypointParts, waypointRows } from './waypoint-figures.ts'
 
-const parts = ['memory', 'bulk', 'requests', 'latency', 'start', 'workers', 'control-plane']
-const { values } = parseArgs({
+const partsOf = {
+  ztunnel: ['memory', 'bulk', 'requests', 'latency', 'start', 'workers', 'control-plane'],
+  waypoint: waypointParts
+} satisfies Record<Subject, readonly string[]>
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
     pairs: { type: 'string', default: '7' },
     seconds: { type: 'string', default: '3' },
     gigabytes: { type: 'string', default: '1' },
     json: { type: 'string' },
-    only: { type: 'string', default: parts.join() },
+    only: { type: 'string' },
+    alone: { type: 'boolean', default: false },
     record: { type: 'boolean', default: false }
   }
 })
@@ -39,7 +49,13 @@ const [pairs, seconds, gigabytes] = [values.pairs, values.seconds, values.gigaby
   number,
   number
 ]
-const only = new Set(values.only.split(','))
+const subject: Subject = positionals[0] === 'waypoint' ? 'waypoint' : 'ztunnel'
+const parts: readonly string[] = partsOf[subject]
+const only = new Set(values.only?.split(',') ?? parts)
+if (positionals.length > (subject === 'waypoint' ? 1 : 0)) {
+  process.stderr.write(`bench: ${positionals.join(' ')}: only "waypoint" can be named\n`)
+  process.exit(2)
+}
 const unknown = [...only].filter(part => !parts.includes(part))
 if (unknown.length > 0 || ![pairs, seconds, gigabytes].every(number => number > 0)) {
   process.stderr.write(
@@ -47,8 +63,8 @@ if (unknown.length > 0 || ![pairs, seconds, gigabytes].every(number => number > 
   )
   process.exit(2)
 }
-if (values.record && only.size < parts.length) {
-  process.stderr.write('bench: --record keeps whole runs: leave out --only\n')
+if (values.record && (only.size < parts.length || values.alone)) {
+  process.stderr.write('bench: --record keeps whole runs: leave out --only and --alone\n')
   process.exit(2)
 }
 
@@ -60,13 +76,25 @@ try {
 
 async function main(): Promise<void> {
   const started = Date.now()
+  const load = os.loadavg()[0] ?? NaN
   using setup = setUp()
-  const rows = [...(await comparedRows(setup)), ...(await ownRows(setup))]
+  const { rows, missing } = await measure(setup)
   interrupted.throwIfAborted()
   const minutes = (Date.now() - started) / 60_000
   process.stdout.write(`${tableOf(rows)}\n\n${minutes.toFixed(1)} minutes\n`)
+  if (missing !== undefined) process.stdout.write(`No figures of Envoy: ${missing}.\n`)
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(rows, null, 2)}\n`)
-  if (values.record) record(rows, { pairs, minutes })
+  if (!values.record) return
+  if (missing !== undefined) throw new Error(`not recorded: ${missing}`)
+  record(rows, { subject, pairs, minutes, load })
+}
+
+/** `missing`: why figures of a peer that belong to the record are not there. */
+async function measure(
+  setup: Setup
+): Promise<{ readonly rows: readonly Row[]; readonly missing: string | undefined }> {
+  if (subject === 'waypoint') return waypointRows(setup, { pairs, seconds, only, beside: !values.alone })
+  return { rows: [...(await comparedRows(setup)), ...(await ownRows(setup))], missing: undefined }
 }
 
 /** Figures that all contenders have. */
@@ -91,7 +119,7 @@ async function comparedRows(setup: Setup): Promise<Row[]> {
   const add = async (
     part: string,
     among: ReadonlyMap<string, Hops>,
-    comparison: Comparison
+    comparison: Comparison<Hops>
   ): Promise<void> => {
     if (only.has(part)) rows.push(...(await compare(among, comparison)))
   }

@@ -57,17 +57,28 @@ export async function startNginxHop(
   return { pid: worker, stop: () => stop(master) }
 }
 
-/** nginx as the small HTTP server behind the hops: 22 bytes an answer, connections kept. */
-export async function startHttpServer(netns: string, folder: string, listen: string): Promise<NginxHop> {
+/**
+ * nginx as the small HTTP server behind the hops: 22 bytes an answer, connections kept. `megabyte`: how many bytes
+ * `/megabyte` answers, when it is given.
+ */
+export async function startHttpServer(
+  netns: string,
+  folder: string,
+  listen: string,
+  megabyte = 0
+): Promise<NginxHop> {
   mkdirSync(folder, { recursive: true })
+  const body = path.join(folder, 'megabyte')
+  writeFileSync(body, Buffer.alloc(megabyte, 'x'))
   const file = path.join(folder, 'nginx.conf')
   writeFileSync(
     file,
-    `daemon off; worker_processes 1; pid ${path.join(folder, 'nginx.pid')}; error_log ${path.join(folder, 'error.log')};
+    `daemon off; user root; worker_processes 1; pid ${path.join(folder, 'nginx.pid')}; error_log ${path.join(folder, 'error.log')};
      events { worker_connections 30000; }
      worker_rlimit_nofile 65536;
      http { access_log off; keepalive_requests 1000000000; keepalive_timeout 1h; tcp_nodelay on;
-       server { listen ${listen} backlog=4096; location / { return 200 "twenty-two bytes here\\n"; } } }`
+       server { listen ${listen} backlog=4096; location / { return 200 "twenty-two bytes here\\n"; }
+         location = /megabyte { alias ${body}; } } }`
   )
   const master = spawn('ip', ['netns', 'exec', netns, 'nginx', '-c', file], {
     stdio: 'ignore',

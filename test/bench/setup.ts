@@ -11,6 +11,8 @@ export interface Setup extends Disposable {
   readonly certificates: string
   /** Command of our ztunnel, compiled. */
   readonly ours: readonly string[]
+  /** Command of our waypoint, compiled. */
+  readonly waypoint: readonly string[]
   /** Command of the Rust ztunnel; undefined where UNDERPASS_PEERS has none. */
   readonly rust: readonly string[] | undefined
 }
@@ -36,10 +38,12 @@ export function setUp(programs: readonly string[] = []): Setup {
     const certificates = path.join(folder, 'tls')
     makeCertificates(certificates)
     const rust = path.join(process.env['UNDERPASS_PEERS'] ?? '', 'ztunnel')
+    const output = build(folder)
     return {
       folder,
       certificates,
-      ours: [process.execPath, path.join(build(folder), 'ztunnel/main.js')],
+      ours: [process.execPath, path.join(output, 'ztunnel/main.js')],
+      waypoint: [process.execPath, path.join(output, 'waypoint/main.js')],
       rust: existsSync(rust) ? [rust] : undefined,
       [Symbol.dispose]: remove
     }

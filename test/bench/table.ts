@@ -44,6 +44,11 @@ export const targets: Readonly<Record<string, Readonly<Record<string, number>>>>
   'two workers against one': { ours: 1.6 },
   'two workers: share of the less busy, client hop': { ours: 20 },
   'two workers: share of the less busy, server hop': { ours: 20 },
+  'memory idle, waypoint': { ours: 120 },
+  'keep-alive request, waypoint': { envoy: 0.9 },
+  'new connection, waypoint': { envoy: 0.9 },
+  'latency p50, waypoint': { envoy: 1.1 },
+  'latency p99, waypoint': { envoy: 1.1 },
   'control plane: resources sent for one changed pod': { ours: 1 }
 }
 
@@ -88,12 +93,19 @@ export function rowOf(figure: {
   }
 }
 
+const titles: Readonly<Record<string, string>> = {
+  ztunnel: 'Rust ztunnel',
+  nginx: 'nginx',
+  envoy: 'Envoy'
+}
+
 export function tableOf(rows: readonly Row[]): string {
+  const peers = Object.keys(titles).filter(peer => rows.some(({ ratio }) => ratio[peer] !== undefined))
   const lines = rows.map(row => [
     row.name,
     row.unit,
     show(row.ours),
-    ...['ztunnel', 'nginx'].map(peer => {
+    ...peers.map(peer => {
       const ratio = row.ratio[peer]
       if (ratio === undefined) return '-'
       return `${show(row.peers[peer] ?? NaN)}  ×${ratio.median.toFixed(2)} (${ratio.min.toFixed(2)}-${ratio.max.toFixed(2)})`
@@ -103,7 +115,7 @@ export function tableOf(rows: readonly Row[]): string {
       .join(', '),
     row.met === null ? '' : row.met ? 'met' : 'MISSED'
   ])
-  const all = [['figure', 'unit', 'ours', 'Rust ztunnel', 'nginx', 'target', ''], ...lines]
+  const all = [['figure', 'unit', 'ours', ...peers.map(peer => titles[peer] ?? ''), 'target', ''], ...lines]
   const widths = all[0]?.map((_, column) => Math.max(...all.map(line => line[column]?.length ?? 0))) ?? []
   const formatted = all.map(line =>
     line

@@ -1,6 +1,6 @@
 /** One ztunnel, ours or the Rust one, in dedicated mode inside a namespace. Logs at warn: the access log is off. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { closeSync, openSync } from 'node:fs'
+import { closeSync, openSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { interrupted } from './interrupt.ts'
@@ -49,15 +49,20 @@ export async function startZtunnel(options: ZtunnelOptions): Promise<ChildProces
     for (let attempt = 0; attempt < 400; attempt += 1) {
       interrupted.throwIfAborted()
       if (child.exitCode !== null)
-        throw new Error(`${program.join(' ')} ended with ${child.exitCode}; see ${file}`)
+        throw new Error(`${program.join(' ')} ended with ${child.exitCode}: ${lastWords(file)}`)
       if (await succeeds('ip', ['netns', 'exec', netns, ...ready])) return child
       await delay(25)
     }
-    throw new Error(`${program.join(' ')} was not ready within 10 s; see ${file}`)
+    throw new Error(`${program.join(' ')} was not ready within 10 s: ${lastWords(file)}`)
   } catch (error) {
     await end(child)
     throw error
   }
+}
+
+/** The end of a log, which goes with the benchmark's folder. */
+export function lastWords(file: string): string {
+  return readFileSync(file, 'utf8').slice(-1000).trim()
 }
 
 async function succeeds(command: string, args: readonly string[]): Promise<boolean> {
