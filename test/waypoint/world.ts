@@ -125,7 +125,9 @@ export async function startWorld(t: Test, options: WorldOptions): Promise<World>
     lines,
     async connect(authority, { namespace = 'shop', account = 'client' } = {}) {
       const opened = await (await session(namespace, account)).openTunnel({ authority, headers: [] }, never)
-      return tunnelDuplex(opened.tunnel)
+      const stream = tunnelDuplex(opened.tunnel)
+      stream.on('error', () => undefined) // whoever uses it sees it too
+      return stream
     },
     async ask(authority, asked = {}) {
       const socket = await world.connect(authority, { namespace: asked.namespace ?? 'shop' })
@@ -157,6 +159,7 @@ export async function listen(
   server: net.Server,
   { name, address, port, protocol }: Pod
 ): Promise<void> {
+  server.on('connection', (socket: net.Socket) => socket.on('error', () => undefined)) // cut by the other side
   server.listen(port, address)
   await once(server, 'listening')
   t.teardown(() => {
