@@ -69,7 +69,7 @@ t.test('the mesh profiles of the Gateway API', { skip: clusterMissing() }, async
     'no test of the suite fails'
   )
   t.equal(code, 0, output.slice(-4000))
-  const { profiles }: Report = parseYaml(readFileSync(report, 'utf8'), 'report')
+  const { profiles } = parseYaml(readFileSync(report, 'utf8'), 'report') as Report
   t.strictSame(
     profiles.map(({ name, core, extended }) => [name, core.result, extended?.result]),
     [['MESH-HTTP', 'success', 'success']]
