@@ -15,9 +15,9 @@ const connectionSpecific = ['connection', 'proxy-connection', 'keep-alive', 'tra
 export function readRequestHead(fields: HeaderList): RequestHead {
   const reason = findMalformed(fields, requestPseudo)
   if (reason !== undefined) return { kind: 'malformed', reason }
-  const method = pseudo(fields, ':method')
-  const scheme = pseudo(fields, ':scheme')
-  const path = pseudo(fields, ':path')
+  const method = pseudoField(fields, ':method')
+  const scheme = pseudoField(fields, ':scheme')
+  const path = pseudoField(fields, ':path')
   if (method === undefined) return { kind: 'malformed', reason: 'a request without :method' }
   if (method === 'CONNECT') {
     if (scheme !== undefined || path !== undefined)
@@ -25,13 +25,13 @@ export function readRequestHead(fields: HeaderList): RequestHead {
   } else if (scheme === undefined || path === undefined || path === '') {
     return { kind: 'malformed', reason: `a ${method} request without :scheme or :path` }
   }
-  return { kind: 'request', method, authority: pseudo(fields, ':authority') }
+  return { kind: 'request', method, authority: pseudoField(fields, ':authority') }
 }
 
 export function readResponseHead(fields: HeaderList): ResponseHead {
   const reason = findMalformed(fields, [':status'])
   if (reason !== undefined) return { kind: 'malformed', reason }
-  const status = pseudo(fields, ':status') ?? ''
+  const status = pseudoField(fields, ':status') ?? ''
   if (!/^[1-9]\d\d$/.test(status)) return { kind: 'malformed', reason: `a response with :status "${status}"` }
   return { kind: 'response', status: Number(status) }
 }
@@ -68,7 +68,8 @@ function validValue(value: string): boolean {
   return !/[\0\r\n]|^[ \t]|[ \t]$/.test(value)
 }
 
-function pseudo(fields: HeaderList, name: string): string | undefined {
+/** Pseudo header fields stand before all others. */
+export function pseudoField(fields: HeaderList, name: string): string | undefined {
   for (const field of fields) {
     if (field[0] === name) return field[1]
     if (!field[0].startsWith(':')) return undefined

@@ -13,6 +13,7 @@ export class StreamTransport implements Transport {
   #gatheredBytes = 0
   #flushScheduled = false
   #full = false
+  #peerEnded = false
   #closed = false
 
   /** Owns the stream from now on. */
@@ -35,7 +36,10 @@ export class StreamTransport implements Transport {
         this.#full = false
         events.drain()
       },
-      end: () => events.end(undefined),
+      end: () => {
+        this.#peerEnded = true
+        events.end(undefined)
+      },
       close: error => {
         this.#closed = true
         events.end(error)
@@ -77,7 +81,10 @@ export class StreamTransport implements Transport {
   }
 
   destroy(): void {
-    if (!this.#closed) this.#stream.destroy()
+    if (this.#closed) return
+    // Whoever has said goodbye is not cut off.
+    if (this.#peerEnded) this.#stream.close()
+    else this.#stream.destroy()
   }
 
   #write(bytes: Buffer): void {
