@@ -139,7 +139,7 @@ function redirectOf(
   return { status: redirect.status, body: '', flag: '-', details: 'direct_response', headers }
 }
 
-function unsupported(type: string): LocalReply {
-  const body = `the route has a filter that is not supported: ${type}`
-  return { status: 500, body, flag: '-', details: 'filter_not_supported' }
+function unsupported(what: string): LocalReply {
+  const body = `the route cannot be carried out: ${what}`
+  return { status: 500, body, flag: '-', details: 'route_not_supported' }
 }

@@ -10,12 +10,15 @@ import type { Config } from './config.ts'
 import type { families } from './families.ts'
 import { readGrpcRoute } from './routes/grpc-route.ts'
 import { readHttpRoute } from './routes/http-route.ts'
+import { standIn } from './routes/route-parts.ts'
 import type { Route } from './routes/route.ts'
 import type { RouteStore } from './routes/route-store.ts'
 
 const ADDRESS = 'type.googleapis.com/istio.workload.Address'
+type ReadRoute = (resource: ConfigResource, domain: string) => Route
+
 /** What makes a route of an object of that type. */
-const routeTypes: ReadonlyMap<string, (resource: ConfigResource, domain: string) => Route> = new Map([
+const routeTypes: ReadonlyMap<string, ReadRoute> = new Map([
   ['gateway.networking.k8s.io/v1/HTTPRoute', readHttpRoute],
   ['gateway.networking.k8s.io/v1/GRPCRoute', readGrpcRoute]
 ])
@@ -47,7 +50,7 @@ export async function startXds(config: Config, deps: XdsDeps): Promise<Xds> {
       ...[...routeTypes.keys()].map(typeUrl => ({ typeUrl, mode: 'wildcard' as const })),
       { typeUrl: ADDRESS, mode: 'wildcard' }
     ],
-    onResponse: response => take(config, deps, response),
+    onResponse: response => takeResponse(config.clusterDomain, deps, response),
     onConnected: deps.onConnected,
     onTermination: reason => deps.log.info('the stream of the control plane ended', { reason }),
     onMessage: typeUrl => deps.metrics.series('istio_xds_message_total', typeUrl).add(),
@@ -61,13 +64,17 @@ export async function startXds(config: Config, deps: XdsDeps): Promise<Xds> {
 }
 
 /** What cannot be taken is returned and changes nothing; the rest counts. */
-function take(config: Config, deps: XdsDeps, response: DeltaResponse): readonly Rejected[] {
+export function takeResponse(
+  domain: string,
+  deps: Pick<XdsDeps, 'mesh' | 'routes' | 'log'>,
+  response: DeltaResponse
+): readonly Rejected[] {
   const { log } = deps
   const read = routeTypes.get(response.typeUrl)
   const rejected =
     read === undefined
       ? deps.mesh.apply(addressChanges(response)).rejected
-      : takeRoutes(deps.routes, response, resource => read(resource, config.clusterDomain))
+      : takeRoutes(deps.routes, response, { read, domain })
   for (const { name, reason } of rejected) {
     log.warn('resource rejected', { type: response.typeUrl, name, reason })
   }
@@ -77,12 +84,20 @@ function take(config: Config, deps: XdsDeps, response: DeltaResponse): readonly 
 function takeRoutes(
   routes: RouteStore,
   { typeUrl, resources, removed }: DeltaResponse,
-  read: (resource: ConfigResource) => Route
+  { read, domain }: { readonly read: ReadRoute; readonly domain: string }
 ): readonly Rejected[] {
   const rejected: Rejected[] = []
   for (const { name, bytes } of resources) {
+    const key = `${typeUrl} ${name}`
     try {
-      routes.put(`${typeUrl} ${name}`, read(decodeConfigResource(bytes)))
+      const resource = decodeConfigResource(bytes)
+      try {
+        routes.put(key, read(resource, domain))
+      } catch (error) {
+        // One that was understood before stays in force.
+        if (!routes.has(key)) routes.put(key, standIn(resource, domain))
+        throw error
+      }
     } catch (error) {
       rejected.push({ name, reason: messageOf(error) })
     }

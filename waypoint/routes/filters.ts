@@ -32,7 +32,7 @@ function filter(value: unknown, path: string, problems: Problems): Partial<Filte
     case 'URLRewrite':
       return { rewrite: rewrite(inner('urlRewrite')) }
     default:
-      return { unsupported: type }
+      return { unsupported: `filter ${type} is not supported` }
   }
 }
 

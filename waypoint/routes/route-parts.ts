@@ -39,6 +39,34 @@ export function readRoute(
   return route
 }
 
+/**
+ * In place of a route that cannot be read and is not known from before: its services answer 500, where without it they
+ * would let through what it may have kept back.
+ */
+export function standIn({ namespace, name, createdMs, spec }: ConfigResource, domain: string): Route {
+  const place = { namespace, name, domain }
+  const fields = new Fields(spec, 'spec', new Problems())
+  const nothing = new Problems() // they are told already
+  return {
+    namespace,
+    name,
+    createdMs,
+    parents: fields.list('parentRefs', (value, path) => parent(new Fields(value, path, nothing), place)),
+    rules: [
+      {
+        route: `${namespace}/${name}`,
+        name: 'unreadable',
+        matches: [{ path: { kind: 'prefix', value: '' }, method: undefined, headers: [], query: [] }],
+        filters: { ...noFilters, unsupported: 'it was not understood; the log of the waypoint says why' },
+        statusWithoutBackend: 500,
+        backends: [],
+        requestTimeoutMs: undefined,
+        backendTimeoutMs: undefined
+      }
+    ]
+  }
+}
+
 /** As logs call a rule that has no name: its place. */
 export function ruleName(fields: Fields): string {
   return fields.text('name', /\d+/.exec(fields.path)?.[0] ?? '')

@@ -15,6 +15,10 @@ export class RouteStore {
     return this.#version
   }
 
+  has(key: string): boolean {
+    return this.#routes.has(key)
+  }
+
   put(key: string, route: Route): void {
     this.remove(key)
     this.#routes.set(key, route)

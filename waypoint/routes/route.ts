@@ -59,7 +59,7 @@ export interface Filters {
   readonly responseHeaders: HeaderChange | undefined
   readonly rewrite: Rewrite | undefined
   readonly redirect: Redirect | undefined
-  /** A filter that we cannot carry out: requests are answered 500 rather than passed on without it. */
+  /** What we cannot carry out: requests are answered 500 rather than passed on without it. */
   readonly unsupported: string | undefined
 }
 

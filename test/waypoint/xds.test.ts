@@ -1,0 +1,57 @@
+/** What the control plane sends, taken and refused: a route that is not understood shuts its service and nothing else. */
+import t from 'tap'
+import { silent } from '../../shared/telemetry/logger.ts'
+import { Metrics } from '../../shared/telemetry/metrics.ts'
+import { MeshStore } from '../../shared/mesh/store.ts'
+import { encodeConfigResource } from '../../shared/xds/config-resource.ts'
+import { HeaderList } from '../../waypoint/http/header-list.ts'
+import { families } from '../../waypoint/families.ts'
+import { RouteStore } from '../../waypoint/routes/route-store.ts'
+import { takeResponse } from '../../waypoint/xds.ts'
+
+const typeUrl = 'gateway.networking.k8s.io/v1/HTTPRoute'
+
+function resource(name: string, rules: readonly object[]): { name: string; bytes: Buffer } {
+  const parent = { group: '', kind: 'Service', namespace: 'shop', name }
+  const spec = { parentRefs: [parent], rules }
+  return {
+    name: `shop/${name}`,
+    bytes: encodeConfigResource({ namespace: 'shop', name, createdMs: 0, spec })
+  }
+}
+
+t.test('broken ones among good ones', async t => {
+  const routes = new RouteStore()
+  const deps = { routes, mesh: new MeshStore(), metrics: new Metrics(families), log: silent }
+  const take = (
+    resources: readonly { name: string; bytes: Uint8Array }[],
+    removed: readonly string[] = []
+  ): unknown => takeResponse('cluster.local', deps, { typeUrl, resources, removed, bytes: 0 })
+  const says = (name: string): string => {
+    const service = { namespace: 'shop', hostname: `${name}.shop.svc.cluster.local` }
+    const found = routes
+      .table(service, 80, 'shop')
+      ?.find({ method: 'GET', headers: new HeaderList() }, '/', '')
+    return found === undefined ? 'no route' : (found.rule.filters.unsupported ?? found.rule.name)
+  }
+  const broken = [{ matches: [{ path: { type: 'Suffix', value: '/x' } }] }]
+  t.match(
+    take([
+      resource('good', [{ name: 'v1' }]),
+      resource('bad', broken),
+      { name: 'shop/none', bytes: Buffer.from([9]) }
+    ]),
+    [
+      { name: 'shop/bad', reason: /spec\.rules\[0\]\.matches\[0\]\.path\.type: expected one of/ },
+      { name: 'shop/none', reason: /no istio\.mcp/ }
+    ]
+  )
+  t.equal(says('good'), 'v1')
+  t.match(says('bad'), /not understood/)
+  t.match(take([resource('good', broken)]), [{ name: 'shop/good' }])
+  t.equal(says('good'), 'v1', 'what worked before stays')
+  t.strictSame(take([resource('bad', [{ name: 'mended' }])]), [])
+  t.equal(says('bad'), 'mended')
+  take([], ['shop/good', 'shop/bad'])
+  t.equal(says('good'), 'no route')
+})
