@@ -438,6 +438,17 @@ t.test('plain CONNECT is answered with 501', async t => {
   t.match(await peer.frame('headers'), { fields: [[':status', '501']], endStream: true })
 })
 
+t.test('a client that resets what it asks for, again and again, loses its connection', async t => {
+  let served = 0
+  const peer = await rawClient(t, () => (served += 1))
+  for (let streamId = 1; streamId < 4000; streamId += 2) {
+    peer.request(streamId, get, true)
+    peer.send(rstStreamFrame(streamId, errorCode.CANCEL))
+  }
+  t.match(await peer.frame('goaway'), { code: 'ENHANCE_YOUR_CALM' })
+  t.ok(served < 1500, `${served} of 2000 were served`)
+})
+
 t.test('nghttp gets what it asks for', async t => {
   const { port } = await listen(t, exchange => say(exchange, `you asked for ${exchange.head.target}`))
   const { stdout } = await run('nghttp', ['--no-verify', '-m', '20', `http://127.0.0.1:${port}/some/page`])
@@ -449,15 +460,7 @@ t.test('curl sends and gets a file', async t => {
   const text = 'curl '.repeat(100_000)
   const sent = run(
     'curl',
-    [
-      '-sS',
-      '--http2-prior-knowledge',
-      '--data-binary',
-      '@-',
-      '-H',
-      'expect: 100-continue',
-      `http://127.0.0.1:${port}/`
-    ],
+    ['-sS', '--http2-prior-knowledge', '--data-binary', '@-', `http://127.0.0.1:${port}/`],
     { maxBuffer: 1 << 22 }
   )
   sent.child.stdin?.end(text)
