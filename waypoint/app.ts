@@ -16,6 +16,7 @@ import { adminRoutes } from './admin.ts'
 import type { Config } from './config.ts'
 import { families } from './families.ts'
 import { Http1ClientConnection } from './http1/client-connection.ts'
+import { Http2ClientConnection } from './http2/client-connection.ts'
 import { loadLocalState } from './local-state.ts'
 import { RequestReports } from './request-report.ts'
 import { RouteStore } from './routes/route-store.ts'
@@ -72,7 +73,10 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
       metrics.series('underpass_upstream_connects_total').add()
       return tunnels.open(target)
     },
-    speak: (_protocol, stream, events) => new Http1ClientConnection(stream, events),
+    speak: (protocol, stream, events) =>
+      protocol === 'http2'
+        ? new Http2ClientConnection(stream, events)
+        : new Http1ClientConnection(stream, events),
     idleMs: config.upstreamIdleMs
   })
   resources.defer(() => connections.close())

@@ -9,6 +9,7 @@ import type { ByteStream } from '../shared/net/byte-stream.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
 import { findDestination } from './destination.ts'
 import { Http1ServerConnection } from './http1/server-connection.ts'
+import { Http2ServerConnection } from './http2/server-connection.ts'
 import { serveRequest } from './request.ts'
 import { sniff } from './sniff.ts'
 import { serveTcp } from './tcp.ts'
@@ -82,30 +83,32 @@ function serve(waypoint: Waypoint, arrival: Arrival, stream: ByteStream): void {
   // Whoever declared HTTP waits for the client as HTTP does; of others a server may speak first.
   const timeoutMs = declared === undefined ? waypoint.config.detectionTimeoutMs : undefined
   sniff(stream, timeoutMs, (detected, whole) => {
-    if (detected === 'http2') serveHttp2(waypoint, arrival, whole)
-    else if (detected === 'http1' || declared !== undefined) serveHttp1(waypoint, arrival, whole)
+    if (detected === 'http2') serveHttp(waypoint, arrival, Http2ServerConnection, whole)
+    else if (detected === 'http1' || declared !== undefined)
+      serveHttp(waypoint, arrival, Http1ServerConnection, whole)
     else serveTcp(waypoint, arrival, whole)
   })
 }
 
-function serveHttp1(waypoint: Waypoint, arrival: Arrival, stream: ByteStream): void {
-  const connection = new Http1ServerConnection(
-    stream,
-    exchange => serveRequest(waypoint, arrival, exchange),
-    {
-      onOver: () => waypoint.clients.delete(connection),
-      onRefused: ({ status, reason }) => {
-        const fields = { 'src.identity': arrival.peer, authority: arrival.authority, status, reason }
-        waypoint.log.warn('a request was refused', fields)
-      }
+function serveHttp(
+  waypoint: Waypoint,
+  arrival: Arrival,
+  Connection: typeof Http1ServerConnection | typeof Http2ServerConnection,
+  stream: ByteStream
+): void {
+  const { clients, log } = waypoint
+  const connection = new Connection(stream, exchange => serveRequest(waypoint, arrival, exchange), {
+    onOver: () => clients.delete(connection),
+    onRefused: ({ status, reason }) => {
+      log.warn('a request was refused', {
+        'src.identity': arrival.peer,
+        authority: arrival.authority,
+        status,
+        reason
+      })
     }
-  )
-  waypoint.clients.add(connection)
-}
-
-function serveHttp2(waypoint: Waypoint, arrival: Arrival, stream: ByteStream): void {
-  waypoint.log.warn('HTTP/2 is not served yet', { authority: arrival.authority })
-  stream.destroy()
+  })
+  clients.add(connection)
 }
 
 /** Asserted by the peer: only where it is of the namespace that the certificate proves. */

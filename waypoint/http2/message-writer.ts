@@ -28,6 +28,11 @@ export class MessageWriter implements BodySink {
     this.#left = framing.kind === 'length' ? framing.bytes : Infinity
   }
 
+  /** Nothing more of it is to come. */
+  get over(): boolean {
+    return this.#over
+  }
+
   data(bytes: Buffer): boolean {
     if (this.#over || this.#kind === 'none') return true
     this.#left -= bytes.length

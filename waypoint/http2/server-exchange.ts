@@ -21,6 +21,7 @@ export class ServerExchange implements Exchange, ByteSink, BodyOwner, MessageOwn
   #onGone: ((reason: Error) => void) | undefined
   #gone: Error | undefined
   #expectsContinue: boolean
+  #writer: MessageWriter | undefined
   /** The answer is handed to the connection. */
   #finished = false
 
@@ -55,7 +56,7 @@ export class ServerExchange implements Exchange, ByteSink, BodyOwner, MessageOwn
     const head = evades ? { ...response, status: 502 } : response
     const framing = sentFraming(method, head)
     this.#onDrain = onDrain
-    const writer = new MessageWriter(this.#tunnel, framing, this)
+    const writer = (this.#writer = new MessageWriter(this.#tunnel, framing, this))
     if (this.#tunnel.over) return writer
     if (upgrade !== undefined) this.#tunnel.attach(this)
     this.#connection.sendHeaders(this.#tunnel, responseFields(method, head), framing.kind === 'none')
@@ -133,7 +134,8 @@ export class ServerExchange implements Exchange, ByteSink, BodyOwner, MessageOwn
   }
 
   #onOver(): void {
-    if (this.#finished) return
+    // With its last bytes the stream may be over at once, before the writer can tell.
+    if (this.#finished || this.#writer?.over === true) return
     const reason = new Error('the client is gone', { cause: this.#tunnel.error })
     this.#gone = reason
     this.body.lose(reason)
