@@ -106,10 +106,16 @@ interface Outcome {
   readonly why?: grpc.MetadataValue[]
 }
 
+interface CallOptions {
+  readonly headers?: Readonly<Record<string, string>>
+  readonly deadlineMs?: number
+  readonly name?: string
+}
+
 function unary(
   client: grpc.Client,
   said: string,
-  { headers = {} as Record<string, string>, deadlineMs = 5000, name = 'Unary' } = {}
+  { headers = {}, deadlineMs = 5000, name = 'Unary' }: CallOptions = {}
 ): Promise<Outcome> {
   const metadata = new grpc.Metadata()
   for (const [key, value] of Object.entries(headers)) metadata.set(key, value)

@@ -25,6 +25,7 @@ export function responseFraming(
 
 /** What Content-Length and Transfer-Encoding say; undefined where there is neither. */
 function declared(headers: HeaderList, version: HttpVersion): Framing | Refusal | undefined {
+  if (!headers.has('transfer-encoding') && !headers.has('content-length')) return undefined
   const codings = headers.all('transfer-encoding')
   const lengths = headers.all('content-length')
   if (codings.length > 0) {
@@ -35,7 +36,6 @@ function declared(headers: HeaderList, version: HttpVersion): Framing | Refusal 
       ? chunked
       : refused('a transfer-encoding other than chunked', 501)
   }
-  if (lengths.length === 0) return undefined
   // Equal ones could be taken for one (RFC 9110 section 8.6); nobody honest sends them.
   if (lengths.length > 1) return refused('several content-length fields')
   const [text = ''] = lengths

@@ -27,7 +27,8 @@ export function upgradeOf(headers: HeaderList): string | undefined {
 
 /** Takes out what is for this connection. `te: trailers` stays for gRPC, which asks for it end to end. */
 export function removeHopByHop(headers: HeaderList): void {
-  const trailers = headers.members('te').some(member => member.toLowerCase() === 'trailers')
+  const trailers =
+    headers.has('te') && headers.members('te').some(member => member.toLowerCase() === 'trailers')
   for (const name of optionsOf(headers)) if (!endToEnd.has(name)) headers.remove(name)
   for (const name of hopByHop) headers.remove(name)
   if (trailers) headers.set('te', 'trailers')

@@ -1,4 +1,7 @@
-/** Writes one message to a connection: its head at once, its body in the framing that the head announced. */
+/**
+ * Writes one message to a connection: its head at once, its body in the framing that the head announced. A head whose
+ * body begins in the same breath leaves together with it.
+ */
 import type { ByteStream } from '../../shared/net/byte-stream.ts'
 import type { BodySink } from '../http/body.ts'
 import type { Framing } from '../http/framing.ts'
@@ -13,6 +16,8 @@ export interface MessageWriterEvents {
 }
 
 const lineEnd = Buffer.from('\r\n', 'latin1')
+/** Bytes of a body that are worth being copied to leave with the head: one frame instead of two. */
+const smallBody = 4096
 
 /** Data of a message without a body is dropped. */
 export class MessageWriter implements BodySink {
@@ -21,6 +26,8 @@ export class MessageWriter implements BodySink {
   readonly #events: MessageWriterEvents
   #left: number
   #over = false
+  /** The head while it waits for the body; empty once it is written. */
+  #head: string
 
   /** `head`: latin1, with the empty line. */
   constructor(stream: ByteStream, head: string, framing: Framing, events: MessageWriterEvents) {
@@ -28,7 +35,8 @@ export class MessageWriter implements BodySink {
     this.#framing = framing
     this.#events = events
     this.#left = framing.kind === 'length' ? framing.bytes : 0
-    stream.write(Buffer.from(head, 'latin1'))
+    this.#head = head
+    queueMicrotask(this.#writeHead)
   }
 
   data(bytes: Buffer): boolean {
@@ -39,9 +47,12 @@ export class MessageWriter implements BodySink {
         this.fail()
         return true
       }
+      if (this.#head !== '' && bytes.length <= smallBody) return this.#stream.write(this.#withHead(bytes))
+      this.#writeHead()
       return this.#stream.write(bytes)
     }
     this.#stream.cork()
+    this.#writeHead()
     this.#stream.write(Buffer.from(chunkStart(bytes.length), 'latin1'))
     this.#stream.write(bytes)
     const more = this.#stream.write(lineEnd)
@@ -53,6 +64,7 @@ export class MessageWriter implements BodySink {
     if (this.#over) return
     // Fewer bytes than were announced: the reader must see that something is missing, not take the next head for them.
     if (this.#left > 0) return this.fail()
+    this.#writeHead()
     if (this.#framing.kind === 'chunked') this.#stream.write(Buffer.from(lastChunk(trailers), 'latin1'))
     this.#finish(this.#framing.kind !== 'until close')
   }
@@ -60,6 +72,7 @@ export class MessageWriter implements BodySink {
   /** What the reader has got cannot be made whole: the connection ends without the end of the message. */
   fail(): void {
     if (this.#over) return
+    this.#writeHead()
     this.#finish(false)
     this.#stream.destroy()
   }
@@ -67,6 +80,21 @@ export class MessageWriter implements BodySink {
   /** The connection says that it takes more. */
   drained(): void {
     if (!this.#over) this.#events.drained()
+  }
+
+  readonly #writeHead = (): void => {
+    if (this.#head === '') return
+    this.#stream.write(Buffer.from(this.#head, 'latin1'))
+    this.#head = ''
+  }
+
+  #withHead(bytes: Buffer): Buffer {
+    const head = this.#head
+    const both = Buffer.allocUnsafe(head.length + bytes.length)
+    both.latin1Write(head, 0)
+    both.set(bytes, head.length)
+    this.#head = ''
+    return both
   }
 
   #finish(whole: boolean): void {
