@@ -22,6 +22,9 @@ const features = [
   'HTTPRouteResponseHeaderModification',
   'Mesh',
   'HTTPRoute',
+  'GRPCRoute',
+  'GRPCRouteNamedRouteRule',
+  'GRPCRouteRequestHeaderModifier',
   'MeshClusterIPMatching',
   'MeshConsumerRoute',
   'MeshHTTPRouteBackendRequestHeaderModification',
@@ -71,8 +74,13 @@ t.test('the mesh profiles of the Gateway API', { skip: clusterMissing() }, async
   t.equal(code, 0, output.slice(-4000))
   const { profiles } = parseYaml(readFileSync(report, 'utf8'), 'report') as Report
   t.strictSame(
-    profiles.map(({ name, core, extended }) => [name, core.result, extended?.result]),
-    [['MESH-HTTP', 'success', 'success']]
+    profiles
+      .map(({ name, core, extended }) => [name, core.result, extended?.result])
+      .toSorted(([a = ''], [b = '']) => a.localeCompare(b)),
+    [
+      ['MESH-GRPC', 'success', undefined],
+      ['MESH-HTTP', 'success', 'success']
+    ]
   )
   for (const { core, extended } of profiles) {
     t.equal(core.statistics.Failed + core.statistics.Skipped, 0)
@@ -104,7 +112,11 @@ async function suite(kubeconfig: string, report: string): Promise<{ code: number
     program,
     [
       ...['-test.v', '-test.run', '^TestConformance$', `--kubeconfig=${kubeconfig}`],
-      ...['--conformance-profiles=MESH-HTTP', '--mesh-name=underpass', '--gateway-class=underpass-waypoint'],
+      ...[
+        '--conformance-profiles=MESH-HTTP,MESH-GRPC',
+        '--mesh-name=underpass',
+        '--gateway-class=underpass-waypoint'
+      ],
       `--supported-features=${features.join(',')}`,
       ...[
         '--organization=underpass',
