@@ -10,6 +10,7 @@ const folders = ['shared', ...programs, 'test', 'scripts']
 /** Third-party packages and the only files that may import them ("one door per package"). */
 const doors: Readonly<Record<string, readonly string[]>> = {
   'ipaddr.js': ['shared/net/address.ts'],
+  jose: ['waypoint/jwt/verify.ts'],
   koffi: ['shared/net/ffi.ts'],
   'node-forge': ['shared/identity/x509.ts'],
   pino: ['shared/telemetry/logger.ts'],
