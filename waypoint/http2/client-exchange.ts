@@ -97,10 +97,9 @@ export class ClientExchange implements ByteSink, BodyOwner, MessageOwner {
   }
 
   end(): void {
-    if (this.#tunnel?.whole !== true) return
     this.#body?.ended()
     // An answer that comes before the request has been sent means that the rest of it is not wanted.
-    if (!this.#sent) this.#tunnel.reset(errorCode.CANCEL)
+    if (!this.#sent) this.#tunnel?.reset(errorCode.CANCEL)
   }
 
   drain(): void {

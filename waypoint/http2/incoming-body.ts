@@ -63,6 +63,7 @@ export class IncomingBody implements Body {
     else if (this.#sink?.data(chunk) === false) this.#tunnel.pause()
   }
 
+  /** All has come; a stream that was reset has told {@link lose} before. */
   ended(): void {
     if (this.#state !== 'open') return
     if (this.#exact && this.#left > 0) return this.#malformed('less DATA than content-length says')

@@ -87,7 +87,7 @@ export class ServerExchange implements Exchange, ByteSink, BodyOwner, MessageOwn
   }
 
   end(): void {
-    if (this.#tunnel.whole) this.body.ended()
+    this.body.ended()
   }
 
   drain(): void {

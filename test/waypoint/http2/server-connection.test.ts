@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import http2 from 'node:http2'
 import { promisify } from 'node:util'
-import { errorCode, frameHeader, rstStreamFrame } from '../../../shared/hbone/frames.ts'
+import { errorCode, rstStreamFrame, settingsFrame, windowUpdateFrame } from '../../../shared/hbone/frames.ts'
 import type { HeaderList as FieldSection } from '../../../shared/hbone/header-field.ts'
 import { streamOf } from '../../../shared/net/socket-stream.ts'
 import type { BodySink } from '../../../waypoint/http/body.ts'
@@ -84,6 +84,15 @@ const get: FieldSection = [
   [':authority', 'shop']
 ]
 const post: FieldSection = get.map(([name, value]) => [name, name === ':method' ? 'POST' : value])
+
+const connect = (target: string): FieldSection => [
+  [':method', 'CONNECT'],
+  [':protocol', 'websocket'],
+  [':scheme', 'http'],
+  [':path', target],
+  [':authority', 'shop'],
+  ['sec-websocket-version', '13']
+]
 
 t.test('a request without a body comes with its end', async t => {
   const { port } = await listen(t, mirror)
@@ -296,14 +305,49 @@ t.test('a client that does not read stops the writer of its answer', async t => 
   peer.request(1, get, true)
   await peer.settled()
   t.equal(wrote, 65_536, 'as much as the window of a new stream takes, in one chunk')
-  const credit = (streamId: number, bytes: number): Buffer => {
-    const frame = Buffer.concat([frameHeader(4, 8, 0, streamId), Buffer.alloc(4)])
-    frame.writeUInt32BE(bytes, 9)
-    return frame
-  }
-  peer.send(credit(0, 1 << 20), credit(1, 1 << 20))
+  peer.send(windowUpdateFrame(0, 1 << 20), windowUpdateFrame(1, 1 << 20))
   await peer.settled()
   t.ok(wrote < 2 << 20 && drains > 0, `${wrote} bytes after a window of a megabyte`)
+})
+
+t.test('a client that reads nothing stops the writer, however wide its windows are', async t => {
+  let wrote = 0
+  let stopped = false
+  const peer = await rawClient(t, exchange => {
+    const framing = { kind: 'chunked' } as const
+    const writer = exchange.respond({ status: 200, headers: new HeaderList(), framing })
+    const more = (): void => {
+      if (wrote >= 64 << 20) return
+      wrote += 1 << 20
+      if (writer.data(Buffer.alloc(1 << 20))) setImmediate(more)
+      else stopped = true
+    }
+    more()
+  })
+  peer.stream.pause()
+  peer.send(settingsFrame([[4, 0x7fff_ffff]]), windowUpdateFrame(0, 0x7fff_0000 - 65_535))
+  peer.request(1, get, true)
+  await eventually('the writer has to wait', () => stopped || wrote >= 64 << 20, { everyMs: 10 })
+  t.ok(stopped && wrote < 32 << 20, `after ${wrote} bytes`)
+})
+
+t.test('what nobody read of a cancelled request does not narrow the window of the others', async t => {
+  const peer = await rawClient(t, exchange => {
+    if (exchange.head.target === '/last') mirror(exchange)
+  })
+  // Twice the window of the connection, in streams that are cancelled with all their bytes unread.
+  for (let streamId = 1; streamId < 80; streamId += 2) {
+    peer.request(streamId, post)
+    peer.sendData(streamId, Buffer.alloc(250_000))
+    peer.send(rstStreamFrame(streamId, errorCode.CANCEL))
+    await peer.settled()
+  }
+  peer.request(
+    101,
+    post.map(([name, value]) => [name, name === ':path' ? '/last' : value] as const)
+  )
+  peer.sendData(101, Buffer.alloc(100_000), true)
+  t.match(await peer.frame('headers'), { streamId: 101, fields: [[':status', '200']] })
 })
 
 t.test('requests beyond the limit are refused untouched', async t => {
@@ -395,16 +439,6 @@ t.test('extended CONNECT switches protocols', async t => {
     })
     stream.resume()
   })
-  const connect = (target: string): FieldSection => [
-    ...([
-      [':method', 'CONNECT'],
-      [':protocol', 'websocket'],
-      [':scheme', 'http'],
-      [':path', target],
-      [':authority', 'shop']
-    ] as const),
-    ['sec-websocket-version', '13']
-  ]
   t.match(
     (await peer.frame('settings'))?.pairs.find(([id]) => id === 8),
     [8, 1],
@@ -427,6 +461,28 @@ t.test('extended CONNECT switches protocols', async t => {
     [':status', '502'],
     'an answer that is no switch must not look like one'
   )
+})
+
+t.test('whoever switches protocols late hears all that came before', async t => {
+  const exchanges: Exchange[] = []
+  const peer = await rawClient(t, exchange => exchanges.push(exchange))
+  peer.request(1, connect('/'))
+  peer.request(3, connect('/'), true)
+  peer.sendData(1, 'early', true)
+  await peer.settled()
+  for (const [at, expected] of [['early', 'end'], ['end']].entries()) {
+    const heard: string[] = []
+    const stream = exchanges[at]?.switchProtocols(new HeaderList())
+    stream?.attach({
+      data: chunk => heard.push(chunk.toString()),
+      end: () => heard.push('end'),
+      drain: () => undefined,
+      close: () => undefined
+    })
+    stream?.resume()
+    await peer.settled()
+    t.strictSame(heard, expected)
+  }
 })
 
 t.test('plain CONNECT is answered with 501', async t => {
