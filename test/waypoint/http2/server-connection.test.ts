@@ -467,7 +467,8 @@ t.test('whoever switches protocols late hears all that came before', async t => 
   const exchanges: Exchange[] = []
   const peer = await rawClient(t, exchange => exchanges.push(exchange))
   peer.request(1, connect('/'))
-  peer.request(3, connect('/'), true)
+  peer.request(3, connect('/'))
+  peer.sendData(3, '', true)
   peer.sendData(1, 'early', true)
   await peer.settled()
   for (const [at, expected] of [['early', 'end'], ['end']].entries()) {
