@@ -4,7 +4,7 @@
  */
 import t from 'tap'
 import { spawn } from 'node:child_process'
-import { copyFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { parseYaml } from '../../shared/kube/yaml.ts'
@@ -86,7 +86,9 @@ t.test('the mesh profiles of the Gateway API', { skip: clusterMissing() }, async
     t.equal(core.statistics.Failed + core.statistics.Skipped, 0)
     t.strictSame(extended?.unsupportedFeatures ?? [], [])
   }
-  if (process.env['UNDERPASS_KEEP_REPORT'] === '1') copyFileSync(report, kept)
+  if (process.env['UNDERPASS_KEEP_REPORT'] !== '1') return
+  mkdirSync(path.dirname(kept), { recursive: true })
+  copyFileSync(report, kept)
 })
 
 function withWaypoint(name: string): string {
