@@ -91,7 +91,7 @@ export class MessageWriter implements BodySink {
   #withHead(bytes: Buffer): Buffer {
     const head = this.#head
     const both = Buffer.allocUnsafe(head.length + bytes.length)
-    both.latin1Write(head, 0)
+    both.write(head, 'latin1')
     both.set(bytes, head.length)
     this.#head = ''
     return both

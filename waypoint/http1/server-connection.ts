@@ -160,9 +160,7 @@ export class Http1ServerConnection {
     const { head } = exchange
     const framing = framingFor(head, response)
     const stays = head.keepAlive && !this.#draining && framing.kind !== 'until close'
-    const headers = headersFor(head, response, framing)
-    if (!stays) headers.set('connection', 'close')
-    else if (head.version === 'HTTP/1.0') headers.set('connection', 'keep-alive')
+    const headers = headersFor(head, response, { framing, stays })
     const finished = (whole: boolean): void => {
       exchange.finished = true
       this.#writer = undefined
@@ -347,15 +345,20 @@ function framingFor(head: Http1RequestHead, { status, framing }: ResponseHead): 
   return head.version === 'HTTP/1.0' ? { kind: 'until close' } : { kind: 'chunked' }
 }
 
+/** With what this hop adds; most answers have their length already, and nothing is copied. */
 function headersFor(
   head: Http1RequestHead,
   { status, headers, framing }: ResponseHead,
-  sent: Framing
+  sent: { readonly framing: Framing; readonly stays: boolean }
 ): HeaderList {
+  const hop = !sent.stays ? 'close' : head.version === 'HTTP/1.0' ? 'keep-alive' : undefined
+  const length = framing.kind === 'length' ? String(framing.bytes) : undefined
+  if (hop === undefined && length !== undefined && headers.get('content-length') === length) return headers
   const all = headers.copy()
-  if (sent.kind === 'chunked') all.set('transfer-encoding', 'chunked')
-  else if (framing.kind === 'length') all.set('content-length', String(framing.bytes))
+  if (sent.framing.kind === 'chunked') all.set('transfer-encoding', 'chunked')
+  else if (length !== undefined) all.set('content-length', length)
   else if (framing.kind === 'none' && mayHaveBody(head, status) && !all.has('content-length'))
     all.set('content-length', '0')
+  if (hop !== undefined) all.set('connection', hop)
   return all
 }
