@@ -141,9 +141,9 @@ export class Tunnel implements ByteStream {
 
   /** `code`: what a peer that has not ended yet is told, after all that was written. */
   close(code: number = errorCode.CANCEL): void {
-    if (this.#over !== undefined || !this.#reading) return
-    this.#reading = false
-    this.#dropReceived()
+    if (!this.#reading) return
+    this.#stopReading()
+    if (this.#over !== undefined) return
     this.#closeCode = code
     if (this.#endSent) this.#cancel(code, undefined)
     else this.end()
@@ -155,10 +155,8 @@ export class Tunnel implements ByteStream {
 
   /** Cuts both directions with this code; `error` is what the sink is told. */
   reset(code: number, error?: Error): void {
-    if (this.#over !== undefined) return
-    this.#reading = false
-    this.#dropReceived()
-    this.#cancel(code, error)
+    this.#stopReading()
+    if (this.#over === undefined) this.#cancel(code, error)
   }
 
   // ---- for the connection and whoever decides about a request
@@ -356,6 +354,13 @@ export class Tunnel implements ByteStream {
     this.#onAbandoned?.()
     this.#onAbandoned = undefined
     this.#schedule()
+  }
+
+  /** Also of a stream that is over: what waits unread counts for the connection's window until somebody drops it. */
+  #stopReading(): void {
+    this.#reading = false
+    this.#dropReceived()
+    if (this.#over !== undefined) this.#schedule()
   }
 
   #dropReceived(): void {

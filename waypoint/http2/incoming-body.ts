@@ -52,6 +52,7 @@ export class IncomingBody implements Body {
     this.#state = 'dropped'
     this.#lost = new Error('the body was given up')
     this.#owner.bodyCancelled()
+    this.#tunnel.resume() // read on, for nothing: a peer may send all before it reads
   }
 
   // ---- what its stream brings

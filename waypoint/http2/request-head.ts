@@ -1,4 +1,5 @@
 /** The head of a request: RFC 9113 section 8.3.1 and RFC 8441 read strictly, and into the words of every version. */
+import type { HeaderField } from '../../shared/hbone/header-field.ts'
 import { pseudoField } from '../../shared/hbone/header-rules.ts'
 import type { ClientRequest, RequestHead } from '../http/exchange.ts'
 import type { Framing } from '../http/framing.ts'
@@ -92,38 +93,20 @@ function framingOf(headers: HeaderList, endStream: boolean, upgrade: boolean): F
     : { kind: 'none' }
 }
 
-export function requestFields({
-  method,
-  target,
-  authority,
-  scheme,
-  headers,
-  framing,
-  upgrade
-}: ClientRequest): FieldSection {
-  if (upgrade !== undefined) {
-    const connect = [...connectFields, [':protocol', upgrade] as const]
-    return writeFields(
-      [...connect, [':scheme', scheme], [':authority', authority], [':path', target]],
-      withoutHandshake(headers)
-    )
-  }
-  const length = framing.kind === 'length' ? String(framing.bytes) : zeroOf(headers, framing)
-  return writeFields(
-    [
-      [':method', method],
-      [':scheme', scheme],
-      [':authority', authority],
-      [':path', target]
-    ],
-    headers,
-    length
-  )
+export function requestFields(request: ClientRequest): FieldSection {
+  const { method, target, authority, scheme, headers, framing, upgrade } = request
+  const place: readonly HeaderField[] = [
+    [':scheme', scheme],
+    [':authority', authority],
+    [':path', target]
+  ]
+  if (upgrade !== undefined)
+    return writeFields([[':method', 'CONNECT'], [':protocol', upgrade], ...place], withoutHandshake(headers))
+  return writeFields([[':method', method], ...place], headers, lengthOf(headers, framing))
 }
 
-const connectFields = [[':method', 'CONNECT']] as const
-
 /** A body that is not there may be said to have no bytes. */
-function zeroOf(headers: HeaderList, framing: Framing): string | undefined {
+function lengthOf(headers: HeaderList, framing: Framing): string | undefined {
+  if (framing.kind === 'length') return String(framing.bytes)
   return framing.kind === 'none' && headers.get('content-length') === '0' ? '0' : undefined
 }

@@ -59,7 +59,7 @@ function hasNoBody(method: string, status: number): boolean {
   return method === 'HEAD' || status < 200 || status === 204 || status === 304
 }
 
-/** For {@link HeaderList}s of interim responses. */
+/** An interim response. */
 export function informFields(status: number, headers: HeaderList): FieldSection {
   return writeFields([[':status', String(status)]], headers)
 }

@@ -105,10 +105,8 @@ export class ServerExchange implements Exchange, ByteSink, BodyOwner, MessageOwn
     this.inform(100, new HeaderList())
   }
 
-  /** Read on, for nothing: a client may send all before it reads. */
-  bodyCancelled(): void {
-    this.#tunnel.resume()
-  }
+  /** The stream stays, for the answer. */
+  bodyCancelled(): void {}
 
   bodyMalformed(reason: string): void {
     this.#connection.malformed(this.#tunnel, reason)

@@ -4,7 +4,7 @@ import type { Tunnel } from '../../shared/hbone/tunnel.ts'
 import { MAX_HEAD_BYTES } from '../http1/head-reader.ts'
 import { readTrailers, type FieldSection } from './fields.ts'
 
-/** The least that {@link maxContinuations} of 16 KiB can bring; a list beyond its limit is then answered, not a fault. */
+/** So that a list somewhat beyond its limit is read to its end and answered, and only a far larger one is a fault. */
 const headerBlocks = 4
 
 /** Smaller windows than HBONE's: a request's bytes wait in the sender's memory, not in ours. */

@@ -1,6 +1,6 @@
 import { duplexPair } from 'node:stream'
 import t from 'tap'
-import { settingsFrame, windowUpdateFrame } from '../../../shared/hbone/frames.ts'
+import { errorCode, rstStreamFrame, settingsFrame, windowUpdateFrame } from '../../../shared/hbone/frames.ts'
 import { serveTunnels } from '../../../shared/hbone/server.ts'
 import { ClientSession } from '../../../shared/hbone/session.ts'
 import type { Tunnel } from '../../../shared/hbone/tunnel.ts'
@@ -294,4 +294,31 @@ t.test('a disposable chunk that waits for a window is sent whole', async t => {
   await peer.settled()
   const text = peer.frames.flatMap(frame => (frame.kind === 'data' ? [frame.bytes.toString()] : [])).join('')
   t.equal(text, 'w'.repeat(65_535), 'as much as the connection window allows')
+})
+
+t.test('what a stream that is over holds unread goes back to the window when it is destroyed', async t => {
+  const [near, far] = duplexPair()
+  const options = { streamWindow: 65_536, connectionWindow: 131_072 }
+  const tunnels: Tunnel[] = []
+  serveTunnels(far, options, request => tunnels.push(request.accept([])))
+  t.teardown(() => {
+    near.destroy()
+    far.destroy()
+  })
+  const peer = new RawPeer(near, true)
+  peer.greet()
+  // Far more than the connection's window, each time cancelled before anybody has read it.
+  for (let streamId = 1; streamId < 40; streamId += 2) {
+    peer.request(streamId)
+    peer.sendData(streamId, Buffer.alloc(60_000))
+    peer.send(rstStreamFrame(streamId, errorCode.CANCEL))
+    await peer.settled()
+    tunnels.at(-1)?.destroy()
+  }
+  peer.request(41)
+  peer.sendData(41, Buffer.alloc(60_000), true)
+  await peer.settled()
+  t.notOk(peer.frames.find(({ kind }) => kind === 'goaway'))
+  const last = tunnels.at(-1)
+  t.equal(last === undefined ? 0 : (await readAll(last)).length, 60_000)
 })

@@ -207,6 +207,29 @@ t.test('an answer that nobody wants is cancelled', async t => {
   t.ok(connection.usable)
 })
 
+t.test(
+  'answers that came whole and were cancelled unread do not narrow the window of the others',
+  async t => {
+    const { connection, peer } = await rawServer(t)
+    peer.send(settingsFrame([]))
+    // Twice the window of the connection.
+    for (let streamId = 1; streamId < 80; streamId += 2) {
+      let body: Body | undefined
+      begin(connection, {}, { answered: (_, answer) => (body = answer) }).sink.end()
+      await peer.frame('headers', frame => frame.streamId === streamId)
+      peer.send(headers(streamId, ok))
+      peer.sendData(streamId, Buffer.alloc(250_000), true)
+      await peer.settled()
+      body?.cancel()
+    }
+    const last = ask(connection)
+    await peer.frame('headers', ({ streamId }) => streamId === 81)
+    peer.send(headers(81, ok))
+    peer.sendData(81, Buffer.alloc(200_000), true)
+    t.equal((await last).body?.length, 200_000)
+  }
+)
+
 t.test('an answer before the request has been sent ends the request', async t => {
   const { connection, peer } = await rawServer(t)
   peer.send(settingsFrame([]))
