@@ -13,10 +13,14 @@ import type { LogOutput } from '../shared/telemetry/logger.ts'
 import { Metrics } from '../shared/telemetry/metrics.ts'
 import { readinessRoute, statsRoutes } from '../shared/telemetry/public-routes.ts'
 import { adminRoutes } from './admin.ts'
+import { PolicyStore } from './authorization/policy-store.ts'
 import type { Config } from './config.ts'
+import { configTypes } from './config-types.ts'
 import { families } from './families.ts'
 import { Http1ClientConnection } from './http1/client-connection.ts'
 import { Http2ClientConnection } from './http2/client-connection.ts'
+import { KeySets } from './jwt/key-sets.ts'
+import { JwtPolicyStore } from './jwt/policy-store.ts'
 import { loadLocalState } from './local-state.ts'
 import { RequestReports } from './request-report.ts'
 import { RouteStore } from './routes/route-store.ts'
@@ -58,7 +62,17 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   resources.defer(() => certificates.close())
   const mesh = new MeshStore()
   const routes = new RouteStore()
-  await loadLocalState(config, mesh, routes)
+  const { namespace } = config.self
+  const policies = new PolicyStore({ namespace, ...config.gateway, clusterDomain: config.clusterDomain })
+  const jwtPolicies = new JwtPolicyStore({
+    namespace,
+    name: config.gateway.name,
+    rootNamespace: config.rootNamespace
+  })
+  const keys = new KeySets({ log: output.logger('jwt'), signal: ending.signal })
+  const onJwtRules = (): void => keys.keepOnly(jwtPolicies.allRules())
+  const types = configTypes({ routes, policies, jwtPolicies, onJwtRules }, config)
+  await loadLocalState(config, mesh, types)
 
   // 2. The way to the pods, and what is told of requests.
   const metrics = new Metrics(families)
@@ -92,6 +106,9 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     metrics,
     view: () => mesh.view(),
     routes,
+    policies,
+    jwtPolicies,
+    keys,
     certificate,
     tunnels,
     connections,
@@ -105,7 +122,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   // 3. What the control plane says. Nothing is carried before it is known.
   const xds = await startXds(config, {
     mesh,
-    routes,
+    types,
     metrics,
     log: output.logger('xds'),
     onConnected: () => certificates.retry(),

@@ -22,6 +22,12 @@ export interface Config {
   readonly clusterDomain: string
   readonly network: string
   readonly trustDomain: string
+  /** Other names of the own trust domain, which policies may use. */
+  readonly trustDomainAliases: readonly string[]
+  /** Where policies for all waypoints of a class stand. */
+  readonly rootNamespace: string
+  /** Name of the Gateway that it runs for, and of its class where that is known. */
+  readonly gateway: { readonly name: string; readonly className: string | undefined }
   /** Who this waypoint is to clients and to the pods behind it. */
   readonly identity: SpiffeId
   /** `namespace/hostname` of the Service by which the mesh knows this waypoint. */
@@ -38,7 +44,7 @@ export interface Config {
   readonly authToken: string | undefined
   /** YAML file of workloads, services and routes to start with. */
   readonly localXdsPath: string | undefined
-  readonly localRoutesPath: string | undefined
+  readonly localConfigPath: string | undefined
   readonly connectTimeoutMs: number
   /** After which an unused connection to an application is closed. */
   readonly upstreamIdleMs: number
@@ -89,6 +95,16 @@ export function readConfig(sources: ConfigSources): {
     clusterDomain,
     network: env.text('NETWORK', '', 'Name of the own network'),
     trustDomain,
+    trustDomainAliases: env
+      .text('UNDERPASS_TRUST_DOMAIN_ALIASES', '', 'Other names of the trust domain in policies, by commas')
+      .split(',')
+      .filter(Boolean),
+    rootNamespace: env.text(
+      'UNDERPASS_ROOT_NAMESPACE',
+      'istio-system',
+      'Where policies for a whole class stand'
+    ),
+    gateway: { name: gateway, className: env.optional('UNDERPASS_GATEWAY_CLASS', 'Class of its Gateway') },
     identity: spiffeId({ trustDomain, namespace: podNamespace, serviceAccount }),
     self: { namespace: podNamespace, hostname: `${gateway}.${podNamespace}.svc.${clusterDomain}` },
     ports: {
@@ -112,10 +128,7 @@ export function readConfig(sources: ConfigSources): {
       env.optional('AUTH_TOKEN', 'Bearer token for XDS and CA: a path, or the token') ??
       (sources.readFile(defaultToken) === undefined ? undefined : defaultToken),
     localXdsPath: env.optional('LOCAL_XDS_PATH', 'YAML file of workloads and services to start with'),
-    localRoutesPath: env.optional(
-      'UNDERPASS_LOCAL_ROUTES',
-      'YAML file of HTTPRoutes and GRPCRoutes to start with'
-    ),
+    localConfigPath: env.optional('UNDERPASS_LOCAL_CONFIG', 'YAML file of routes and policies to start with'),
     connectTimeoutMs: env.duration('UNDERPASS_CONNECT_TIMEOUT', '10s', 'Time to connect to an endpoint'),
     upstreamIdleMs: env.duration(
       'UNDERPASS_UPSTREAM_IDLE_TIMEOUT',

@@ -2,11 +2,14 @@
 import { readFile } from 'node:fs/promises'
 import type { MeshStore } from '../shared/mesh/store.ts'
 import type { Config } from './config.ts'
-import type { RouteStore } from './routes/route-store.ts'
+import type { ConfigType } from './config-types.ts'
 
 /** Throws with the file and the field that is wrong. */
-export async function loadLocalState(config: Config, mesh: MeshStore, routes: RouteStore): Promise<void> {
-  const { localXdsPath, localRoutesPath, clusterDomain } = config
+export async function loadLocalState(
+  { localXdsPath, localConfigPath }: Config,
+  mesh: MeshStore,
+  types: ReadonlyMap<string, ConfigType>
+): Promise<void> {
   if (localXdsPath !== undefined) {
     const { readLocalConfig } = await import('../shared/mesh/local-config.ts')
     const { workloads, services } = readLocalConfig(await readFile(localXdsPath, 'utf8'))
@@ -15,26 +18,30 @@ export async function loadLocalState(config: Config, mesh: MeshStore, routes: Ro
       ...services.map(service => ({ kind: 'service', service }) as const)
     ])
   }
-  if (localRoutesPath === undefined) return
+  if (localConfigPath === undefined) return
   const { parseAllYaml } = await import('../shared/kube/yaml.ts')
-  const { readHttpRoute } = await import('./routes/http-route.ts')
-  const { readGrpcRoute } = await import('./routes/grpc-route.ts')
-  for (const { value } of parseAllYaml(await readFile(localRoutesPath, 'utf8'), localRoutesPath)) {
+  for (const { value } of parseAllYaml(await readFile(localConfigPath, 'utf8'), localConfigPath)) {
     const {
       kind = 'HTTPRoute',
       metadata,
       spec = {}
     } = (value ?? {}) as {
       readonly kind?: string
-      readonly metadata?: { readonly namespace?: string; readonly name?: string }
+      readonly metadata?: {
+        readonly namespace?: string
+        readonly name?: string
+        readonly annotations?: Readonly<Record<string, string>>
+      }
       readonly spec?: Readonly<Record<string, unknown>>
     }
-    const { namespace = 'default', name = '' } = metadata ?? {}
-    const read = kind === 'GRPCRoute' ? readGrpcRoute : readHttpRoute
+    const { namespace = 'default', name = '', annotations = {} } = metadata ?? {}
+    const type = [...types].find(([url]) => url.endsWith(`/${kind}`))?.[1]
+    if (type === undefined)
+      throw new Error(`${localConfigPath}: objects of kind ${kind} are not for a waypoint`)
     try {
-      routes.put(`${kind} ${namespace}/${name}`, read({ namespace, name, createdMs: 0, spec }, clusterDomain))
+      type.put(`${namespace}/${name}`, { namespace, name, createdMs: 0, annotations, spec })
     } catch (cause) {
-      throw new Error(`UNDERPASS_LOCAL_ROUTES: ${kind} ${namespace}/${name}`, { cause })
+      throw new Error(`UNDERPASS_LOCAL_CONFIG: ${kind} ${namespace}/${name}`, { cause })
     }
   }
 }

@@ -165,7 +165,7 @@ export class RequestReport {
     const labels = { protocol: isGrpc ? 'grpc' : 'http', code, grpc: isGrpc ? grpcStatus : '', flag } as const
     this.#reports.count(this, labels, durationMs)
     const { accessLog, write, now } = this.#reports.options
-    if (accessLog === 'off' || (accessLog === 'errors' && code < 500 && flag === '-')) return
+    if (accessLog === 'off' || (accessLog === 'errors' && isWell(outcome))) return
     write(requestLine(this.#line(outcome, now() - durationMs, durationMs)))
   }
 
@@ -197,6 +197,11 @@ export class RequestReport {
       route: this.#rule === undefined ? 'default' : `${this.#rule.route}/${this.#rule.name}`
     }
   }
+}
+
+/** Answered by a pod, or moved by a route. */
+function isWell({ status, flag, details }: Outcome): boolean {
+  return status < 500 && flag === '-' && (details === 'via_upstream' || details === 'direct_response')
 }
 
 function partyOf(workload: Workload): Party {

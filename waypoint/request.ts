@@ -1,15 +1,17 @@
 /**
- * The path of one request: its form, its route, its backend, then forwarding. What can be said without a backend is
+ * The path of one request: its form, who may ask it, its route, its backend, then forwarding. What can be said without a backend is
  * said here; `forward.ts` does the rest.
  */
 import { randomUUID } from 'node:crypto'
 import type { Service, Workload } from '../shared/mesh/model.ts'
+import { admit, type Admission } from './admission.ts'
 import { forward } from './forward.ts'
 import type { Exchange, RequestHead } from './http/exchange.ts'
 import type { HeaderList } from './http/header-list.ts'
 import { HeaderList as Headers } from './http/header-list.ts'
 import { replies, replyLocally, type LocalReply } from './local-reply.ts'
 import { normalizePath } from './normalize-path.ts'
+import type { RequestReport } from './request-report.ts'
 import { changeHeaders, changeTarget, redirectLocation } from './routes/change-request.ts'
 import type { Backend, Filters } from './routes/route.ts'
 import type { Matched } from './routes/route-table.ts'
@@ -39,7 +41,33 @@ export function serveRequest(waypoint: Waypoint, arrival: Arrival, exchange: Exc
   if (!headers.has('x-request-id')) headers.append('x-request-id', randomUUID())
   if (!headers.has('x-forwarded-proto')) headers.append('x-forwarded-proto', head.scheme ?? 'http')
 
-  // 2. The route.
+  // 2. Who may ask it.
+  const admission = admit(waypoint, arrival, head, target)
+  const proceed = (admitted: Admission): void => {
+    if (admitted.kind === 'refused') return refuse(admitted.reply)
+    route(waypoint, arrival, exchange, { target: admitted.target, report, refuse })
+  }
+  if (admission instanceof Promise) void admission.then(proceed)
+  else proceed(admission)
+}
+
+interface Admitted {
+  /** Path and query in their form. */
+  readonly target: string
+  readonly report: RequestReport
+  readonly refuse: (reply: LocalReply) => void
+}
+
+function route(
+  waypoint: Waypoint,
+  arrival: Arrival,
+  exchange: Exchange,
+  { target, report, refuse }: Admitted
+): void {
+  const { head } = exchange
+  const { headers } = head
+
+  // 3. The route.
   const { destination } = arrival
   if (destination.kind === 'workload') {
     const plan = { target, authority: head.authority, upstream: destination, rule: undefined, filters: [] }
@@ -65,7 +93,7 @@ export function serveRequest(waypoint: Waypoint, arrival: Arrival, exchange: Exc
   const moved = redirectOf(rule.filters, { ...head, target }, { port, found })
   if (moved !== undefined) return refuse(moved)
 
-  // 3. The backend, and what the filters make of the request on its way there.
+  // 4. The backend, and what the filters make of the request on its way there.
   const backend = chooseBackend(rule.backends, waypoint.random)
   const without = { ...replies.unresolvedBackend, status: rule.statusWithoutBackend }
   if (backend === undefined) return refuse(without)

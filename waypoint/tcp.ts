@@ -3,6 +3,7 @@ import { pickEndpoint } from '../shared/mesh/pick.ts'
 import type { ByteStream } from '../shared/net/byte-stream.ts'
 import { relay } from '../shared/net/relay.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
+import { refusalOfConnection } from './admission.ts'
 import { ownWorkload } from './own-workload.ts'
 import type { Target } from './upstream/tunnels.ts'
 import type { Arrival, Waypoint } from './waypoint.ts'
@@ -17,6 +18,8 @@ export function serveTcp(waypoint: Waypoint, arrival: Arrival, stream: ByteStrea
 }
 
 async function carry(waypoint: Waypoint, arrival: Arrival, stream: ByteStream): Promise<void> {
+  const refusal = refusalOfConnection(waypoint, arrival)
+  if (refusal !== undefined) throw new Error(refusal)
   const target = pick(waypoint, arrival)
   if (target === undefined) throw new Error('no healthy upstream')
   const upstream = await waypoint.tunnels.open(target)

@@ -8,9 +8,12 @@ import type { MeshView } from '../shared/mesh/view.ts'
 import type { SocketAddress } from '../shared/net/address.ts'
 import type { Logger } from '../shared/telemetry/logger.ts'
 import type { Metrics } from '../shared/telemetry/metrics.ts'
+import type { PolicyStore } from './authorization/policy-store.ts'
 import type { Config } from './config.ts'
 import type { Destination } from './destination.ts'
 import type { families } from './families.ts'
+import type { KeySource } from './jwt/check-token.ts'
+import type { JwtPolicyStore } from './jwt/policy-store.ts'
 import type { RequestReports } from './request-report.ts'
 import type { RouteStore } from './routes/route-store.ts'
 import type { Connections } from './upstream/connections.ts'
@@ -22,6 +25,10 @@ export interface Waypoint {
   readonly metrics: Metrics<typeof families>
   readonly view: () => MeshView
   readonly routes: RouteStore
+  readonly policies: PolicyStore
+  readonly jwtPolicies: JwtPolicyStore
+  /** Keys that tokens are verified with. */
+  readonly keys: KeySource
   /** Its own, valid now. */
   readonly certificate: (signal: AbortSignal) => Promise<WorkloadCertificate>
   readonly tunnels: Tunnels

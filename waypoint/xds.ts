@@ -1,31 +1,20 @@
-/** What the control plane says: services and workloads of this waypoint, and the routes that apply to them. */
+/** What the control plane says: services and workloads of this waypoint, and the configuration that applies to them. */
 import type { MeshChange, MeshStore } from '../shared/mesh/store.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
 import type { Logger } from '../shared/telemetry/logger.ts'
 import type { Metrics } from '../shared/telemetry/metrics.ts'
-import { decodeConfigResource, type ConfigResource } from '../shared/xds/config-resource.ts'
+import { decodeConfigResource } from '../shared/xds/config-resource.ts'
 import { controlPlaneTarget } from '../shared/xds/control-plane-config.ts'
 import type { DeltaClient, DeltaResponse, Rejected } from '../shared/xds/delta-client.ts'
 import type { Config } from './config.ts'
+import type { ConfigType } from './config-types.ts'
 import type { families } from './families.ts'
-import { readGrpcRoute } from './routes/grpc-route.ts'
-import { readHttpRoute } from './routes/http-route.ts'
-import { standIn } from './routes/route-parts.ts'
-import type { Route } from './routes/route.ts'
-import type { RouteStore } from './routes/route-store.ts'
 
 const ADDRESS = 'type.googleapis.com/istio.workload.Address'
-type ReadRoute = (resource: ConfigResource, domain: string) => Route
-
-/** What makes a route of an object of that type. */
-const routeTypes: ReadonlyMap<string, ReadRoute> = new Map([
-  ['gateway.networking.k8s.io/v1/HTTPRoute', readHttpRoute],
-  ['gateway.networking.k8s.io/v1/GRPCRoute', readGrpcRoute]
-])
 
 export interface XdsDeps {
   readonly mesh: MeshStore
-  readonly routes: RouteStore
+  readonly types: ReadonlyMap<string, ConfigType>
   readonly metrics: Metrics<typeof families>
   readonly log: Logger
   readonly onConnected: () => void
@@ -45,12 +34,12 @@ export async function startXds(config: Config, deps: XdsDeps): Promise<Xds> {
   const client: DeltaClient = new DeltaClient({
     target: controlPlaneTarget(xds, xds.address, config),
     node: { id: nodeId(config), metadata: nodeMetadata(config) },
-    // Routes first, so that no service is known before what applies to it.
+    // These first, so that no service is known before what applies to it.
     types: [
-      ...[...routeTypes.keys()].map(typeUrl => ({ typeUrl, mode: 'wildcard' as const })),
+      ...[...deps.types.keys()].map(typeUrl => ({ typeUrl, mode: 'wildcard' as const })),
       { typeUrl: ADDRESS, mode: 'wildcard' }
     ],
-    onResponse: response => takeResponse(config.clusterDomain, deps, response),
+    onResponse: response => takeResponse(deps, response),
     onConnected: deps.onConnected,
     onTermination: reason => deps.log.info('the stream of the control plane ended', { reason }),
     onMessage: typeUrl => deps.metrics.series('istio_xds_message_total', typeUrl).add(),
@@ -63,46 +52,37 @@ export async function startXds(config: Config, deps: XdsDeps): Promise<Xds> {
   }
 }
 
-/** What cannot be taken is returned and changes nothing; the rest counts. */
+/** What cannot be taken is returned and changes nothing that was in force; the rest counts. */
 export function takeResponse(
-  domain: string,
-  deps: Pick<XdsDeps, 'mesh' | 'routes' | 'log'>,
+  { types, mesh, log }: Pick<XdsDeps, 'types' | 'mesh' | 'log'>,
   response: DeltaResponse
 ): readonly Rejected[] {
-  const { log } = deps
-  const read = routeTypes.get(response.typeUrl)
+  const type = types.get(response.typeUrl)
   const rejected =
-    read === undefined
-      ? deps.mesh.apply(addressChanges(response)).rejected
-      : takeRoutes(deps.routes, response, { read, domain })
+    type === undefined ? mesh.apply(addressChanges(response)).rejected : takeConfig(type, response)
   for (const { name, reason } of rejected) {
     log.warn('resource rejected', { type: response.typeUrl, name, reason })
   }
   return rejected
 }
 
-function takeRoutes(
-  routes: RouteStore,
-  { typeUrl, resources, removed }: DeltaResponse,
-  { read, domain }: { readonly read: ReadRoute; readonly domain: string }
-): readonly Rejected[] {
+function takeConfig(type: ConfigType, { resources, removed }: DeltaResponse): readonly Rejected[] {
   const rejected: Rejected[] = []
   for (const { name, bytes } of resources) {
-    const key = `${typeUrl} ${name}`
     try {
       const resource = decodeConfigResource(bytes)
       try {
-        routes.put(key, read(resource, domain))
+        type.put(name, resource)
       } catch (error) {
         // One that was understood before stays in force.
-        if (!routes.has(key)) routes.put(key, standIn(resource, domain))
+        if (!type.has(name)) type.putStandIn(name, resource, messageOf(error))
         throw error
       }
     } catch (error) {
       rejected.push({ name, reason: messageOf(error) })
     }
   }
-  for (const name of removed) routes.remove(`${typeUrl} ${name}`)
+  for (const name of removed) type.remove(name)
   return rejected
 }
 

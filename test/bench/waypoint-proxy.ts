@@ -92,7 +92,7 @@ function prepareOurs(
       CA_ADDRESS: '',
       FAKE_CA: 'true',
       LOCAL_XDS_PATH: mesh,
-      UNDERPASS_LOCAL_ROUTES: file,
+      UNDERPASS_LOCAL_CONFIG: file,
       POD_NAMESPACE: 'bench',
       POD_NAME: `${service}-waypoint-0`,
       SERVICE_ACCOUNT: `${service}-waypoint`,

@@ -208,7 +208,7 @@ spec:
 t.test('GRPCRoutes choose by method and metadata, and answer for themselves', async t => {
   const pods = [pod(2, 'cart'), pod(3, 'cart-v2')]
   for (const one of pods) await startServer(t, one)
-  const world = await startWorld(t, { services, pods, routes })
+  const world = await startWorld(t, { services, pods, config: routes })
   const client = await startClient(t, world)
   t.match(await unary(client, 'a'), { answer: /^cart: a/ })
   t.match(await unary(client, 'a', { headers: { version: 'v2' } }), { answer: /^cart-v2: a/ })

@@ -143,7 +143,7 @@ t.test('routes decide', async t => {
     if (request.url !== '/slow') says('v1')(request, response)
   })
   await startPod(t, v2, says('v2'))
-  const world = await startWorld(t, { services, pods: [v1, v2], routes })
+  const world = await startWorld(t, { services, pods: [v1, v2], config: routes })
   const ask = (path: string, headers = {}): ReturnType<typeof world.ask> =>
     world.ask('10.96.0.1:80', { path, headers })
   const canary = await ask('/v2/things?q=1', { 'x-canary': '1', 'x-gone': 'x', 'x-set': 'old' })

@@ -49,8 +49,8 @@ export interface ServiceOptions {
 export interface WorldOptions {
   readonly services: readonly ServiceOptions[]
   readonly pods: readonly Pod[]
-  /** HTTPRoutes as YAML, of namespace shop. */
-  readonly routes?: string
+  /** Routes and policies as YAML, of namespace shop. */
+  readonly config?: string
   readonly env?: Readonly<Record<string, string>>
 }
 
@@ -85,16 +85,16 @@ export interface Answer {
 export async function startWorld(t: Test, options: WorldOptions): Promise<World> {
   const folder = mkdtempSync(path.join(tmpdir(), 'underpass-waypoint-'))
   t.teardown(() => rmSync(folder, { recursive: true }))
-  const files = { mesh: path.join(folder, 'mesh.yaml'), routes: path.join(folder, 'routes.yaml') }
+  const files = { mesh: path.join(folder, 'mesh.yaml'), config: path.join(folder, 'config.yaml') }
   writeFileSync(files.mesh, meshYaml(options))
-  writeFileSync(files.routes, options.routes ?? '')
+  writeFileSync(files.config, options.config ?? '')
   const { config } = readConfig({
     env: {
       ...{ XDS_ADDRESS: '', CA_ADDRESS: '', FAKE_CA: 'true', LOCAL_XDS_PATH: files.mesh },
       ...{ POD_NAMESPACE: 'shop', SERVICE_ACCOUNT: 'waypoint', POD_NAME: 'waypoint-1' },
       ...{ UNDERPASS_INBOUND_PORT: '0', UNDERPASS_ADMIN_PORT: '0' },
       ...{ UNDERPASS_STATS_PORT: '0', UNDERPASS_READY_PORT: '0' },
-      ...(options.routes === undefined ? {} : { UNDERPASS_LOCAL_ROUTES: files.routes }),
+      ...(options.config === undefined ? {} : { UNDERPASS_LOCAL_CONFIG: files.config }),
       ...options.env
     },
     readFile: () => undefined
@@ -231,6 +231,7 @@ function meshYaml({ services, pods }: WorldOptions): string {
       name,
       namespace: 'shop',
       hostname: hostnameOf(name),
+      canonical: true,
       vips: [`/${vip}`],
       ports: { [port]: 0 },
       ...(speaks === 'none' ? {} : { appProtocols: { [port]: speaks } }),

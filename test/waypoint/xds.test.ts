@@ -1,11 +1,12 @@
 /** What the control plane sends, taken and refused: a route that is not understood shuts its service and nothing else. */
 import t from 'tap'
 import { silent } from '../../shared/telemetry/logger.ts'
-import { Metrics } from '../../shared/telemetry/metrics.ts'
 import { MeshStore } from '../../shared/mesh/store.ts'
 import { encodeConfigResource } from '../../shared/xds/config-resource.ts'
 import { HeaderList } from '../../waypoint/http/header-list.ts'
-import { families } from '../../waypoint/families.ts'
+import { PolicyStore } from '../../waypoint/authorization/policy-store.ts'
+import { configTypes } from '../../waypoint/config-types.ts'
+import { JwtPolicyStore } from '../../waypoint/jwt/policy-store.ts'
 import { RouteStore } from '../../waypoint/routes/route-store.ts'
 import { takeResponse } from '../../waypoint/xds.ts'
 
@@ -22,11 +23,23 @@ function resource(name: string, rules: readonly object[]): { name: string; bytes
 
 t.test('broken ones among good ones', async t => {
   const routes = new RouteStore()
-  const deps = { routes, mesh: new MeshStore(), metrics: new Metrics(families), log: silent }
+  const own = {
+    namespace: 'shop',
+    name: 'waypoint',
+    clusterDomain: 'cluster.local',
+    rootNamespace: 'istio-system'
+  }
+  const stores = {
+    policies: new PolicyStore(own),
+    jwtPolicies: new JwtPolicyStore(own),
+    onJwtRules: () => undefined
+  }
+  const names = { ...own, trustDomain: 'cluster.local', trustDomainAliases: [] }
+  const deps = { types: configTypes({ routes, ...stores }, names), mesh: new MeshStore(), log: silent }
   const take = (
     resources: readonly { name: string; bytes: Uint8Array }[],
     removed: readonly string[] = []
-  ): unknown => takeResponse('cluster.local', deps, { typeUrl, resources, removed, bytes: 0 })
+  ): unknown => takeResponse(deps, { typeUrl, resources, removed, bytes: 0 })
   const says = (name: string): string => {
     const service = { namespace: 'shop', hostname: `${name}.shop.svc.cluster.local` }
     const found = routes

@@ -1,0 +1,75 @@
+/**
+ * The kinds of configuration that a waypoint takes: how an object of each is put in force, and what stands in for one that
+ * cannot be read and is not known from before. Without it requests would pass that the object may have kept back.
+ */
+import type { ConfigResource } from '../shared/xds/config-resource.ts'
+import type { PolicyStore } from './authorization/policy-store.ts'
+import { readAuthorizationPolicy, unreadablePolicy } from './authorization/read-policy.ts'
+import type { Config } from './config.ts'
+import type { JwtPolicyStore } from './jwt/policy-store.ts'
+import { readRequestAuthentication } from './jwt/read-request-authentication.ts'
+import { readGrpcRoute } from './routes/grpc-route.ts'
+import { readHttpRoute } from './routes/http-route.ts'
+import { standIn } from './routes/route-parts.ts'
+import type { RouteStore } from './routes/route-store.ts'
+
+export interface ConfigType {
+  has(name: string): boolean
+  /** Throws an Error that names what is wrong; nothing has changed then. */
+  put(name: string, resource: ConfigResource): void
+  putStandIn(name: string, resource: ConfigResource, reason: string): void
+  remove(name: string): void
+}
+
+export interface ConfigStores {
+  readonly routes: RouteStore
+  readonly policies: PolicyStore
+  readonly jwtPolicies: JwtPolicyStore
+  /** The rules for tokens have changed. */
+  readonly onJwtRules: () => void
+}
+
+type MeshNames = Pick<Config, 'clusterDomain' | 'trustDomain' | 'trustDomainAliases' | 'rootNamespace'>
+
+/** By type URL, in the order in which they are asked for: what refuses first. */
+export function configTypes(
+  { routes, policies, jwtPolicies, onJwtRules }: ConfigStores,
+  { clusterDomain, trustDomain, trustDomainAliases, rootNamespace }: MeshNames
+): ReadonlyMap<string, ConfigType> {
+  const mesh = { trustDomains: [trustDomain, ...trustDomainAliases], rootNamespace }
+  const routeType = (kind: string, read: typeof readHttpRoute): ConfigType => ({
+    has: name => routes.has(`${kind} ${name}`),
+    put: (name, resource) => routes.put(`${kind} ${name}`, read(resource, clusterDomain)),
+    putStandIn: (name, resource) => routes.put(`${kind} ${name}`, standIn(resource, clusterDomain)),
+    remove: name => routes.remove(`${kind} ${name}`)
+  })
+  return new Map<string, ConfigType>([
+    [
+      'security.istio.io/v1/AuthorizationPolicy',
+      {
+        has: name => policies.has(name),
+        put: (name, resource) => policies.put(name, readAuthorizationPolicy(resource, mesh)),
+        putStandIn: (name, resource, reason) => policies.put(name, unreadablePolicy(resource, mesh, reason)),
+        remove: name => policies.remove(name)
+      }
+    ],
+    [
+      'security.istio.io/v1/RequestAuthentication',
+      {
+        // Without it requests have no identity: policies that ask for one refuse them.
+        has: () => true,
+        put: (name, resource) => {
+          jwtPolicies.put(name, readRequestAuthentication(resource))
+          onJwtRules()
+        },
+        putStandIn: () => undefined,
+        remove: name => {
+          jwtPolicies.remove(name)
+          onJwtRules()
+        }
+      }
+    ],
+    ['gateway.networking.k8s.io/v1/HTTPRoute', routeType('HTTPRoute', readHttpRoute)],
+    ['gateway.networking.k8s.io/v1/GRPCRoute', routeType('GRPCRoute', readGrpcRoute)]
+  ])
+}
