@@ -114,6 +114,7 @@ async function suite(kubeconfig: string, report: string): Promise<{ code: number
     program,
     [
       ...['-test.v', '-test.run', '^TestConformance$', `--kubeconfig=${kubeconfig}`],
+      '--cleanup-base-resources=false', // the cluster goes as a whole
       ...[
         '--conformance-profiles=MESH-HTTP,MESH-GRPC',
         '--mesh-name=underpass',
