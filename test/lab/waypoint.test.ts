@@ -14,6 +14,15 @@ t.setTimeout(300_000)
 const manifest = path.join(import.meta.dirname, '../../lab/demo/canary.yaml')
 const gatewayLabel = 'gateway.networking.k8s.io/gateway-name=waypoint'
 
+const policy = `apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: closed, namespace: store}
+spec:
+  targetRefs: [{group: "", kind: Service, name: catalogue}]
+  action: DENY
+  rules: [{to: [{operation: {paths: [/closed]}}]}]
+`
+
 const [chosen] = (await users()).filter(({ skip }) => skip === false)
 
 t.test(
@@ -88,6 +97,22 @@ t.test(
       })
       await change([{ backendRefs: [{ name: 'catalogue-v2', port: 80 }] }])
       t.match(await until(/"container": "v2"/), { code: 0 })
+    })
+
+    await t.test('a policy for the service refuses by path, and says so', async t => {
+      const file = path.join(t.testdir({ 'policy.yaml': policy }), 'policy.yaml')
+      t.match(await lab.run('kubectl', 'apply', '-f', file), { code: 0 })
+      const closed = [...words, 'http://catalogue/closed']
+      t.match(await lab.until(({ stdout }) => /status 403/.test(stdout), ...closed), {
+        stdout: /RBAC: access denied/
+      })
+      t.match(await get(), { stdout: /status 200/ })
+      t.match(
+        await logs(),
+        / 403 - rbac_access_denied_matched_policy\[ns\[store\]-policy\[closed\]-rule\[0\]\] /
+      )
+      t.match(await lab.run('kubectl', 'delete', '-f', file), { code: 0 })
+      await lab.until(({ stdout }) => /status 200/.test(stdout), ...closed)
     })
 
     await t.test('it is replaced while requests go on, and none is lost', async t => {
