@@ -24,7 +24,8 @@ export function readFields(section: FieldSection, allowed: readonly string[]): H
     if (!isFieldValue(value)) return refused(`the value of ${name} has a control character`)
     const before = name === 'cookie' ? headers.get(name) : undefined
     if (before === undefined) headers.append(name, value)
-    else headers.set(name, `${before}; ${value}`)
+    // An empty one would leave a blank at the end, which the next reader takes off.
+    else headers.set(name, [before, value].filter(cookie => cookie !== '').join('; '))
   }
   return headers.size > MAX_FIELDS ? refused(`more than ${MAX_FIELDS} header fields`, 431) : headers
 }

@@ -149,6 +149,7 @@ t.test('heads that are taken', async t => {
       ['x-a', '1']
     ]
   })
+  t.match(took(having(['cookie', ''], ['cookie', 'a=1'], ['cookie', ''])), { headers: [['cookie', 'a=1']] })
   t.match(took(having(['expect', '100-Continue']), false), { expectsContinue: true, headers: [] })
   t.match(took(websocket, false), {
     method: 'GET',
