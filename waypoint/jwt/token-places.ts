@@ -54,12 +54,10 @@ export function stripTokens(
   }
   if (places.cookies.length > 0) {
     retain(headers, 'cookie', field => {
-      const parts = field.split(';')
-      const left = parts.filter(part => {
+      const left = field.split(';').filter(part => {
         const [name, value] = cookie(part)
         return !places.cookies.includes(name) || keep.includes(value)
       })
-      if (left.length === parts.length) return field
       return left.length === 0 ? undefined : left.join(';').trimStart()
     })
   }

@@ -241,6 +241,7 @@ t.test('no key is used for what it was not made for', async t => {
   const noKey = "401 Jwks doesn't have key to match kid or alg from Jwt"
   const rows: readonly (readonly [name: string, keys: readonly object[], token: string, answer: string])[] = [
     ['a public key as a secret', [rsa.jwk], confusion, noKey],
+    ['a public key for anything as a secret', [{ ...rsa.jwk, alg: undefined }], confusion, noKey],
     ['another secret', [asSecret], confusion, '401 Jwt verification fails'],
     ['a key for RS256 only', [rsa.jwk], signer('PS256').token(claims), noKey],
     ['a key for encryption', [{ ...key.jwk, use: 'enc' }], good, noKey],

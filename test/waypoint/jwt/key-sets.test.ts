@@ -207,6 +207,16 @@ t.test('this host and link-local addresses are not asked', async t => {
   t.strictSame(server.asked, [])
 })
 
+t.test('a server is found by its name', async t => {
+  const server = await keyServer(text(jwks(key)))
+  t.teardown(() => server.close())
+  const rules = rulesOf({ issuer, jwksUri: `http://localhost:${new URL(server.origin).port}/keys` })
+  t.equal(await keySets(t, rules, { blocked: [] }).verdict(key.token(claims)), accepted)
+  const unknown = keySets(t, rulesOf({ issuer, jwksUri: 'http://keys.invalid/' }), { blocked: [] })
+  t.equal(await unknown.verdict(key.token(claims)), failed)
+  t.match(unknown.warnings[0], /keys\.invalid/)
+})
+
 t.test('by HTTPS the server has to be who it is', async t => {
   const certificate = loopbackCertificate()
   const server = await keyServer(text(jwks(key)), certificate)
