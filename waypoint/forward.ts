@@ -31,6 +31,8 @@ export interface Plan {
 
 /** Istio's default for requests that nothing has acted on. */
 const retries = 2
+/** RFC 9110 section 9.2.2. */
+const idempotent = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE'])
 
 export function forward(
   waypoint: Waypoint,
@@ -144,11 +146,7 @@ class Forwarding {
         this.#over()
       },
       failed: (error, { untouched }) =>
-        this.#failed(
-          messageOf(error),
-          'connection termination',
-          untouched && this.#request.framing.kind === 'none'
-        )
+        this.#failed(messageOf(error), 'connection termination', untouched && this.#repeatable)
     })
     // A request without a body can be sent again, as nothing of it is used up.
     if (this.#request.framing.kind === 'none') this.#writer.end()
@@ -183,6 +181,12 @@ class Forwarding {
         report.finish({ status: head.status, flag: 'UC', details: `upstream_reset_after_response_started` })
       }
     })
+  }
+
+  /** Nothing of it is used up, and a second one would do no harm, or the first was refused unseen. */
+  get #repeatable(): boolean {
+    const { method, framing } = this.#request
+    return framing.kind === 'none' && (this.#protocol === 'http2' || idempotent.has(method))
   }
 
   /** Before any answer. `again`: no pod can have acted on it. */

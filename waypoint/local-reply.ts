@@ -31,6 +31,7 @@ export const replies = {
     details: 'upstream_response_timeout'
   },
   badPath: { status: 400, body: '', flag: '-', details: 'path_normalization_failed' },
+  connect: { status: 501, body: 'CONNECT is not served', flag: '-', details: 'connect_not_served' },
   oldVersion: { status: 426, body: 'Upgrade Required', flag: '-', details: 'low_version' }
 } as const satisfies Record<string, LocalReply>
 

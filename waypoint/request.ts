@@ -17,6 +17,9 @@ import type { Backend, Filters } from './routes/route.ts'
 import type { Matched } from './routes/route-table.ts'
 import type { Arrival, Waypoint } from './waypoint.ts'
 
+/** What only we say; a client's own would be believed. */
+const ours = ['x-forwarded-client-cert', 'x-envoy-original-path', 'x-envoy-attempt-count']
+
 /** Where a request goes: one of a service's pods, or the pod that was addressed. */
 export type Upstream =
   | { readonly kind: 'service'; readonly service: Service; readonly port: number }
@@ -32,12 +35,13 @@ export function serveRequest(waypoint: Waypoint, arrival: Arrival, exchange: Exc
 
   // 1. One form for what policies and routes look at, and what is forwarded.
   if (head.version === 'HTTP/1.0' && !waypoint.config.http10) return refuse(replies.oldVersion)
+  if (head.method === 'CONNECT') return refuse(replies.connect) // a tunnel to anywhere, past every policy about paths
   const target = head.target.startsWith('/')
     ? normalizePath(head.target, waypoint.config.pathNormalization)
     : head.target
   if (target === undefined) return refuse(replies.badPath)
   const { headers } = head
-  headers.remove('x-forwarded-client-cert')
+  for (const name of ours) headers.remove(name)
   if (!headers.has('x-request-id')) headers.append('x-request-id', randomUUID())
   if (!headers.has('x-forwarded-proto')) headers.append('x-forwarded-proto', head.scheme ?? 'http')
 

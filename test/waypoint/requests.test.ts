@@ -1,7 +1,9 @@
 /** Requests through a waypoint, from a client's tunnel to a pod and back. */
 import t from 'tap'
+import { once } from 'node:events'
 import type http from 'node:http'
-import { startPod, startWorld, type Pod } from './world.ts'
+import net from 'node:net'
+import { listen, startPod, startWorld, type Answer, type Pod } from './world.ts'
 
 const v1: Pod = { name: 'web-v1', address: '127.77.1.1', port: 8080, services: ['web', 'web-v1'] }
 const v2: Pod = {
@@ -173,3 +175,54 @@ t.test('routes decide', async t => {
   t.match(world.lines.join('\n'), / 404 NR route_not_found /)
   t.match(world.lines.join('\n'), / 504 UT upstream_response_timeout .* shop\/web\/5$/m)
 })
+
+t.test('what a client must not say: CONNECT, and headers that are ours', async t => {
+  await startPod(t, { ...v1, address: '127.77.1.9' }, says('v1'))
+  const world = await startWorld(t, { services, pods: [{ ...v1, address: '127.77.1.9' }] })
+  const client = await world.connect('10.96.0.1:80')
+  client.write('CONNECT 10.0.0.1:22 HTTP/1.1\r\nHost: 10.0.0.1:22\r\n\r\n')
+  const [first] = (await once(client, 'data')) as [Buffer]
+  t.match(first.toString(), /^HTTP\/1\.1 501 /)
+  const forged = {
+    'x-forwarded-client-cert': 'By=me',
+    'x-envoy-original-path': '/x',
+    'x-envoy-attempt-count': '9'
+  }
+  const { text } = await world.ask('10.96.0.1:80', { headers: forged })
+  t.match((JSON.parse(text) as { headers: object }).headers, {
+    'x-forwarded-client-cert': undefined,
+    'x-envoy-original-path': undefined,
+    'x-envoy-attempt-count': '1'
+  })
+})
+
+t.test(
+  'a kept connection that the pod lets go: a request that does no harm is sent again, another one is not',
+  async t => {
+    const place: Pod = {
+      name: 'web-v1',
+      address: '127.77.1.8',
+      port: 8080,
+      services: ['web'],
+      protocol: 'TCP'
+    }
+    let requests = 0
+    const server = net.createServer(socket => {
+      let first = true
+      socket.on('data', () => {
+        requests += 1
+        if (first) socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi')
+        else socket.destroy()
+        first = false
+      })
+    })
+    await listen(t, server, place)
+    const world = await startWorld(t, { services, pods: [place] })
+    const ask = (method: string): Promise<Answer> => world.ask('10.96.0.1:80', { method })
+    t.match(await ask('GET'), { status: 200 })
+    t.match(await ask('GET'), { status: 200 })
+    t.equal(requests, 3, 'on the kept connection, and again on another one')
+    t.match(await ask('POST'), { status: 503, text: /connection termination/ })
+    t.equal(requests, 4)
+  }
+)
