@@ -1,22 +1,26 @@
 /**
- * Where the time of the two hops goes: writes the measured parts of `docs/profiles/`. Needs root, `perf` and `strace`.
+ * Where the time of the two hops and of the waypoint goes: writes the measured parts of `docs/profiles/`. Needs root,
+ * `perf` and `strace`.
  *
- *   sudo node_modules/.bin/node test/bench/profile.ts [--seconds 5] [--only new-connections,bulk,latency]
+ *   sudo node_modules/.bin/node test/bench/profile.ts [--seconds 5] [--only new-connections,bulk,latency,waypoint]
  */
 import { readFileSync, rmSync } from 'node:fs'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
+import { findEnvoy } from './envoy.ts'
 import { startHops, type Contender, type Hops } from './hops.ts'
 import { interrupted } from './interrupt.ts'
 import { bulk, latencyAt, requests } from './load.ts'
 import { writeMeasured } from './marked-text.ts'
 import { pausesOf, profile, systemCalls } from './probes.ts'
 import { setUp, type Setup } from './setup.ts'
+import { startWaypointPaths, type WaypointPath } from './waypoint-mesh.ts'
+import { twoRoutes } from './waypoint-routes.ts'
 
 const { values } = parseArgs({
   options: {
     seconds: { type: 'string', default: '5' },
-    only: { type: 'string', default: 'new-connections,bulk,latency' }
+    only: { type: 'string', default: 'new-connections,bulk,latency,waypoint' }
   }
 })
 const seconds = Number(values.seconds)
@@ -32,10 +36,18 @@ interface Standing {
 }
 
 /** A load, and in what its system calls are counted. */
-interface Load {
+interface Load<Path> {
   readonly unit: string
   /** Resolves to how many units were carried. */
-  readonly carry: (hops: Hops, seconds: number) => Promise<number>
+  readonly carry: (path: Path, seconds: number) => Promise<number>
+}
+
+/** A process that carries a load; those of ours are profiled, the peers' system calls are counted beside. */
+interface Watched<Path> {
+  readonly name: string
+  readonly pid: number
+  readonly path: Path
+  readonly ours: boolean
 }
 
 try {
@@ -46,30 +58,65 @@ try {
 
 async function main(): Promise<void> {
   using setup = setUp(['perf', 'strace'])
+  if (only.has('waypoint')) writeMeasured('profiles/waypoint.md', await lookAtWaypoint(setup))
+  if (['new-connections', 'bulk', 'latency'].some(part => only.has(part))) await lookAtHops(setup)
+}
+
+async function lookAtHops(setup: Setup): Promise<void> {
   await using made = new AsyncDisposableStack()
   const standing = await stand(setup, made)
   const url = ({ http }: Hops): string => `http://${http.ip}:${http.port}/`
-  const fresh: Load = {
+  const fresh: Load<Hops> = {
     unit: 'connection',
     carry: (hops, seconds) => requests(hops.client, url(hops), { seconds, reuse: false })
   }
-  const stream = (reverse: boolean): Load => ({
+  const stream = (reverse: boolean): Load<Hops> => ({
     unit: 'MB',
     carry: async (hops, seconds) => {
       const sent = await bulk(hops.client, hops.iperf, { gigabytes: seconds / 2, streams: 1, reverse })
       return sent.gigabytes * 1000
     }
   })
-  if (only.has('new-connections')) writeMeasured('profiles/new-connections.md', await look(standing, fresh))
+  const { folder } = standing
+  const watched = processesOf(standing)
+  if (only.has('new-connections'))
+    writeMeasured('profiles/new-connections.md', await look(folder, watched, fresh))
   if (only.has('bulk')) {
-    const forward = await look(standing, stream(false))
-    const reverse = await look(standing, stream(true))
+    const forward = await look(folder, watched, stream(false))
+    const reverse = await look(folder, watched, stream(true))
     writeMeasured(
       'profiles/bulk.md',
       `## The client sends\n\n${forward}\n\n## The server sends\n\n${reverse}`
     )
   }
   if (only.has('latency')) writeMeasured('profiles/latency.md', await pauses(standing, url))
+}
+
+/** Our waypoint under three loads, its system calls beside Envoy's. */
+async function lookAtWaypoint(setup: Setup): Promise<string> {
+  const envoy = findEnvoy()
+  const [node = '', ...program] = setup.waypoint
+  await using standing = await startWaypointPaths(setup, {
+    ours: { kind: 'underpass', program: [node, ...NODE_OPTIONS, ...program], routes: twoRoutes },
+    ...(envoy.kind === 'found' && { Envoy: { kind: 'envoy', program: [envoy.program], routes: twoRoutes } })
+  })
+  const watched = [...standing.paths].map(([name, path]) => {
+    const { pid } = path.waypoint
+    return { name, pid, path, ours: name === 'ours' }
+  })
+  const load = (unit: string, target: string, reuse: boolean): Load<WaypointPath> => ({
+    unit,
+    carry: ({ client, http }, seconds) => requests(client, `http://${http.ip}${target}`, { seconds, reuse })
+  })
+  const sections: string[] = []
+  for (const [title, one] of [
+    ['Requests on kept connections', load('request', '/', true)],
+    ['A connection for each request', load('connection', '/', false)],
+    ['Bodies of 1 MB', load('MB', '/megabyte', true)]
+  ] as const)
+    sections.push(`## ${title}\n\n${await look(setup.folder, watched, one)}`)
+  for (const { pid } of watched) rmSync(`/tmp/perf-${pid}.map`, { force: true })
+  return sections.join('\n\n')
 }
 
 async function stand(
@@ -98,23 +145,22 @@ async function stand(
   }
 }
 
-/** Profiles of our two hops under a load, and the system calls of all under a shorter one. */
-async function look({ ours, rust, folder }: Standing, { unit, carry }: Load): Promise<string> {
+/** Profiles of our processes under a load, and the system calls of all under a shorter one. */
+async function look<Path>(
+  folder: string,
+  watched: readonly Watched<Path>[],
+  { unit, carry }: Load<Path>
+): Promise<string> {
   const scratch = path.join(folder, 'watched')
-  await carry(ours, 2) // compiled by now
   const sections: string[] = []
-  for (const [hop, pid] of hopsOf(ours)) {
-    const text = await profile(pid, scratch, () => carry(ours, seconds))
-    sections.push(`CPU of the ${hop} hop, per cent of its samples:\n\n\`\`\`\n${text}\n\`\`\``)
+  for (const { name, pid, path } of watched.filter(({ ours }) => ours)) {
+    await carry(path, 2) // compiled by now
+    const text = await profile(pid, scratch, () => carry(path, seconds))
+    sections.push(`CPU of ${name}, per cent of its samples:\n\n\`\`\`\n${text}\n\`\`\``)
   }
-  const contenders = [['ours', ours] as const, ...(rust === undefined ? [] : [['Rust', rust] as const])]
   const columns: { readonly name: string; readonly calls: ReadonlyMap<string, number> }[] = []
-  for (const [name, hops] of contenders) {
-    for (const [hop, pid] of hopsOf(hops)) {
-      const calls = await systemCalls(pid, scratch, () => carry(hops, 2))
-      columns.push({ name: `${name}, ${hop} hop`, calls })
-    }
-  }
+  for (const { name, pid, path } of watched)
+    columns.push({ name, calls: await systemCalls(pid, scratch, () => carry(path, 2)) })
   const names = [...new Set(columns.flatMap(({ calls }) => [...calls.keys()]))]
   const most = (name: string): number => Math.max(...columns.map(({ calls }) => calls.get(name) ?? 0))
   const shown = names.filter(name => most(name) >= 0.02).toSorted((a, b) => most(b) - most(a))
@@ -133,11 +179,12 @@ async function look({ ours, rust, folder }: Standing, { unit, carry }: Load): Pr
   return sections.join('\n\n')
 }
 
-function hopsOf(hops: Hops): readonly (readonly ['client' | 'server', number])[] {
-  return [
-    ['client', hops.clientPid],
-    ['server', hops.serverPid]
+function processesOf({ ours, rust }: Standing): readonly Watched<Hops>[] {
+  const both = (name: string, path: Hops): readonly Watched<Hops>[] => [
+    { name: `${name}, client hop`, pid: path.clientPid, path, ours: path === ours },
+    { name: `${name}, server hop`, pid: path.serverPid, path, ours: path === ours }
   ]
+  return [...both('ours', ours), ...(rust === undefined ? [] : both('Rust', rust))]
 }
 
 /** Collections of our worker threads while requests come at a fixed rate, beside the latencies. */
