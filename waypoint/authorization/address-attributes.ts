@@ -10,10 +10,7 @@ export function addressTest(value: string): (address: Ip) => boolean {
   // Most clients have IPv4: compared as a number there is nothing to allocate for.
   const size = 2 ** (32 - length)
   const number = Math.floor(bytes.reduce((sum, byte) => sum * 256 + byte, 0) / size)
-  return address => {
-    const found = ipv4Number(address)
-    return found >= 0 && Math.floor(found / size) === number
-  }
+  return address => Math.floor(ipv4Number(address) / size) === number
 }
 
 /** Throws an Error with what is wrong. */
@@ -24,7 +21,7 @@ export function portOf(value: string): number {
   return port
 }
 
-/** -1 for IPv6. */
+/** -1 for IPv6, which is in no block of IPv4. */
 function ipv4Number(address: Ip): number {
   let number = 0
   let part = 0

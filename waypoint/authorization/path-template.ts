@@ -17,17 +17,14 @@ export function pathTest(value: string): TextTest {
 function pathTemplate(value: string): TextTest {
   check(value)
   const [before = '', after] = value.split('{**}')
-  const literals = before.split('{*}')
+  const [first = '', ...rest] = before.split('{*}')
   return path => {
-    let at = 0
-    for (const [index, part] of literals.entries()) {
-      if (index > 0) {
-        const end = endOfSegment(path, at)
-        if (end === at) return false
-        at = end
-      }
-      if (!path.startsWith(part, at)) return false
-      at += part.length
+    if (!path.startsWith(first)) return false
+    let at = first.length
+    for (const part of rest) {
+      const end = endOfSegment(path, at)
+      if (end === at || !path.startsWith(part, end)) return false
+      at = end + part.length
     }
     return after === undefined ? at === path.length : path.length - at >= after.length && path.endsWith(after)
   }

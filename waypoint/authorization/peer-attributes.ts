@@ -1,6 +1,6 @@
 /** Tests of the client's identity. It has always the form `spiffe://<trust domain>/ns/<namespace>/sa/<account>`. */
 import type { Test } from './facts.ts'
-import { globPattern, textPattern } from './text-pattern.ts'
+import { globPattern, textPattern, type TextTest } from './text-pattern.ts'
 
 const scheme = 'spiffe://'
 const accountName = /^(?:[^/*]+\/)?[^/*]+$/
@@ -11,7 +11,7 @@ export function principalTest(value: string, trustDomains: readonly string[]): T
     // A pattern that begins with a star is of the end alone.
     return textPattern(one.startsWith('*') ? one : scheme + one)
   })
-  return ({ peer }) => tests.some(test => test(peer))
+  return ({ peer }) => anyFits(tests, peer)
 }
 
 /** A star stands for anything within the namespace, wherever it is. */
@@ -48,7 +48,7 @@ export function trustDomainTest(value: string, trustDomains: readonly string[]):
   const tests = (trustDomains.includes(value) ? trustDomains : [value]).map(globPattern)
   return ({ peer }) => {
     const name = peer.slice(scheme.length, peer.indexOf('/', scheme.length))
-    return tests.some(test => test(name))
+    return anyFits(tests, name)
   }
 }
 
@@ -69,4 +69,9 @@ function withAliases(principal: string, trustDomains: readonly string[]): readon
 /** Either of the two may have a wildcard. */
 function overlap(one: string, other: string): boolean {
   return textPattern(one)(other) || textPattern(other)(one)
+}
+
+function anyFits(tests: readonly TextTest[], text: string): boolean {
+  for (const test of tests) if (test(text)) return true
+  return false
 }

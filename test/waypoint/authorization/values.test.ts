@@ -195,6 +195,9 @@ const identities: readonly (readonly [field: string, key: string, rows: readonly
       ['f*o*t', 'cluster.local front site', true],
       ['f*x*t', 'cluster.local front site', false],
       ['ab*ba', 'cluster.local aba site', false],
+      ['a*bc*c', 'cluster.local abc site', false],
+      ['a*b*b*c', 'cluster.local abc site', false],
+      ['a*b*b*c', 'cluster.local abbc site', true],
       ['*', 'cluster.local front site', true],
       // A star does not reach into the rest of the identity, of which each has an /sa/.
       ['*sa', 'cluster.local front site', false],
@@ -251,6 +254,8 @@ const aliases: readonly (readonly [
   [['new-td', 'old-td'], '*-td/ns/front/sa/site', ['new-td', 'old-td'], ['td']],
   [['td1'], 'elsewhere/ns/front/sa/site', ['elsewhere'], ['td1']],
   [['td1'], '*/ns/front/sa/site', ['td1', 'elsewhere'], []],
+  [['td1', '*'], 'elsewhere/ns/front/sa/site', ['td1', 'elsewhere', 'third'], []],
+  [['td1', '*.old'], 'a.old/ns/front/sa/site', ['td1'], ['old']],
   [['td1', 'old'], 'td1/ns/front/*', ['td1'], ['old']], // four parts have no trust domain to replace
   [['td1', 'old'], 'td1/ns/front/sa/s*', ['td1', 'old'], []]
 ]
@@ -287,6 +292,7 @@ const addresses: readonly Row[] = [
   ['10.1.0.0/16', '10.2.0.0', false],
   ['0.0.0.0/0', '255.255.255.255', true],
   ['0.0.0.0/0', '2001:db8::1', false],
+  ['0.0.0.0/0', '::1', false],
   ['128.0.0.0/1', '200.0.0.1', true],
   ['128.0.0.0/1', '127.255.255.255', false],
   ['10.1.2.3/31', '10.1.2.2', true],
