@@ -85,7 +85,9 @@ class SocketStream implements ByteStream {
   /** The peer sees a reset, so that it cannot take what it has for the whole. */
   destroy(): void {
     this.#discarding = true
-    if (this.#socket instanceof tls.TLSSocket || this.#socket.connecting) this.#socket.destroy()
-    else this.#socket.resetAndDestroy()
+    const socket = this.#socket
+    // Node would forget the descriptor of a socket that is reset while its end is on the way.
+    if (socket instanceof tls.TLSSocket || socket.connecting || socket.writableEnded) socket.destroy()
+    else socket.resetAndDestroy()
   }
 }
