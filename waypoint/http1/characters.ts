@@ -27,6 +27,10 @@ export const isHost = (text: string): boolean => consistsOf(text, hostCodes) && 
 
 const portIsNumber = /^(?:\[[^\]]*\]|[^:[\]]*)(?::\d*)?$/
 
+/** Of texts that did not come through a reader of ours: what does not fit into a byte would be cut when it is written. */
+export const isHeaderText = (text: string): boolean =>
+  !/[^\t\x20-\x7e\x80-\xff]/.test(text) && text.trim() === text
+
 function consistsOf(text: string, codes: Uint8Array): boolean {
   for (let at = 0; at < text.length; at++) if (codes[text.charCodeAt(at)] !== 1) return false
   return true

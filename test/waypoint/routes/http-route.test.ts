@@ -44,6 +44,10 @@ t.test('parents, backends and what is the default', async t => {
   t.match(rules[1], { name: 'named', requestTimeoutMs: 10_000, backendTimeoutMs: 1500, backends: [] })
 })
 
+function modified(requestHeaderModifier: object): Record<string, unknown> {
+  return { rules: [{ filters: [{ type: 'RequestHeaderModifier', requestHeaderModifier }] }] }
+}
+
 const wrong: readonly (readonly [name: string, spec: Record<string, unknown>, complaint: RegExp])[] = [
   [
     'a field that we do not know',
@@ -76,7 +80,46 @@ const wrong: readonly (readonly [name: string, spec: Record<string, unknown>, co
     { rules: [{ filters: [{ type: 'URLRewrite' }] }] },
     /urlRewrite: expected a mapping/
   ],
-  ['rules that are none', { rules: 'all' }, /spec\.rules: expected a list/]
+  ['rules that are none', { rules: 'all' }, /spec\.rules: expected a list/],
+  [
+    'a header name',
+    modified({ set: [{ name: 'x y', value: '1' }] }),
+    /set\[0\]\.name: "x y" is no header name/
+  ],
+  ["the proxy's own header", modified({ add: [{ name: 'Host', value: 'a' }] }), /use URLRewrite/],
+  [
+    'one that it frames messages by',
+    modified({ remove: ['Content-Length'] }),
+    /remove\[0\]: content-length is the proxy's own/
+  ],
+  [
+    'a value that would end its line',
+    modified({ set: [{ name: 'x', value: 'a\r\nb: c' }] }),
+    /set\[0\]\.value: has characters/
+  ],
+  [
+    'a value that would be cut to one',
+    modified({ set: [{ name: 'x', value: 'a\u010ab: c' }] }),
+    /set\[0\]\.value: has characters/
+  ],
+  [
+    'a host to rewrite to',
+    { rules: [{ filters: [{ type: 'URLRewrite', urlRewrite: { hostname: 'a b' } }] }] },
+    /urlRewrite\.hostname: "a b" is no host/
+  ],
+  [
+    'a path to rewrite to',
+    {
+      rules: [
+        {
+          filters: [
+            { type: 'URLRewrite', urlRewrite: { path: { type: 'ReplaceFullPath', replaceFullPath: '/a b' } } }
+          ]
+        }
+      ]
+    },
+    /urlRewrite\.path: "\/a b" has characters/
+  ]
 ]
 
 for (const [name, spec, complaint] of wrong) {
