@@ -1,5 +1,5 @@
 /** The filters of a rule or a backend. Source: Gateway API v1, HTTPRouteFilter. */
-import { Fields, type Problems } from '../../shared/mesh/yaml-fields.ts'
+import { Fields, Problems } from '../../shared/mesh/yaml-fields.ts'
 import { isHeaderText, isHost, isTarget, isToken } from '../http1/characters.ts'
 import type { Filters, HeaderChange, PathChange, Redirect, Rewrite } from './route.ts'
 
@@ -25,32 +25,41 @@ function filter(value: unknown, path: string, problems: Problems): Partial<Filte
     fields.inner(name) ?? new Fields(undefined, `${path}.${name}`, problems)
   switch (type) {
     case 'RequestHeaderModifier':
-      return { requestHeaders: headerChange(inner('requestHeaderModifier')) }
+      return carriedOut(faults => ({ requestHeaders: headerChange(inner('requestHeaderModifier'), faults) }))
     case 'ResponseHeaderModifier':
-      return { responseHeaders: headerChange(inner('responseHeaderModifier')) }
+      return carriedOut(faults => ({
+        responseHeaders: headerChange(inner('responseHeaderModifier'), faults)
+      }))
     case 'RequestRedirect':
-      return { redirect: redirect(inner('requestRedirect')) }
+      return carriedOut(faults => ({ redirect: redirect(inner('requestRedirect'), faults) }))
     case 'URLRewrite':
-      return { rewrite: rewrite(inner('urlRewrite')) }
+      return carriedOut(faults => ({ rewrite: rewrite(inner('urlRewrite'), faults) }))
     default:
       return { unsupported: `filter ${type} is not supported` }
   }
 }
 
-function headerChange(fields: Fields): HeaderChange {
+/** What no message can carry: the rule answers 500, as with a filter that we do not have. */
+function carriedOut(make: (faults: Problems) => Partial<Filters>): Partial<Filters> {
+  const faults = new Problems()
+  const made = make(faults)
+  return faults.found.length === 0 ? made : { unsupported: faults.found.join('; ') }
+}
+
+function headerChange(fields: Fields, faults: Problems): HeaderChange {
   const { problems } = fields
   const pair = (value: unknown, path: string): readonly [string, string] => {
     const entry = new Fields(value, path, problems)
-    const name = headerName(entry.text('name'), `${path}.name`, problems)
+    const name = headerName(entry.text('name'), `${path}.name`, faults)
     const text = entry.text('value')
-    if (!isHeaderText(text)) problems.add(`${path}.value`, 'has characters that a header cannot carry')
+    if (!isHeaderText(text)) faults.add(`${path}.value`, 'has characters that a header cannot carry')
     entry.end()
     return [name, text]
   }
   const made: HeaderChange = {
     set: fields.list('set', pair),
     add: fields.list('add', pair),
-    remove: fields.list('remove', (value, path) => headerName(String(value), path, problems))
+    remove: fields.list('remove', (value, path) => headerName(String(value), path, faults))
   }
   fields.end()
   return made
@@ -62,19 +71,16 @@ const ownHeaders = new Set([
   ...['upgrade', 'te', 'trailer', 'expect']
 ])
 
-function headerName(name: string, path: string, problems: Problems): string {
+function headerName(name: string, path: string, faults: Problems): string {
   const lower = name.toLowerCase()
-  if (!isToken(lower)) problems.add(path, `${JSON.stringify(name)} is no header name`)
+  if (!isToken(lower)) faults.add(path, `${JSON.stringify(name)} is no header name`)
   else if (ownHeaders.has(lower)) {
-    problems.add(
-      path,
-      `${lower} is the proxy's own${lower === 'host' ? '; use URLRewrite for the host' : ''}`
-    )
+    faults.add(path, `${lower} is the proxy's own${lower === 'host' ? '; use URLRewrite for the host' : ''}`)
   }
   return lower
 }
 
-function redirect(fields: Fields): Redirect {
+function redirect(fields: Fields, faults: Problems): Redirect {
   const scheme = fields.text('scheme', '')
   if (scheme !== '' && scheme !== 'http' && scheme !== 'https') {
     fields.problems.add(`${fields.path}.scheme`, `expected http or https, found ${JSON.stringify(scheme)}`)
@@ -82,8 +88,8 @@ function redirect(fields: Fields): Redirect {
   const port = fields.integer('port', 0, 65_535)
   const made: Redirect = {
     scheme: scheme === 'http' || scheme === 'https' ? scheme : undefined,
-    hostname: hostOrNone(fields, 'hostname'),
-    path: pathChange(fields.inner('path')),
+    hostname: hostOrNone(fields, 'hostname', faults),
+    path: pathChange(fields.inner('path'), faults),
     port: port === 0 ? undefined : port,
     status: fields.integer('statusCode', 302, 399)
   }
@@ -91,13 +97,16 @@ function redirect(fields: Fields): Redirect {
   return made
 }
 
-function rewrite(fields: Fields): Rewrite {
-  const made = { hostname: hostOrNone(fields, 'hostname'), path: pathChange(fields.inner('path')) }
+function rewrite(fields: Fields, faults: Problems): Rewrite {
+  const made = {
+    hostname: hostOrNone(fields, 'hostname', faults),
+    path: pathChange(fields.inner('path'), faults)
+  }
   fields.end()
   return made
 }
 
-function pathChange(fields: Fields | undefined): PathChange | undefined {
+function pathChange(fields: Fields | undefined, faults: Problems): PathChange | undefined {
   if (fields === undefined) return undefined
   const type = fields.choice('type', ['ReplaceFullPath', 'ReplacePrefixMatch'])
   const full = fields.text('replaceFullPath', '')
@@ -105,13 +114,13 @@ function pathChange(fields: Fields | undefined): PathChange | undefined {
   fields.end()
   const text = type === 'ReplaceFullPath' ? full : prefix
   if (text !== '' && !isTarget(text)) {
-    fields.problems.add(fields.path, `${JSON.stringify(text)} has characters that must be percent-encoded`)
+    faults.add(fields.path, `${JSON.stringify(text)} has characters that must be percent-encoded`)
   }
   return type === 'ReplaceFullPath' ? { kind: 'full', value: full } : { kind: 'prefix', value: prefix }
 }
 
-function hostOrNone(fields: Fields, name: string): string | undefined {
+function hostOrNone(fields: Fields, name: string, faults: Problems): string | undefined {
   const text = fields.text(name, '')
-  if (!isHost(text)) fields.problems.add(`${fields.path}.${name}`, `${JSON.stringify(text)} is no host`)
+  if (!isHost(text)) faults.add(`${fields.path}.${name}`, `${JSON.stringify(text)} is no host`)
   return text === '' ? undefined : text
 }

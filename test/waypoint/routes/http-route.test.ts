@@ -80,7 +80,16 @@ const wrong: readonly (readonly [name: string, spec: Record<string, unknown>, co
     { rules: [{ filters: [{ type: 'URLRewrite' }] }] },
     /urlRewrite: expected a mapping/
   ],
-  ['rules that are none', { rules: 'all' }, /spec\.rules: expected a list/],
+  ['rules that are none', { rules: 'all' }, /spec\.rules: expected a list/]
+]
+
+for (const [name, spec, complaint] of wrong) {
+  t.test(`refused: ${name}`, async t => {
+    t.throws(() => read(spec), { message: complaint })
+  })
+}
+
+const uncarried: typeof wrong = [
   [
     'a header name',
     modified({ set: [{ name: 'x y', value: '1' }] }),
@@ -122,9 +131,13 @@ const wrong: readonly (readonly [name: string, spec: Record<string, unknown>, co
   ]
 ]
 
-for (const [name, spec, complaint] of wrong) {
-  t.test(`refused: ${name}`, async t => {
-    t.throws(() => read(spec), { message: complaint })
+for (const [name, spec, complaint] of uncarried) {
+  t.test(`answered 500: ${name}`, async t => {
+    t.match(read(spec).rules[0]?.filters, {
+      unsupported: complaint,
+      requestHeaders: undefined,
+      rewrite: undefined
+    })
   })
 }
 
