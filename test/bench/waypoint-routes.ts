@@ -15,8 +15,9 @@ const everything: PrefixRoute = { prefix: '/', timeout: '15s' }
 
 export const twoRoutes: RouteSet = [{ prefix: '/v2', header: { name: 'x-canary', value: '1' } }, everything]
 
+/** All alike but for their path, so that only the choice differs. */
 export const thousandRoutes: RouteSet = [
-  ...Array.from({ length: 999 }, (_, number) => ({ prefix: `/app-${number}` })),
+  ...Array.from({ length: 999 }, (_, number) => ({ ...everything, prefix: `/app-${number}` })),
   everything
 ]
 
