@@ -3,7 +3,7 @@
  * said here; `forward.ts` does the rest.
  */
 import { randomUUID } from 'node:crypto'
-import type { Service, Workload } from '../shared/mesh/model.ts'
+import { serviceKey, type Service, type Workload } from '../shared/mesh/model.ts'
 import { admit, type Admission } from './admission.ts'
 import { forward } from './forward.ts'
 import type { Exchange, RequestHead } from './http/exchange.ts'
@@ -25,7 +25,13 @@ export type Upstream =
   | { readonly kind: 'service'; readonly service: Service; readonly port: number }
   | { readonly kind: 'workload'; readonly workload: Workload; readonly port: number }
 
-export function serveRequest(waypoint: Waypoint, arrival: Arrival, exchange: Exchange): void {
+/** `onDefect`: what was thrown where nothing may be; the client must see that its answer is not whole. */
+export function serveRequest(
+  waypoint: Waypoint,
+  arrival: Arrival,
+  exchange: Exchange,
+  onDefect: (error: unknown) => void
+): void {
   const { head } = exchange
   const report = waypoint.reports.begin(arrival, head)
   const refuse = (reply: LocalReply): void => {
@@ -51,7 +57,7 @@ export function serveRequest(waypoint: Waypoint, arrival: Arrival, exchange: Exc
     if (admitted.kind === 'refused') return refuse(admitted.reply)
     route(waypoint, arrival, exchange, { target: admitted.target, report, refuse })
   }
-  if (admission instanceof Promise) void admission.then(proceed)
+  if (admission instanceof Promise) admission.then(proceed).catch((error: unknown) => onDefect(error))
   else proceed(admission)
 }
 
@@ -77,7 +83,10 @@ function route(
     const plan = { target, authority: head.authority, upstream: destination, rule: undefined, filters: [] }
     return forward(waypoint, arrival, exchange, plan, report)
   }
-  const { service, port } = destination
+  const { port } = destination
+  // As it is now: a tunnel may be older than the last change of its service.
+  const service = waypoint.view().service(serviceKey(destination.service))
+  if (service === undefined) return refuse(replies.noHealthyUpstream)
   const table = waypoint.routes.table(service, port, arrival.peerNamespace)
   if (table === undefined) {
     const upstream = { kind: 'service', service, port } as const

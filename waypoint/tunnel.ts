@@ -8,6 +8,7 @@ import { parseIp, type SocketAddress } from '../shared/net/address.ts'
 import type { ByteStream } from '../shared/net/byte-stream.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
 import { findDestination } from './destination.ts'
+import type { Exchange } from './http/exchange.ts'
 import { Http1ServerConnection } from './http1/server-connection.ts'
 import { Http2ServerConnection } from './http2/server-connection.ts'
 import { serveRequest } from './request.ts'
@@ -97,7 +98,18 @@ function serveHttp(
   stream: ByteStream
 ): void {
   const { clients, log } = waypoint
-  const connection = new Connection(stream, exchange => serveRequest(waypoint, arrival, exchange), {
+  const onDefect = (error: unknown): void => {
+    log.error('a request could not be served', { authority: arrival.authority, error: messageOf(error) })
+    stream.destroy()
+  }
+  const serve = (exchange: Exchange): void => {
+    try {
+      serveRequest(waypoint, arrival, exchange, onDefect)
+    } catch (error) {
+      onDefect(error) // one client's connection, not everybody's
+    }
+  }
+  const connection = new Connection(stream, serve, {
     onOver: () => clients.delete(connection),
     onRefused: ({ status, reason }) => {
       log.warn('a request was refused', {
