@@ -3,7 +3,7 @@ import { parseIp, type Ip } from '../shared/net/address.ts'
 import { EnvReader, type Env } from '../shared/runtime/env.ts'
 import { packageVersion } from '../shared/runtime/package-version.ts'
 import { parseLogFilter, type LogFilter } from '../shared/telemetry/logger.ts'
-import type { MeshSettings } from './cluster/settings.ts'
+import { defaultWaypointSettings, type MeshSettings } from './cluster/settings.ts'
 
 export interface Ports {
   readonly xds: number
@@ -67,6 +67,7 @@ export function readConfig(env: Env): {
       revision,
       discoverySelectors: [],
       serviceEntryVisibility: [],
+      forWaypoints: defaultWaypointSettings,
       allowWaypoints: reader.flag(
         'PILOT_AUTO_ALLOW_WAYPOINT_POLICY',
         true,

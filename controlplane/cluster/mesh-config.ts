@@ -1,9 +1,9 @@
-/** The mesh configuration: YAML under the key `mesh` of ConfigMap `istio`. Only what concerns layer 4 is read. */
+/** The mesh configuration: YAML under the key `mesh` of ConfigMap `istio`. Only what the mesh uses is read. */
 import { parseYaml } from '../../shared/kube/yaml.ts'
 import { messageOf } from '../../shared/runtime/errors.ts'
 import { FieldError, Fields } from '../read/fields.ts'
 import { readSelector } from '../read/istio.ts'
-import type { MeshSettings, Visibility } from './settings.ts'
+import { pathNormalizations, type MeshSettings, type Visibility } from './settings.ts'
 
 export type MeshConfigResult =
   | { readonly kind: 'settings'; readonly settings: MeshSettings }
@@ -25,7 +25,14 @@ export function readMeshConfig(text: string, defaults: MeshSettings): MeshConfig
         serviceEntryVisibility: mesh.list('serviceEntryVisibility').map(rule => ({
           selector: readSelector(rule.at('namespaceSelector')),
           visibility: rule.oneOf('visibility', visibilities, 'PUBLIC')
-        }))
+        })),
+        forWaypoints: {
+          trustDomainAliases: mesh.texts('trustDomainAliases'),
+          pathNormalization: mesh
+            .at('pathNormalization')
+            .oneOf('normalization', pathNormalizations, 'DEFAULT'),
+          extensionProviders: mesh.list('extensionProviders').map(provider => provider.json())
+        }
       }
     }
   } catch (error) {

@@ -224,8 +224,13 @@ export const routeKinds = ['HTTPRoute', 'GRPCRoute'] as const
 
 export type RouteKind = (typeof routeKinds)[number]
 
-/** Kinds whose objects waypoints are sent as configuration. */
-export const configKinds = [...routeKinds, 'AuthorizationPolicy', 'RequestAuthentication'] as const
+/** What waypoints are sent as configuration: objects of these kinds, and what the mesh configuration has for them. */
+export const configKinds = [
+  'MeshConfig',
+  ...routeKinds,
+  'AuthorizationPolicy',
+  'RequestAuthentication'
+] as const
 
 export type ConfigKind = (typeof configKinds)[number]
 

@@ -3,6 +3,28 @@ import type { LabelSelector } from '../../shared/kube/object.ts'
 
 export type Visibility = 'PUBLIC' | 'NAMESPACE' | 'NONE'
 
+export const pathNormalizations = [
+  'DEFAULT',
+  'NONE',
+  'BASE',
+  'MERGE_SLASHES',
+  'DECODE_AND_MERGE_SLASHES'
+] as const
+
+export interface WaypointSettings {
+  /** Other names of the trust domain, which policies may use. */
+  readonly trustDomainAliases: readonly string[]
+  readonly pathNormalization: (typeof pathNormalizations)[number]
+  /** As they are written: whoever uses one says what is wrong with it. */
+  readonly extensionProviders: readonly Readonly<Record<string, unknown>>[]
+}
+
+export const defaultWaypointSettings: WaypointSettings = {
+  trustDomainAliases: [],
+  pathNormalization: 'DEFAULT',
+  extensionProviders: []
+}
+
 export interface MeshSettings {
   /** Part of every workload's uid; must equal the agents' ISTIO_META_CLUSTER_ID. */
   readonly clusterId: string
@@ -22,6 +44,8 @@ export interface MeshSettings {
     readonly selector: LabelSelector
     readonly visibility: Visibility
   }[]
+  /** What waypoints have to know of the mesh configuration. */
+  readonly forWaypoints: WaypointSettings
   /** Workloads that some ALLOW policy protects also accept their own waypoint. */
   readonly allowWaypoints: boolean
   /** Policies in dry run are sent, marked so; an old ztunnel that does not know the mark would enforce them. */

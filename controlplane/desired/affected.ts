@@ -50,6 +50,8 @@ export type Unit =
     }
   /** One hostname in one namespace, whoever declares it; `key` is `namespace/hostname`. */
   | { readonly kind: 'Host'; readonly key: string }
+  /** What waypoints have to know of the mesh configuration. */
+  | { readonly kind: 'MeshConfig'; readonly key: '' }
   /** The policy that stands for STRICT. */
   | { readonly kind: 'StaticStrict'; readonly key: '' }
 
@@ -132,6 +134,7 @@ export function affected(
 
 /** Everything there is: after the start, and when the mesh configuration changes. */
 export function everything(view: ClusterView, touch: Touch): void {
+  touch({ kind: 'MeshConfig', key: '' })
   touch({ kind: 'StaticStrict', key: '' })
   const kinds = [
     'Pod',
@@ -302,6 +305,7 @@ function touchMembers(view: ClusterView, owner: HostOwner, touch: Touch): void {
 /** Gateways change seldom, so everything that names this one is looked for. */
 function byGateway(view: ClusterView, gateway: string, touch: Touch): void {
   touch({ kind: 'Gateway', key: gateway })
+  touch({ kind: 'MeshConfig', key: '' })
   targetedPolicies(view, gateway.slice(0, Math.max(0, gateway.indexOf('/'))), touch)
   targetedPolicies(view, view.settings.rootNamespace, touch)
   for (const route of view.routesNaming(`Gateway ${gateway}`)) byRoute(view, route, touch)

@@ -12,6 +12,7 @@ import { hostOwner } from '../translate/hostname.ts'
 import { routedWaypoints, translateRoute } from '../translate/route.ts'
 import { staticStrict, translatePeerAuthentication } from '../translate/peer-authentication.ts'
 import type { ConfigMessage } from '../translate/messages.ts'
+import { meshConfigForWaypoints } from '../translate/mesh-config.ts'
 import { translatePolicy } from '../translate/policy.ts'
 import { targetedPolicy } from '../translate/targeted-policy.ts'
 import { translateService } from '../translate/service.ts'
@@ -170,6 +171,8 @@ export class DesiredState {
         const policy = view.get('RequestAuthentication', unit.key)
         return config(policy === undefined ? undefined : targetedPolicy(view, policy))
       }
+      case 'MeshConfig':
+        return config(meshConfigForWaypoints(view))
       case 'StaticStrict':
         return view.count('PeerAuthentication') === 0
           ? []

@@ -26,6 +26,7 @@ export const servedTypes: ReadonlyMap<string, ServedType> = new Map<string, Serv
   [addressType, { table: 'address', ...forMesh }],
   [workloadType, { table: 'address', ...forMesh, workloadsOnly: true }],
   [authorizationType, { table: 'authorization', ...forMesh }],
+  ['mesh.istio.io/v1alpha1/MeshConfig', { table: 'MeshConfig', ...forWaypoints }],
   ['gateway.networking.k8s.io/v1/HTTPRoute', { table: 'HTTPRoute', ...forWaypoints }],
   ['gateway.networking.k8s.io/v1/GRPCRoute', { table: 'GRPCRoute', ...forWaypoints }],
   ['security.istio.io/v1/AuthorizationPolicy', { table: 'AuthorizationPolicy', ...forWaypoints }],

@@ -2,7 +2,7 @@
 import { Cluster } from '../../controlplane/cluster/cluster.ts'
 import type { Kind, MeshObject } from '../../controlplane/cluster/objects.ts'
 import { readObject } from '../../controlplane/read/object.ts'
-import type { MeshSettings } from '../../controlplane/cluster/settings.ts'
+import { defaultWaypointSettings, type MeshSettings } from '../../controlplane/cluster/settings.ts'
 import { ipFromBytes } from '../../shared/net/address.ts'
 import { parseAllYaml } from '../../shared/kube/yaml.ts'
 
@@ -15,6 +15,7 @@ export const settings: MeshSettings = {
   revision: 'default',
   discoverySelectors: [],
   serviceEntryVisibility: [],
+  forWaypoints: defaultWaypointSettings,
   allowWaypoints: true,
   sendDryRun: false
 }

@@ -1,0 +1,66 @@
+/** What waypoints hear of the mesh configuration, and nobody else. */
+import t from 'tap'
+import { readMeshConfig } from '../../../controlplane/cluster/mesh-config.ts'
+import { meshConfigForWaypoints } from '../../../controlplane/translate/mesh-config.ts'
+import { settings, world } from '../world.ts'
+import { next, ServedWorld } from './served-world.ts'
+
+const type = 'mesh.istio.io/v1alpha1/MeshConfig'
+const node = { id: 'waypoint~10.0.1.1~wp-1.shop~shop.svc.cluster.local' }
+const gateway = `kind: Gateway
+metadata: {name: wp}
+spec: {gatewayClassName: c}
+status: {addresses: [{type: Hostname, value: wp.shop.svc.cluster.local}]}
+---
+kind: Pod
+metadata: {name: wp-1, labels: {gateway.networking.k8s.io/gateway-name: wp}}
+spec: {serviceAccountName: wp}
+status: {phase: Running, podIPs: [{ip: 10.0.1.1}]}
+---
+`
+const mesh = `
+trustDomainAliases: [old.example]
+pathNormalization: {normalization: MERGE_SLASHES}
+extensionProviders:
+  - name: login
+    envoyExtAuthzHttp: {service: login.auth.svc.cluster.local, port: 8080}
+`
+
+t.test('aliases, the form of paths and providers, as they are written', async t => {
+  const read = readMeshConfig(mesh, settings)
+  if (read.kind === 'problem') throw new Error(read.message)
+  const view = world(gateway, read.settings)
+  t.match(meshConfigForWaypoints(view), {
+    message: {
+      namespace: 'istio-system',
+      name: 'mesh',
+      spec: {
+        trustDomainAliases: ['old.example'],
+        pathNormalization: 'MERGE_SLASHES',
+        extensionProviders: [
+          { name: 'login', envoyExtAuthzHttp: { service: 'login.auth.svc.cluster.local', port: 8080 } }
+        ]
+      }
+    }
+  })
+  t.equal(meshConfigForWaypoints(world('')), undefined, 'without waypoints there is nobody to tell')
+  t.match(readMeshConfig('pathNormalization: {normalization: LOUD}', settings), {
+    kind: 'problem',
+    message: /pathNormalization\.normalization/
+  })
+})
+
+t.test('a waypoint hears of it, and of a change; a ztunnel does not', async t => {
+  const served = await new ServedWorld(t, 1).start(gateway)
+  const client = served.client()
+  client.send({ typeUrl: type, node })
+  const told = { type: 'MeshConfig', names: ['istio-system/mesh'], removed: [] }
+  t.strictSame(await next(client), told)
+  const read = readMeshConfig(mesh, settings)
+  if (read.kind === 'settings') served.desired.configure(read.settings)
+  served.push()
+  t.strictSame(await next(client), told)
+  const ztunnel = served.client()
+  ztunnel.subscribe(type)
+  t.strictSame(await next(ztunnel), { type: 'MeshConfig', names: [], removed: [] })
+})
