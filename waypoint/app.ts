@@ -22,6 +22,7 @@ import { Http2ClientConnection } from './http2/client-connection.ts'
 import { KeySets } from './jwt/key-sets.ts'
 import { JwtPolicyStore } from './jwt/policy-store.ts'
 import { loadLocalState } from './local-state.ts'
+import { CurrentSettings } from './mesh-settings.ts'
 import { RequestReports } from './request-report.ts'
 import { RouteStore } from './routes/route-store.ts'
 import { acceptHbone } from './tunnel.ts'
@@ -71,7 +72,12 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   })
   const keys = new KeySets({ log: output.logger('jwt'), signal: ending.signal })
   const onJwtRules = (): void => keys.keepOnly(jwtPolicies.allRules())
-  const types = configTypes({ routes, policies, jwtPolicies, onJwtRules }, config)
+  const settings = new CurrentSettings({
+    trustDomains: [config.trustDomain, ...config.trustDomainAliases],
+    pathNormalization: config.pathNormalization,
+    extensionProviders: []
+  })
+  const types = configTypes({ settings, routes, policies, jwtPolicies, onJwtRules }, config)
   await loadLocalState(config, mesh, types)
 
   // 2. The way to the pods, and what is told of requests.
@@ -105,6 +111,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     log: output.logger('proxy'),
     metrics,
     view: () => mesh.view(),
+    settings,
     routes,
     policies,
     jwtPolicies,

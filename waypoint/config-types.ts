@@ -4,10 +4,11 @@
  */
 import type { ConfigResource } from '../shared/xds/config-resource.ts'
 import type { PolicyStore } from './authorization/policy-store.ts'
-import { readAuthorizationPolicy, unreadablePolicy } from './authorization/read-policy.ts'
+import { readAuthorizationPolicy, unreadablePolicy, type PolicyMesh } from './authorization/read-policy.ts'
 import type { Config } from './config.ts'
 import type { JwtPolicyStore } from './jwt/policy-store.ts'
 import { readRequestAuthentication } from './jwt/read-request-authentication.ts'
+import type { CurrentSettings } from './mesh-settings.ts'
 import { readGrpcRoute } from './routes/grpc-route.ts'
 import { readHttpRoute } from './routes/http-route.ts'
 import { standIn } from './routes/route-parts.ts'
@@ -22,6 +23,7 @@ export interface ConfigType {
 }
 
 export interface ConfigStores {
+  readonly settings: CurrentSettings
   readonly routes: RouteStore
   readonly policies: PolicyStore
   readonly jwtPolicies: JwtPolicyStore
@@ -29,14 +31,19 @@ export interface ConfigStores {
   readonly onJwtRules: () => void
 }
 
-type MeshNames = Pick<Config, 'clusterDomain' | 'trustDomain' | 'trustDomainAliases' | 'rootNamespace'>
+type MeshNames = Pick<Config, 'clusterDomain' | 'rootNamespace'>
 
 /** By type URL, in the order in which they are asked for: what refuses first. */
 export function configTypes(
-  { routes, policies, jwtPolicies, onJwtRules }: ConfigStores,
-  { clusterDomain, trustDomain, trustDomainAliases, rootNamespace }: MeshNames
+  { settings, routes, policies, jwtPolicies, onJwtRules }: ConfigStores,
+  { clusterDomain, rootNamespace }: MeshNames
 ): ReadonlyMap<string, ConfigType> {
-  const mesh = { trustDomains: [trustDomain, ...trustDomainAliases], rootNamespace }
+  const mesh = (): PolicyMesh => ({ trustDomains: settings.current.trustDomains, rootNamespace })
+  /** What policies were read from: names of trust domains are compiled into them. */
+  const written = new Map<string, ConfigResource>()
+  const readAgain = (): void => {
+    for (const [name, resource] of written) policies.put(name, readAuthorizationPolicy(resource, mesh()))
+  }
   const routeType = (kind: string, read: typeof readHttpRoute): ConfigType => ({
     has: name => routes.has(`${kind} ${name}`),
     put: (name, resource) => routes.put(`${kind} ${name}`, read(resource, clusterDomain)),
@@ -45,12 +52,34 @@ export function configTypes(
   })
   return new Map<string, ConfigType>([
     [
+      'mesh.istio.io/v1alpha1/MeshConfig',
+      {
+        has: () => true, // what the environment says is in force until then
+        put: (_name, resource) => {
+          settings.put(resource)
+          readAgain()
+        },
+        putStandIn: () => undefined,
+        remove: () => {
+          settings.reset()
+          readAgain()
+        }
+      }
+    ],
+    [
       'security.istio.io/v1/AuthorizationPolicy',
       {
         has: name => policies.has(name),
-        put: (name, resource) => policies.put(name, readAuthorizationPolicy(resource, mesh)),
-        putStandIn: (name, resource, reason) => policies.put(name, unreadablePolicy(resource, mesh, reason)),
-        remove: name => policies.remove(name)
+        put: (name, resource) => {
+          policies.put(name, readAuthorizationPolicy(resource, mesh()))
+          written.set(name, resource)
+        },
+        putStandIn: (name, resource, reason) =>
+          policies.put(name, unreadablePolicy(resource, mesh(), reason)),
+        remove: name => {
+          policies.remove(name)
+          written.delete(name)
+        }
       }
     ],
     [

@@ -43,7 +43,7 @@ export function serveRequest(
   if (head.version === 'HTTP/1.0' && !waypoint.config.http10) return refuse(replies.oldVersion)
   if (head.method === 'CONNECT') return refuse(replies.connect) // a tunnel to anywhere, past every policy about paths
   const target = head.target.startsWith('/')
-    ? normalizePath(head.target, waypoint.config.pathNormalization)
+    ? normalizePath(head.target, waypoint.settings.current.pathNormalization)
     : head.target
   if (target === undefined) return refuse(replies.badPath)
   const { headers } = head

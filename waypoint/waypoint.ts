@@ -14,6 +14,7 @@ import type { Destination } from './destination.ts'
 import type { families } from './families.ts'
 import type { KeySource } from './jwt/check-token.ts'
 import type { JwtPolicyStore } from './jwt/policy-store.ts'
+import type { CurrentSettings } from './mesh-settings.ts'
 import type { RequestReports } from './request-report.ts'
 import type { RouteStore } from './routes/route-store.ts'
 import type { Connections } from './upstream/connections.ts'
@@ -24,6 +25,7 @@ export interface Waypoint {
   readonly log: Logger
   readonly metrics: Metrics<typeof families>
   readonly view: () => MeshView
+  readonly settings: CurrentSettings
   readonly routes: RouteStore
   readonly policies: PolicyStore
   readonly jwtPolicies: JwtPolicyStore

@@ -172,3 +172,30 @@ spec:
     t.match(world.lines.join('\n'), / 401 - jwt_authn_access_denied\{Jwt_is_expired\} /)
   }
 )
+
+t.test('the mesh configuration: another name of the trust domain, another form of paths', async t => {
+  const meshConfig = `
+kind: MeshConfig
+metadata: {name: mesh, namespace: istio-system}
+spec: {trustDomainAliases: [old.example], pathNormalization: MERGE_SLASHES}
+---
+`
+  const policy = `
+kind: AuthorizationPolicy
+metadata: {name: old-names, namespace: shop}
+spec:
+  ${toWeb}
+  rules:
+    - from: [{source: {principals: [old.example/ns/shop/sa/client]}}]
+      to: [{operation: {paths: [/a/b]}}]
+`
+  const without = await worldWith(t, 4, policy)
+  t.match(await without.get('/a/b'), { status: 403 })
+  for (const [last, config] of [
+    [5, meshConfig + policy],
+    [6, `${policy}---\n${meshConfig.replace('---\n', '')}`]
+  ] as const) {
+    const world = await worldWith(t, last, config)
+    t.match(await world.get('/a//b'), { status: 200, headers: { 'x-path': '/a/b' } }, 'in any order')
+  }
+})

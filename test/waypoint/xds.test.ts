@@ -6,6 +6,7 @@ import { encodeConfigResource } from '../../shared/xds/config-resource.ts'
 import { HeaderList } from '../../waypoint/http/header-list.ts'
 import { PolicyStore } from '../../waypoint/authorization/policy-store.ts'
 import { configTypes } from '../../waypoint/config-types.ts'
+import { CurrentSettings } from '../../waypoint/mesh-settings.ts'
 import { JwtPolicyStore } from '../../waypoint/jwt/policy-store.ts'
 import { RouteStore } from '../../waypoint/routes/route-store.ts'
 import { takeResponse } from '../../waypoint/xds.ts'
@@ -34,8 +35,16 @@ t.test('broken ones among good ones', async t => {
     jwtPolicies: new JwtPolicyStore(own),
     onJwtRules: () => undefined
   }
-  const names = { ...own, trustDomain: 'cluster.local', trustDomainAliases: [] }
-  const deps = { types: configTypes({ routes, ...stores }, names), mesh: new MeshStore(), log: silent }
+  const settings = new CurrentSettings({
+    trustDomains: ['cluster.local'],
+    pathNormalization: 'BASE',
+    extensionProviders: []
+  })
+  const deps = {
+    types: configTypes({ settings, routes, ...stores }, own),
+    mesh: new MeshStore(),
+    log: silent
+  }
   const take = (
     resources: readonly { name: string; bytes: Uint8Array }[],
     removed: readonly string[] = []
