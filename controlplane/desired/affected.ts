@@ -27,6 +27,7 @@ import {
   type RouteKind,
   type RouteObject
 } from '../cluster/objects.ts'
+import { providerHosts } from '../translate/mesh-config.ts'
 import { policySelector } from '../translate/policy.ts'
 import { isEmpty, selects } from '../translate/selector.ts'
 import { waypointReference } from '../translate/waypoint.ts'
@@ -306,6 +307,9 @@ function touchMembers(view: ClusterView, owner: HostOwner, touch: Touch): void {
 function byGateway(view: ClusterView, gateway: string, touch: Touch): void {
   touch({ kind: 'Gateway', key: gateway })
   touch({ kind: 'MeshConfig', key: '' })
+  for (const host of providerHosts(view.settings)) {
+    for (const { meta } of view.hostOwners(host)) touch({ kind: 'Host', key: `${meta.namespace}/${host}` })
+  }
   targetedPolicies(view, gateway.slice(0, Math.max(0, gateway.indexOf('/'))), touch)
   targetedPolicies(view, view.settings.rootNamespace, touch)
   for (const route of view.routesNaming(`Gateway ${gateway}`)) byRoute(view, route, touch)

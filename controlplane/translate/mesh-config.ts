@@ -1,11 +1,30 @@
 /** What waypoints have to know of the mesh configuration, for all of them alike. */
 import type { ClusterView } from '../cluster/cluster.ts'
-import type { ConfigMessage } from './messages.ts'
+import type { MeshSettings } from '../cluster/settings.ts'
+import type { ConfigMessage, GatewayAddressMessage } from './messages.ts'
 import { gatewayAddress } from './waypoint.ts'
+
+/** Hostnames of the services that extension providers name, as `[namespace/]hostname`. */
+export function providerHosts({ forWaypoints }: MeshSettings): ReadonlySet<string> {
+  const hosts = forWaypoints.extensionProviders.flatMap(provider =>
+    Object.values(provider).flatMap(settings => {
+      const { service } = (typeof settings === 'object' ? (settings ?? {}) : {}) as {
+        readonly service?: unknown
+      }
+      return typeof service === 'string' ? [service.slice(service.indexOf('/') + 1)] : []
+    })
+  )
+  return new Set(hosts)
+}
+
+/** Every waypoint there is. */
+export function allWaypoints(view: ClusterView): readonly GatewayAddressMessage[] {
+  return [...view.all('Gateway')].flatMap(gateway => gatewayAddress(view, gateway) ?? [])
+}
 
 /** Undefined where there is nobody to tell. */
 export function meshConfigForWaypoints(view: ClusterView): ConfigMessage | undefined {
-  const waypoints = [...view.all('Gateway')].flatMap(gateway => gatewayAddress(view, gateway) ?? [])
+  const waypoints = allWaypoints(view)
   if (waypoints.length === 0) return undefined
   const { rootNamespace: namespace, forWaypoints } = view.settings
   return {

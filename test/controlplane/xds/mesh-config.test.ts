@@ -1,6 +1,7 @@
 /** What waypoints hear of the mesh configuration, and nobody else. */
 import t from 'tap'
 import { readMeshConfig } from '../../../controlplane/cluster/mesh-config.ts'
+import { addressType } from '../../../controlplane/desired/snapshot.ts'
 import { meshConfigForWaypoints } from '../../../controlplane/translate/mesh-config.ts'
 import { settings, world } from '../world.ts'
 import { next, ServedWorld } from './served-world.ts'
@@ -63,4 +64,31 @@ t.test('a waypoint hears of it, and of a change; a ztunnel does not', async t =>
   const ztunnel = served.client()
   ztunnel.subscribe(type)
   t.strictSame(await next(ztunnel), { type: 'MeshConfig', names: [], removed: [] })
+})
+
+t.test('services that providers name are known to every waypoint', async t => {
+  const read = readMeshConfig(mesh, settings)
+  const login = `kind: Service
+metadata: {name: login, namespace: auth}
+spec: {clusterIPs: [10.96.0.9], ports: [{port: 8080}]}
+---
+kind: Service
+metadata: {name: other, namespace: auth}
+spec: {clusterIPs: [10.96.0.8], ports: [{port: 8080}]}
+---
+`
+  const served = await new ServedWorld(t, 1).start(login + gateway)
+  const client = served.client()
+  client.send({ typeUrl: type, node })
+  t.match(await next(client), { type: 'MeshConfig' })
+  client.send({ typeUrl: addressType, node })
+  t.strictSame(await next(client), { type: 'Address', names: [], removed: [] })
+  if (read.kind === 'settings') served.desired.configure(read.settings)
+  served.push()
+  t.match(await next(client), { type: 'MeshConfig' })
+  t.strictSame(await next(client), {
+    type: 'Address',
+    names: ['auth/login.auth.svc.cluster.local'],
+    removed: []
+  })
 })
