@@ -165,6 +165,34 @@ t.test('a client that does not read stops the pod, and when it goes the pod lear
   )
 })
 
+t.test('a pod that does not answer learns that nobody waits any more', async t => {
+  const web = pod(10, 'web')
+  const config = `
+kind: HTTPRoute
+metadata: {name: web, namespace: shop}
+spec:
+  parentRefs: [{kind: Service, group: '', name: web}]
+  rules: [{timeouts: {request: 300ms}, backendRefs: [{name: web, port: 80}]}]
+`
+  let asked = 0
+  const gone: string[] = []
+  await startPod(t, web, (sent, response) => {
+    asked += 1
+    sent.resume()
+    response.on('close', () => gone.push(sent.url ?? ''))
+  })
+  const world = await startWorld(t, { services, pods: [web], config })
+  for (const [method, body] of [['GET'], ['POST', 'all of it']] as const) {
+    t.match(await world.ask('10.96.0.1:80', { path: `/slow-${method}`, method, body }), { status: 504 })
+    await eventually('a timeout ends it', () => gone.includes(`/slow-${method}`), { everyMs: 10 })
+  }
+  const client = await world.connect('10.96.0.1:80')
+  client.write('GET /left HTTP/1.1\r\nHost: x\r\n\r\n')
+  await eventually('it is there', () => asked === 3, { everyMs: 10 })
+  client.destroy()
+  await eventually('a client that leaves ends it', () => gone.includes('/left'), { everyMs: 10 })
+})
+
 t.test('a pod that dies in the middle of its answer cuts the answer, and dies before it: 503', async t => {
   const web = pod(8, 'web')
   await startPod(t, web, (sent, response) => {

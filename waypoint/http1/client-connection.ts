@@ -73,6 +73,10 @@ export class Http1ClientConnection implements ClientConnection {
         current.sent = true
         if (!whole) this.#lose(new Error('the request was given up'))
         else this.#settle(current)
+      },
+      // Its answer may never come, and until then nobody else could use the connection.
+      abandoned: () => {
+        if (this.#current === current) this.#lose(new Error('the request was given up'))
       }
     })
     current.writer = writer

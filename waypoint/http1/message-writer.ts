@@ -11,6 +11,8 @@ import { chunkStart, lastChunk } from './write-head.ts'
 export interface MessageWriterEvents {
   /** All is handed to the connection; `whole` is false where it must not be used any further. */
   readonly finished: (whole: boolean) => void
+  /** Given up after that: nobody waits for what it asks for. */
+  readonly abandoned?: () => void
   /** The connection takes more again. */
   readonly drained: () => void
 }
@@ -71,7 +73,7 @@ export class MessageWriter implements BodySink {
 
   /** What the reader has got cannot be made whole: the connection ends without the end of the message. */
   fail(): void {
-    if (this.#over) return
+    if (this.#over) return this.#events.abandoned?.()
     this.#writeHead()
     this.#finish(false)
     this.#stream.destroy()
