@@ -3,8 +3,10 @@
  * routes. Source: the order of Istio's waypoints (JWT authentication, then AUDIT, DENY and ALLOW).
  */
 import { parseAuthority } from '../shared/hbone/connect.ts'
-import { authorize } from './authorization/evaluate.ts'
+import { askWhom, authorize, type PolicySet } from './authorization/evaluate.ts'
 import type { RequestFacts } from './authorization/facts.ts'
+import type { Claims } from './authorization/token-attributes.ts'
+import type { Provider } from './external-authorization/providers.ts'
 import type { RequestHead } from './http/exchange.ts'
 import { authenticate, type AuthResult } from './jwt/authenticate.ts'
 import { applyChanges } from './jwt/request-changes.ts'
@@ -27,20 +29,18 @@ export function admit(
   const service = destination.kind === 'service' ? destination.service : undefined
   const rules = waypoint.jwtPolicies.rulesFor(service)
   const policies = waypoint.policies.policiesFor(service)
+  const factsFor = (asked: string, claims: Claims | undefined): RequestFacts => {
+    const mark = asked.indexOf('?')
+    const path = mark < 0 ? asked : asked.slice(0, mark)
+    const { method, authority, headers } = head
+    return { ...connectionFacts(arrival), http: { method, path, authority, headers, claims } }
+  }
+  const refusal = refusalUnasked(policies, factsFor(target, undefined))
+  if (refusal !== undefined) return refused(refusal)
   const decide = (found: AuthResult | undefined): Admission => {
     if (found?.kind === 'refused') return found
     const kept = found === undefined ? target : applyChanges(found.changes, head.headers, target)
-    const mark = kept.indexOf('?')
-    const verdict = authorize(policies, {
-      ...connectionFacts(arrival),
-      http: {
-        method: head.method,
-        path: mark < 0 ? kept : kept.slice(0, mark),
-        authority: head.authority,
-        headers: head.headers,
-        claims: found?.kind === 'valid' ? found.claims : undefined
-      }
-    })
+    const verdict = authorize(policies, factsFor(kept, found?.kind === 'valid' ? found.claims : undefined))
     for (const policy of verdict.audit) {
       const fields = { policy, 'src.identity': arrival.peer, authority: arrival.authority, path: kept }
       waypoint.log.info('audit', fields)
@@ -48,9 +48,7 @@ export function admit(
     for (const { action, result, policyId } of verdict.dryRun) {
       waypoint.log.debug('dry run', { action, result, policy: policyId, 'src.identity': arrival.peer })
     }
-    return verdict.allowed
-      ? { kind: 'admitted', target: kept }
-      : { kind: 'refused', reply: { ...denied, details: deniedBy(verdict.policyId) } }
+    return verdict.allowed ? { kind: 'admitted', target: kept } : refused(verdict.policyId)
   }
   if (rules.length === 0) return decide(undefined)
   const found = authenticate(rules, { ...head, target }, waypoint.keys, Date.now())
@@ -61,11 +59,27 @@ export function admit(
 export function refusalOfConnection(waypoint: Waypoint, arrival: Arrival): string | undefined {
   const { destination } = arrival
   const service = destination.kind === 'service' ? destination.service : undefined
-  const verdict = authorize(waypoint.policies.policiesFor(service), connectionFacts(arrival))
+  const policies = waypoint.policies.policiesFor(service)
+  const facts = connectionFacts(arrival)
+  const refusal = refusalUnasked(policies, facts)
+  if (refusal !== undefined) return deniedBy(refusal)
+  const verdict = authorize(policies, facts)
   return verdict.allowed ? undefined : deniedBy(verdict.policyId)
 }
 
 const denied = { status: 403, body: 'RBAC: access denied', flag: '-' } as const
+
+function refused(policyId: string): Admission {
+  return { kind: 'refused', reply: { ...denied, details: deniedBy(policyId) } }
+}
+
+const noProviders: ReadonlyMap<string, Provider> = new Map()
+
+/** Id of the rule that wants an authorizer asked, of which none is known yet. */
+function refusalUnasked(policies: PolicySet, facts: RequestFacts): string | undefined {
+  const asking = askWhom(policies, facts, noProviders)
+  return asking?.kind === 'refused' ? asking.policyId : undefined
+}
 
 function deniedBy(policyId: string): string {
   return `rbac_access_denied_matched_policy[${policyId}]`

@@ -9,6 +9,8 @@ export interface L7Policy {
   readonly name: string
   readonly createdMs: number
   readonly action: Action
+  /** Whom CUSTOM asks; empty where the policy names none. */
+  readonly provider: string
   /** Evaluated, but nothing follows from it. */
   readonly dryRun: boolean
   readonly targets: readonly PolicyTarget[]
@@ -29,7 +31,10 @@ export type PolicyTarget =
   | { readonly kind: 'everything' }
 
 export interface PolicyRule {
-  /** As operators of Istio know it, also from logs: `ns[<namespace>]-policy[<name>]-rule[<index>]`. */
+  /**
+   * As operators of Istio know it, also from logs: `ns[<namespace>]-policy[<name>]-rule[<index>]`; of CUSTOM with
+   * `istio-ext-authz-<provider>-` before it.
+   */
   readonly id: string
   /** For requests, and for connections that are carried as they are; undefined where it matches none. */
   readonly request: Test | undefined

@@ -43,7 +43,17 @@ export function readAuthorizationPolicy(resource: ConfigResource, mesh: PolicyMe
   fields.end()
   const dryRun = isDryRun(resource, ignored)
   if (problems.found.length > 0) throw new Error(problems.found.join('; '))
-  return { namespace, name, createdMs, action, dryRun, targets, rules, problems: ignored.found }
+  return {
+    namespace,
+    name,
+    createdMs,
+    action,
+    provider: providerName,
+    dryRun,
+    targets,
+    rules,
+    problems: ignored.found
+  }
 }
 
 /**
@@ -64,6 +74,7 @@ export function unreadablePolicy(resource: ConfigResource, mesh: PolicyMesh, rea
     name,
     createdMs,
     action,
+    provider: '',
     dryRun: isDryRun(resource, new Problems()),
     targets: readable ? targets : [{ kind: 'everything' }],
     rules: action === 'DENY' || action === 'CUSTOM' ? [everything] : [],
@@ -120,12 +131,12 @@ interface RuleName {
   readonly index: number
 }
 
-/** What Istio calls a rule, in its logs and in those of Envoy. Of CUSTOM it says that nobody was asked. */
+/** What Istio calls a rule, in its logs and in those of Envoy. */
 function ruleId({ namespace, name }: ConfigResource, { action, providerName, index }: RuleName): string {
   const id = `ns[${namespace}]-policy[${name}]-rule[${index}]`
   if (action !== 'CUSTOM') return id
   const asked = providerName === '' ? '' : `${providerName}-`
-  return `istio-ext-authz-${asked}${id}-deny-due-to-bad-CUSTOM-action`
+  return `istio-ext-authz-${asked}${id}`
 }
 
 /** Source: Istio's published annotation. What is neither true nor false leaves the policy in force. */

@@ -1,4 +1,4 @@
-/** Who may pass, and which rule says so: AZ-08 to AZ-13, AZ-32 to AZ-39, AZ-42. */
+/** Who may pass, and which rule says so: AZ-08 to AZ-13, AZ-32 to AZ-39, AZ-42; `custom.test.ts` has authorizers. */
 import t from 'tap'
 import { authorize, noPolicies, policySet } from '../../../waypoint/authorization/evaluate.ts'
 import type { L7Policy } from '../../../waypoint/authorization/policy.ts'

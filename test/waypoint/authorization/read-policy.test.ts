@@ -1,8 +1,7 @@
 /** What is read of an AuthorizationPolicy, and what is refused with the field that is wrong. */
 import t from 'tap'
-import { authorize, policySet } from '../../../waypoint/authorization/evaluate.ts'
 import { readAuthorizationPolicy, unreadablePolicy } from '../../../waypoint/authorization/read-policy.ts'
-import { connection, mesh, policy, request, type Json } from './support.ts'
+import { connection, decide, mesh, policy, request, type Json } from './support.ts'
 
 const wrong: readonly (readonly [name: string, spec: Json, complaint: RegExp])[] = [
   ['a field that nobody knows', { rule: [] }, /spec\.rule: unknown field/],
@@ -181,30 +180,29 @@ t.test('AZ-37: the mark of a dry run', async t => {
 t.test('what cannot be read lets nothing more through', async t => {
   const rules = [{ form: [] }]
   const targetRefs = [{ group: '', kind: 'Service', name: 'web' }]
-  const decide = (spec: Json, annotations = {}): unknown => {
+  const standIn = (spec: Json, annotations = {}): unknown => {
     const resource = { namespace: 'shop', name: 'web', createdMs: 0, annotations, spec }
     t.throws(() => readAuthorizationPolicy(resource, mesh))
     const stand = unreadablePolicy(resource, mesh, 'it is broken')
     t.strictSame(stand.problems, ['it is broken'])
-    const set = policySet([stand])
-    return [authorize(set, request()), authorize(set, connection), stand.targets]
+    return [decide([stand], request()), decide([stand], connection), stand.targets]
   }
   const web = [{ kind: 'Service', namespace: 'shop', name: 'web' }]
   const denied = { allowed: false, policyId: 'ns[shop]-policy[web]-rule[0]' }
-  t.match(decide({ action: 'DENY', targetRefs, rules }), [denied, denied, web])
-  t.match(decide({ action: 'REFUSE', targetRefs, rules }), [denied, denied, web])
-  t.match(decide({ targetRefs, rules }), [{ policyId: 'none' }, { policyId: 'none' }, web])
-  t.match(decide({ action: 'CUSTOM', targetRefs, rules }), [
+  t.match(standIn({ action: 'DENY', targetRefs, rules }), [denied, denied, web])
+  t.match(standIn({ action: 'REFUSE', targetRefs, rules }), [denied, denied, web])
+  t.match(standIn({ targetRefs, rules }), [{ policyId: 'none' }, { policyId: 'none' }, web])
+  t.match(standIn({ action: 'CUSTOM', targetRefs, rules }), [
     { policyId: /bad-CUSTOM/ },
     { allowed: false },
     web
   ])
-  t.match(decide({ action: 'AUDIT', targetRefs, rules }), [
+  t.match(standIn({ action: 'AUDIT', targetRefs, rules }), [
     { allowed: true, audit: [] },
     { allowed: true },
     web
   ])
-  t.match(decide({ action: 'DENY', targetRefs: 'web' }), [denied, denied, [{ kind: 'everything' }]])
+  t.match(standIn({ action: 'DENY', targetRefs: 'web' }), [denied, denied, [{ kind: 'everything' }]])
   const dry = { 'istio.io/dry-run': 'true' }
-  t.match(decide({ action: 'DENY', targetRefs, rules }, dry), [{ allowed: true }, { allowed: true }, web])
+  t.match(standIn({ action: 'DENY', targetRefs, rules }, dry), [{ allowed: true }, { allowed: true }, web])
 })

@@ -1,7 +1,7 @@
 /** Policies and requests in few words. */
 import { spiffeId } from '../../../shared/identity/spiffe-id.ts'
 import { ip } from '../../../shared/net/address.ts'
-import { authorize, policySet, type Verdict } from '../../../waypoint/authorization/evaluate.ts'
+import { askWhom, authorize, policySet, type Verdict } from '../../../waypoint/authorization/evaluate.ts'
 import type { HttpFacts, RequestFacts } from '../../../waypoint/authorization/facts.ts'
 import type { L7Policy } from '../../../waypoint/authorization/policy.ts'
 import { readAuthorizationPolicy, type PolicyMesh } from '../../../waypoint/authorization/read-policy.ts'
@@ -49,8 +49,12 @@ export function request(more: Partial<HttpFacts> = {}): RequestFacts {
   return { ...connection, http: { ...http, ...more } }
 }
 
+/** Where nobody can be asked. */
 export function decide(policies: readonly L7Policy[], facts: RequestFacts): Verdict {
-  return authorize(policySet(policies), facts)
+  const set = policySet(policies)
+  const asking = askWhom(set, facts, new Map())
+  if (asking?.kind === 'refused') return { allowed: false, policyId: asking.policyId, audit: [], dryRun: [] }
+  return authorize(set, facts)
 }
 
 /** Whether a rule matches: it is told apart by an ALLOW and by a DENY of it alone, which have to agree. */
