@@ -45,6 +45,8 @@ export interface HttpAnswer {
   readonly status: number
   readonly headers: HeaderList
   readonly body: Uint8Array
+  /** Whether the body is all of it. */
+  readonly whole: boolean
 }
 
 export type Outcome =

@@ -39,9 +39,10 @@ export function httpCheck(
   return { method, authority, target: pathPrefix + target, headers, maxBody }
 }
 
-export function readHttpAnswer(provider: HttpProvider, { status, headers, body }: HttpAnswer): Outcome {
+export function readHttpAnswer(provider: HttpProvider, answer: HttpAnswer): Outcome {
+  const { status, headers } = answer
   if (status < 200 || status >= 500) throw new Error(`answered ${status}`)
-  if (status !== 200) return denial(status, headersToClient(provider, headers), body)
+  if (status !== 200) return denial(answer, headersToClient(provider, headers))
   return {
     kind: 'allowed',
     changes: {
@@ -85,22 +86,23 @@ function headersToClient({ downstreamOnDeny }: HttpProvider, headers: HeaderList
 }
 
 /** Local replies carry text: a body that is none is left out, with the headers that speak of it. */
-function denial(status: number, headers: HeaderList, body: Uint8Array): Outcome {
+function denial({ status, body, whole }: HttpAnswer, headers: HeaderList): Outcome {
   const cut = body.subarray(0, maxBody)
-  const text = textOf(cut, body.length > maxBody)
-  const usable = text !== undefined && !headers.has('content-encoding')
-  if (!usable || cut.length < body.length) {
-    for (const name of ['content-md5', 'digest', 'content-digest', 'etag']) headers.remove(name)
-  }
-  if (!usable) for (const name of ['content-type', 'content-encoding']) headers.remove(name)
-  return { kind: 'denied', status, headers, body: usable && status !== 204 && status !== 304 ? text : '' }
+  const complete = whole && cut.length === body.length
+  const text = headers.has('content-encoding') ? undefined : textOf(cut, complete)
+  if (text === undefined || !complete) for (const name of ofWholeBody) headers.remove(name)
+  if (text === undefined) for (const name of ['content-type', 'content-encoding']) headers.remove(name)
+  const bodiless = status === 204 || status === 304
+  return { kind: 'denied', status, headers, body: bodiless ? '' : (text ?? '') }
 }
 
-/** `open`: the last character may have been cut in two. */
-function textOf(bytes: Uint8Array, open: boolean): string | undefined {
+const ofWholeBody = ['content-md5', 'digest', 'content-digest', 'etag']
+
+/** Undefined for what is no UTF-8; the last character may have been cut in two where it is not complete. */
+function textOf(bytes: Uint8Array, complete: boolean): string | undefined {
   try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes, { stream: open })
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes, { stream: !complete })
   } catch {
-    return undefined // not UTF-8
+    return undefined // it has bytes that are none
   }
 }

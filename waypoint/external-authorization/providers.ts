@@ -180,7 +180,7 @@ function readService(fields: Fields): AuthorizerService {
 function patterns(fields: Fields, name: string): readonly NameTest[] {
   return fields.list(name, (value, path) => {
     const text = typeof value === 'string' ? value.toLowerCase() : ''
-    if (isToken(text.replace(/^\*|\*$/, '')) && !/^\*.*\*$/.test(text)) return textPattern(text)
+    if (isToken(text) && /^(?:\*?[^*]+|[^*]+\*)$/.test(text)) return textPattern(text)
     fields.problems.add(path, 'expected the name of a header, with a star at one end perhaps')
     return undefined
   })

@@ -28,7 +28,8 @@ const sender: Sender = {
           resolve({
             status: answer.statusCode ?? 0,
             headers: HeaderList.of(...pairs),
-            body: Buffer.concat(chunks)
+            body: Buffer.concat(chunks),
+            whole: true
           })
         })
       })

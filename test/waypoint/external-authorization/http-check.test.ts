@@ -57,7 +57,8 @@ function answer(status: number, headers: readonly string[] = [], more: Json = {}
   return readHttpAnswer(httpProvider(more), {
     status,
     headers: HeaderList.of(...headers),
-    body: Buffer.from(body)
+    body: Buffer.from(body),
+    whole: true
   })
 }
 
@@ -133,8 +134,8 @@ t.test('AZ-45: headers of a denial', async t => {
 })
 
 t.test('bodies of denials are text of 64 KiB at most', async t => {
-  const denied = (body: Uint8Array, headers: readonly string[] = []): Outcome =>
-    readHttpAnswer(httpProvider(), { status: 403, headers: HeaderList.of(...headers), body })
+  const denied = (body: Uint8Array, headers: readonly string[] = [], whole = true): Outcome =>
+    readHttpAnswer(httpProvider(), { status: 403, headers: HeaderList.of(...headers), body, whole })
   const size = (body: Uint8Array): number => {
     const outcome = denied(body)
     return outcome.kind === 'denied' ? Buffer.byteLength(outcome.body) : -1
@@ -150,6 +151,12 @@ t.test('bodies of denials are text of 64 KiB at most', async t => {
   ]
   t.match(seen(denied(Buffer.from('{"é":1}'), type)), { body: '{"é":1}', headers: pairs })
   t.match(seen(denied(Buffer.of(0xff, 0xfe), type)), { body: '', headers: [['x-why', 'w']] })
+  const half = Buffer.from('aé').subarray(0, 2)
+  t.strictSame(
+    seen(denied(half, ['etag', 'x'], false)),
+    { kind: 'denied', status: 403, headers: [], body: 'a' },
+    'cut by who read it'
+  )
   t.match(
     seen(denied(Buffer.alloc(65_537, 'a'), type)),
     {

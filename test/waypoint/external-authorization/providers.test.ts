@@ -88,6 +88,7 @@ const wrong: readonly (readonly [entry: Json, reason: RegExp])[] = [
   [http({ pathPrefix: '/a?b=' }), /pathPrefix: expected a path/],
   [http({ headersToUpstreamOnAllow: ['*'] }), /headersToUpstreamOnAllow\[0\]: expected the name of a header/],
   [http({ headersToDownstreamOnDeny: ['a', '*b*'] }), /headersToDownstreamOnDeny\[1\]: expected the name/],
+  [http({ includeRequestHeadersInCheck: ['a*b'] }), /includeRequestHeadersInCheck\[0\]: expected the name/],
   [http({ includeRequestHeadersInCheck: [7] }), /includeRequestHeadersInCheck\[0\]: expected the name/],
   [http({ includeRequestHeadersInCheck: 'x' }), /includeRequestHeadersInCheck: expected a list/],
   [http({ includeAdditionalHeadersInCheck: { Host: 'x' } }), /\["Host"\]: is no name of a header/],
