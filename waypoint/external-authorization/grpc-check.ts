@@ -4,6 +4,7 @@ import type { RequestHead } from '../http/exchange.ts'
 import { HeaderList } from '../http/header-list.ts'
 import { headerEdit, type Changes, type HeaderEdit } from './changes.ts'
 import type { Outcome, Sender, Subject } from './check.ts'
+import { denial } from './denial.ts'
 import type { GrpcProvider } from './providers.ts'
 
 const path = '/envoy.service.auth.v3.Authorization/Check'
@@ -132,8 +133,7 @@ function denied(response: CheckResponse['deniedResponse']): Outcome {
     if (edit !== undefined) headers.append(edit.name, edit.value)
   }
   const status = code >= 200 && code <= 599 ? code : 403
-  const body = status === 204 || status === 304 ? '' : (response?.body ?? '')
-  return { kind: 'denied', status, headers, body }
+  return denial(status, headers, { body: Buffer.from(response?.body ?? ''), whole: true })
 }
 
 /** A header that cannot be carried does not turn a denial into a failure, which might let the request pass. */

@@ -6,10 +6,9 @@ import type { RequestHead } from '../http/exchange.ts'
 import { HeaderList } from '../http/header-list.ts'
 import { headerEdit, isOwnHeader, noEdits, type HeaderEdit } from './changes.ts'
 import type { HttpAnswer, HttpCheck, Outcome, Sender, Subject } from './check.ts'
+import { denial, maxBody } from './denial.ts'
 import type { HttpProvider, NameTest } from './providers.ts'
 
-/** Of a denial's body; what is longer is cut. */
-const maxBody = 64 * 1024
 /** Of an answer that denies, whatever was configured: without them a client could not act on it. */
 const alwaysToClient = new Set(['location', 'www-authenticate'])
 const removeHeader = 'x-envoy-auth-headers-to-remove'
@@ -42,7 +41,7 @@ export function httpCheck(
 export function readHttpAnswer(provider: HttpProvider, answer: HttpAnswer): Outcome {
   const { status, headers } = answer
   if (status < 200 || status >= 500) throw new Error(`answered ${status}`)
-  if (status !== 200) return denial(answer, headersToClient(provider, headers))
+  if (status !== 200) return denial(status, headersToClient(provider, headers), answer)
   return {
     kind: 'allowed',
     changes: {
@@ -83,26 +82,4 @@ function headersToClient({ downstreamOnDeny }: HttpProvider, headers: HeaderList
       passed.append(name, value)
   }
   return passed
-}
-
-/** Local replies carry text: a body that is none is left out, with the headers that speak of it. */
-function denial({ status, body, whole }: HttpAnswer, headers: HeaderList): Outcome {
-  const cut = body.subarray(0, maxBody)
-  const complete = whole && cut.length === body.length
-  const text = headers.has('content-encoding') ? undefined : textOf(cut, complete)
-  if (text === undefined || !complete) for (const name of ofWholeBody) headers.remove(name)
-  if (text === undefined) for (const name of ['content-type', 'content-encoding']) headers.remove(name)
-  const bodiless = status === 204 || status === 304
-  return { kind: 'denied', status, headers, body: bodiless ? '' : (text ?? '') }
-}
-
-const ofWholeBody = ['content-md5', 'digest', 'content-digest', 'etag']
-
-/** Undefined for what is no UTF-8; the last character may have been cut in two where it is not complete. */
-function textOf(bytes: Uint8Array, complete: boolean): string | undefined {
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes, { stream: !complete })
-  } catch {
-    return undefined // it has bytes that are none
-  }
 }

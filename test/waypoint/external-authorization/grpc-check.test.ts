@@ -165,6 +165,7 @@ t.test('AZ-46: an answer that denies', async t => {
   })
   for (const status of [0, 100, 199, 600])
     t.match(denied([1, field(1, status)]), { status: 403 }, `${status}`)
+  t.match(denied([3, 'é'.repeat(40_000)]), { body: 'é'.repeat(32_768) }, 'of 64 KiB at most')
   for (const status of [204, 304]) t.match(denied([1, field(1, status)], [3, 'x']), { status, body: '' })
 })
 
