@@ -3,6 +3,7 @@ import net from 'node:net'
 import { certificateSource } from '../shared/identity/certificate-source.ts'
 import { CertificateStore } from '../shared/identity/certificate-store.ts'
 import { MeshStore } from '../shared/mesh/store.ts'
+import type { MeshView } from '../shared/mesh/view.ts'
 import { formatSocketAddress, type SocketAddress } from '../shared/net/address.ts'
 import { openListener, raiseFileLimit } from '../shared/net/sockets.ts'
 import { loopback, serveAdmin, wildcard, type AdminServer } from '../shared/runtime/admin-http.ts'
@@ -16,6 +17,7 @@ import { adminRoutes } from './admin.ts'
 import { PolicyStore } from './authorization/policy-store.ts'
 import type { Config } from './config.ts'
 import { configTypes } from './config-types.ts'
+import { senderOf } from './external-authorization/send.ts'
 import { families } from './families.ts'
 import { Http1ClientConnection } from './http1/client-connection.ts'
 import { Http2ClientConnection } from './http2/client-connection.ts'
@@ -72,11 +74,12 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   })
   const keys = new KeySets({ log: output.logger('jwt'), signal: ending.signal })
   const onJwtRules = (): void => keys.keepOnly(jwtPolicies.allRules())
-  const settings = new CurrentSettings({
+  const own = {
     trustDomains: [config.trustDomain, ...config.trustDomainAliases],
     pathNormalization: config.pathNormalization,
-    extensionProviders: []
-  })
+    providers: new Map()
+  }
+  const settings = new CurrentSettings(own, output.logger('config'))
   const types = configTypes({ settings, routes, policies, jwtPolicies, onJwtRules }, config)
   await loadLocalState(config, mesh, types)
 
@@ -106,16 +109,20 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     write: writeLine,
     now: systemClock.now
   })
+  const view = (): MeshView => mesh.view()
+  const random = Math.random
+  const authorizers = senderOf({ view, config, random, connections })
   const waypoint: Waypoint = {
     config,
     log: output.logger('proxy'),
     metrics,
-    view: () => mesh.view(),
+    view,
     settings,
     routes,
     policies,
     jwtPolicies,
     keys,
+    authorizers,
     certificate,
     tunnels,
     connections,
@@ -123,7 +130,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     sessions: new Set(),
     clients: new Set(),
     ending: ending.signal,
-    random: Math.random
+    random
   }
 
   // 3. What the control plane says. Nothing is carried before it is known.
@@ -151,7 +158,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   const { ports, ipv6 } = config
   const admin = adminRoutes({
     config,
-    view: () => mesh.view(),
+    view,
     routes,
     certificates,
     xds: () => xds.state(),

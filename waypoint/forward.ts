@@ -10,7 +10,7 @@ import type { Body, BodySink } from './http/body.ts'
 import type { ClientConnection, ClientRequest, Exchange, ResponseHead } from './http/exchange.ts'
 import { connectFailure, replies, replyLocally, type LocalReply } from './local-reply.ts'
 import { ownWorkload } from './own-workload.ts'
-import type { RequestReport } from './request-report.ts'
+import { clientGone, type RequestReport } from './request-report.ts'
 import type { Upstream } from './request.ts'
 import { changeHeaders } from './routes/change-request.ts'
 import type { Filters, RouteRule } from './routes/route.ts'
@@ -223,7 +223,7 @@ class Forwarding {
     const answered = this.#decided
     this.#decide()
     this.#over()
-    this.#report.finish({ status: 0, flag: 'DC', details: 'downstream_remote_disconnect' })
+    this.#report.finish(clientGone)
     if (answered) this.#answer?.cancel()
     else this.#writer?.fail(reason)
   }

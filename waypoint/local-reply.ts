@@ -55,7 +55,7 @@ export function replyLocally(exchange: Exchange, { status, body, headers }: Loca
     return 0
   }
   const bytes = Buffer.from(body)
-  if (bytes.length > 0) all.set('content-type', 'text/plain')
+  if (bytes.length > 0 && !all.has('content-type')) all.set('content-type', 'text/plain')
   const sink = exchange.respond({ status, headers: all, framing: { kind: 'length', bytes: bytes.length } })
   if (bytes.length > 0) sink.data(bytes)
   sink.end()

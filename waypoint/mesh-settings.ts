@@ -1,14 +1,16 @@
 /** What a waypoint knows of the mesh configuration: its own environment until the control plane says otherwise. */
 import { Fields, Problems } from '../shared/mesh/yaml-fields.ts'
+import type { Logger } from '../shared/telemetry/logger.ts'
 import type { ConfigResource } from '../shared/xds/config-resource.ts'
+import { readProviders, type Provider } from './external-authorization/providers.ts'
 import type { PathNormalization } from './normalize-path.ts'
 
 export interface MeshSettings {
   /** The mesh's own trust domain first, then its aliases. */
   readonly trustDomains: readonly string[]
   readonly pathNormalization: PathNormalization
-  /** As they are written. */
-  readonly extensionProviders: readonly unknown[]
+  /** Authorizers that policies may name. */
+  readonly providers: ReadonlyMap<string, Provider>
 }
 
 /** Over `own`. Throws an Error that names every field that is wrong. */
@@ -25,22 +27,24 @@ export function readMeshSettings({ spec }: ConfigResource, own: MeshSettings): M
     problems.add(path, 'expected the name of a trust domain')
     return undefined
   })
-  const extensionProviders = fields.list('extensionProviders', value => value)
+  const providers = readProviders(fields.list('extensionProviders', value => value))
   if (problems.found.length > 0) throw new Error(problems.found.join('; '))
   return {
     trustDomains: [...new Set([...own.trustDomains, ...aliases])],
     pathNormalization: form === 'DEFAULT' ? own.pathNormalization : form,
-    extensionProviders
+    providers
   }
 }
 
 /** The settings that are in force; they change as a whole. */
 export class CurrentSettings {
   readonly #own: MeshSettings
+  readonly #log: Logger
   #current: MeshSettings
 
-  constructor(own: MeshSettings) {
+  constructor(own: MeshSettings, log: Logger) {
     this.#own = own
+    this.#log = log
     this.#current = own
   }
 
@@ -50,6 +54,11 @@ export class CurrentSettings {
 
   put(resource: ConfigResource): void {
     this.#current = readMeshSettings(resource, this.#own)
+    for (const provider of this.#current.providers.values()) {
+      if (provider.kind !== 'invalid') continue
+      const { name, reason } = provider
+      this.#log.warn('an extension provider cannot be used: policies that name it refuse', { name, reason })
+    }
   }
 
   reset(): void {

@@ -30,6 +30,8 @@ export interface Outcome {
   readonly sent?: number
 }
 
+export const clientGone: Outcome = { status: 0, flag: 'DC', details: 'downstream_remote_disconnect' }
+
 /** The series of one label set. */
 interface RequestSeries {
   readonly requests: Series

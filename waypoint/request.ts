@@ -11,7 +11,7 @@ import type { HeaderList } from './http/header-list.ts'
 import { HeaderList as Headers } from './http/header-list.ts'
 import { replies, replyLocally, type LocalReply } from './local-reply.ts'
 import { normalizePath } from './normalize-path.ts'
-import type { RequestReport } from './request-report.ts'
+import { clientGone, type RequestReport } from './request-report.ts'
 import { changeHeaders, changeTarget, redirectLocation } from './routes/change-request.ts'
 import type { Backend, Filters } from './routes/route.ts'
 import type { Matched } from './routes/route-table.ts'
@@ -34,10 +34,7 @@ export function serveRequest(
 ): void {
   const { head } = exchange
   const report = waypoint.reports.begin(arrival, head)
-  const refuse = (reply: LocalReply): void => {
-    const sent = replyLocally(exchange, reply)
-    report.finish({ status: reply.status, flag: reply.flag, details: reply.details, sent })
-  }
+  const refuse = refuser(exchange, report)
 
   // 1. One form for what policies and routes look at, and what is forwarded.
   if (head.version === 'HTTP/1.0' && !waypoint.config.http10) return refuse(replies.oldVersion)
@@ -52,30 +49,33 @@ export function serveRequest(
   if (!headers.has('x-forwarded-proto')) headers.append('x-forwarded-proto', head.scheme ?? 'http')
 
   // 2. Who may ask it.
-  const admission = admit(waypoint, arrival, head, target)
+  const admission = admit(waypoint, arrival, exchange, target)
   const proceed = (admitted: Admission): void => {
     if (admitted.kind === 'refused') return refuse(admitted.reply)
-    route(waypoint, arrival, exchange, { target: admitted.target, report, refuse })
+    if (admitted.kind === 'gone') return report.finish(clientGone)
+    route(waypoint, arrival, admitted.exchange, { target: admitted.target, report })
   }
   if (admission instanceof Promise) admission.then(proceed).catch((error: unknown) => onDefect(error))
   else proceed(admission)
+}
+
+function refuser(exchange: Exchange, report: RequestReport): (reply: LocalReply) => void {
+  return reply => {
+    const sent = replyLocally(exchange, reply)
+    report.finish({ status: reply.status, flag: reply.flag, details: reply.details, sent })
+  }
 }
 
 interface Admitted {
   /** Path and query in their form. */
   readonly target: string
   readonly report: RequestReport
-  readonly refuse: (reply: LocalReply) => void
 }
 
-function route(
-  waypoint: Waypoint,
-  arrival: Arrival,
-  exchange: Exchange,
-  { target, report, refuse }: Admitted
-): void {
+function route(waypoint: Waypoint, arrival: Arrival, exchange: Exchange, { target, report }: Admitted): void {
   const { head } = exchange
   const { headers } = head
+  const refuse = refuser(exchange, report)
 
   // 3. The route.
   const { destination } = arrival

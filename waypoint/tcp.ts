@@ -18,7 +18,7 @@ export function serveTcp(waypoint: Waypoint, arrival: Arrival, stream: ByteStrea
 }
 
 async function carry(waypoint: Waypoint, arrival: Arrival, stream: ByteStream): Promise<void> {
-  const refusal = refusalOfConnection(waypoint, arrival)
+  const refusal = await refusalOfConnection(waypoint, arrival)
   if (refusal !== undefined) throw new Error(refusal)
   const target = pick(waypoint, arrival)
   if (target === undefined) throw new Error('no healthy upstream')

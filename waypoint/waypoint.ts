@@ -11,6 +11,7 @@ import type { Metrics } from '../shared/telemetry/metrics.ts'
 import type { PolicyStore } from './authorization/policy-store.ts'
 import type { Config } from './config.ts'
 import type { Destination } from './destination.ts'
+import type { Sender } from './external-authorization/check.ts'
 import type { families } from './families.ts'
 import type { KeySource } from './jwt/check-token.ts'
 import type { JwtPolicyStore } from './jwt/policy-store.ts'
@@ -31,6 +32,8 @@ export interface Waypoint {
   readonly jwtPolicies: JwtPolicyStore
   /** Keys that tokens are verified with. */
   readonly keys: KeySource
+  /** How those are reached that policies ask. */
+  readonly authorizers: Sender
   /** Its own, valid now. */
   readonly certificate: (signal: AbortSignal) => Promise<WorkloadCertificate>
   readonly tunnels: Tunnels

@@ -35,11 +35,10 @@ t.test('broken ones among good ones', async t => {
     jwtPolicies: new JwtPolicyStore(own),
     onJwtRules: () => undefined
   }
-  const settings = new CurrentSettings({
-    trustDomains: ['cluster.local'],
-    pathNormalization: 'BASE',
-    extensionProviders: []
-  })
+  const settings = new CurrentSettings(
+    { trustDomains: ['cluster.local'], pathNormalization: 'BASE', providers: new Map() },
+    silent
+  )
   const deps = {
     types: configTypes({ settings, routes, ...stores }, own),
     mesh: new MeshStore(),

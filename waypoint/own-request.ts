@@ -1,0 +1,121 @@
+/** A request of the waypoint's own, to a service of the mesh: bounded, and over the connections that others use. */
+import { pickEndpoint } from '../shared/mesh/pick.ts'
+import { ip } from '../shared/net/address.ts'
+import type { Body, BodySink } from './http/body.ts'
+import type { ClientConnection, ClientRequest, ResponseHead } from './http/exchange.ts'
+import type { Framing } from './http/framing.ts'
+import type { HeaderList } from './http/header-list.ts'
+import { ownWorkload } from './own-workload.ts'
+import type { UpstreamProtocol } from './upstream/connections.ts'
+import type { Target } from './upstream/tunnels.ts'
+import type { Waypoint } from './waypoint.ts'
+
+export interface MeshService {
+  /** Undefined: the waypoint's own first, then whoever has the name. */
+  readonly namespace: string | undefined
+  readonly hostname: string
+  readonly port: number
+}
+
+export interface OwnRequest extends Omit<ClientRequest, 'framing' | 'scheme' | 'upgrade'> {
+  readonly protocol: UpstreamProtocol
+  readonly body?: Buffer
+  /** Bytes of an answer's body that are kept. */
+  readonly maxBody: number
+}
+
+export interface OwnAnswer {
+  readonly status: number
+  readonly headers: HeaderList
+  readonly body: Buffer
+  /** False: there was more of the body than was kept, and its end was not waited for. */
+  readonly whole: boolean
+  readonly trailers: HeaderList | undefined
+}
+
+export type Means = Pick<Waypoint, 'view' | 'config' | 'random' | 'connections'>
+
+const nowhere = ip('0.0.0.0')
+
+/** Rejects with an Error where no answer comes, and with the signal's reason; then nothing goes on. */
+export async function sendOwnRequest(
+  means: Means,
+  service: MeshService,
+  request: OwnRequest,
+  signal: AbortSignal
+): Promise<OwnAnswer> {
+  signal.throwIfAborted()
+  const { connections } = means
+  const target = endpointOf(means, service)
+  const done = connections.count(target, request.protocol)
+  try {
+    const connection = await connections.take(target, request.protocol)
+    if (!signal.aborted) return await exchangeOn(connection, request, signal)
+    if (request.protocol === 'http1') connection.drain() // which nobody else can have begun to use
+    throw signal.reason as Error
+  } finally {
+    done()
+  }
+}
+
+function endpointOf({ view, config, random }: Means, { namespace, hostname, port }: MeshService): Target {
+  const mesh = view()
+  const found = mesh.serviceByHostname(hostname, config.self.namespace, namespace)
+  if (found === undefined || (namespace !== undefined && found.namespace !== namespace)) {
+    const where = namespace === undefined ? '' : ` in namespace ${namespace}`
+    throw new Error(`service ${hostname}${where} is not known to this waypoint`)
+  }
+  const source = ownWorkload(mesh, config)
+  const target = pickEndpoint(mesh, found, port, 'standard', { source, sourceIp: nowhere, random })
+  if (target === undefined) throw new Error(`service ${hostname} has no ready endpoint for port ${port}`)
+  return target
+}
+
+function exchangeOn(
+  connection: ClientConnection,
+  { body = Buffer.alloc(0), maxBody, protocol: _, ...request }: OwnRequest,
+  signal: AbortSignal
+): Promise<OwnAnswer> {
+  return new Promise((resolve, reject) => {
+    const framing: Framing = body.length === 0 ? { kind: 'none' } : { kind: 'length', bytes: body.length }
+    let sink: BodySink | undefined
+    let answer: Body | undefined
+    const onAbort = (): void => {
+      reject(signal.reason as Error)
+      if (answer === undefined) sink?.fail(signal.reason as Error)
+      else answer.cancel()
+    }
+    signal.addEventListener('abort', onAbort, { once: true })
+    const over = (): void => signal.removeEventListener('abort', onAbort)
+    const fail = (error: Error): void => {
+      over()
+      reject(error)
+    }
+    const answered = ({ status, headers }: ResponseHead, incoming: Body): void => {
+      answer = incoming
+      const parts: Buffer[] = []
+      let bytes = 0
+      const finish = (whole: boolean, trailers?: HeaderList): void => {
+        over()
+        resolve({ status, headers, body: Buffer.concat(parts).subarray(0, maxBody), whole, trailers })
+      }
+      incoming.pipe({
+        data: chunk => {
+          if (bytes > maxBody) return true
+          parts.push(chunk)
+          bytes += chunk.length
+          if (bytes > maxBody) {
+            finish(false)
+            incoming.cancel()
+          }
+          return true
+        },
+        end: trailers => finish(bytes <= maxBody, trailers),
+        fail
+      })
+    }
+    sink = connection.send({ ...request, scheme: 'http', framing }, { answered, failed: fail })
+    if (body.length > 0) sink.data(body)
+    sink.end()
+  })
+}
