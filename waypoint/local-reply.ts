@@ -50,7 +50,7 @@ export function replyLocally(exchange: Exchange, { status, body, headers }: Loca
   if (grpc && status >= 400) {
     all.set('content-type', 'application/grpc')
     all.set('grpc-status', String(grpcStatus(status)))
-    if (body !== '') all.set('grpc-message', encodeURIComponent(body).replaceAll('%20', ' '))
+    if (body !== '') all.set('grpc-message', grpcMessage(body))
     exchange.respond({ status: 200, headers: all, framing: { kind: 'none' } }).end()
     return 0
   }
@@ -60,6 +60,13 @@ export function replyLocally(exchange: Exchange, { status, body, headers }: Loca
   if (bytes.length > 0) sink.data(bytes)
   sink.end()
   return bytes.length
+}
+
+/** Of a header, which is no place for long texts. */
+const maxGrpcMessage = 1024
+
+function grpcMessage(text: string): string {
+  return encodeURIComponent(text.slice(0, maxGrpcMessage).toWellFormed()).replaceAll('%20', ' ')
 }
 
 function grpcStatus(status: number): number {

@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto'
 import { serviceKey, type Service, type Workload } from '../shared/mesh/model.ts'
 import { admit, type Admission } from './admission.ts'
+import { failureHeader } from './external-authorization/changes.ts'
 import { forward } from './forward.ts'
 import type { Exchange, RequestHead } from './http/exchange.ts'
 import type { HeaderList } from './http/header-list.ts'
@@ -18,7 +19,7 @@ import type { Matched } from './routes/route-table.ts'
 import type { Arrival, Waypoint } from './waypoint.ts'
 
 /** What only we say; a client's own would be believed. */
-const ours = ['x-forwarded-client-cert', 'x-envoy-original-path', 'x-envoy-attempt-count']
+const ours = [...['x-forwarded-client-cert', 'x-envoy-original-path', 'x-envoy-attempt-count'], failureHeader]
 
 /** Where a request goes: one of a service's pods, or the pod that was addressed. */
 export type Upstream =

@@ -156,6 +156,15 @@ spec:
     world.lines.some(line => line.includes(' 401 UAEX ext_authz_denied '))
   )
   t.equal(asked.at(-1)?.path, '/check/private/mine', 'asked is about what would be forwarded')
+  const claims = { 'x-envoy-auth-failure-mode-allowed': 'true' }
+  t.notMatch(
+    (await get('/open', { headers: claims })).text,
+    'failure-mode',
+    'only we say that nobody was asked'
+  )
+  const call = { 'content-type': 'application/grpc' }
+  const told = await get('/private/long', { headers: call, method: 'POST' })
+  t.match(told, { status: 200, headers: { 'grpc-status': '16', 'grpc-message': /^x{1024}$/ } })
   const long = await get('/private/long')
   t.equal(long.status, 401)
   t.equal(long.text.length, 64 * 1024, 'of a long answer only that much')

@@ -52,7 +52,6 @@ export function changeRequest(
   headers: HeaderList,
   target: string
 ): string {
-  headers.remove(failureHeader)
   editHeaders(headers, request)
   for (const name of remove) if (!isOwnHeader(name)) headers.remove(name)
   return editQuery(target, query)

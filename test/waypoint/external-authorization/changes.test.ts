@@ -67,12 +67,6 @@ t.test('what no message could carry is no answer', async t => {
   t.throws(() => headerEdit('set', 'a', 'x\r\nb: c'), /the value of a has characters/)
 })
 
-t.test('a client cannot say that nobody was asked', async t => {
-  const headers = HeaderList.of('x-envoy-auth-failure-mode-allowed', 'true')
-  changeRequest(nothing, headers, '/')
-  t.equal(headers.size, 0)
-})
-
 const queries: readonly (readonly [
   target: string,
   set: readonly (readonly [string, string])[],
