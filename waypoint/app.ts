@@ -46,6 +46,9 @@ export interface App extends AsyncDisposable {
   shutDown(): Promise<void>
 }
 
+/** Of bodies that are kept to be sent again, all together. */
+const replayBytes = 64 << 20
+
 /** For how long others may still send new connections here, once we are not ready any more. */
 const farewellMs = 5000
 
@@ -126,6 +129,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     certificate,
     tunnels,
     connections,
+    replayBudget: { left: replayBytes },
     reports,
     sessions: new Set(),
     clients: new Set(),

@@ -1,6 +1,6 @@
 /**
  * Sends one request to one pod after another until one answers, and passes the answer on. A request is tried again
- * only where no pod can have acted on it.
+ * where no pod can have acted on it, and where its route says so.
  */
 import { pickEndpoint, type PickContext } from '../shared/mesh/pick.ts'
 import type { WorkloadUid } from '../shared/mesh/model.ts'
@@ -8,10 +8,12 @@ import { relay } from '../shared/net/relay.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
 import type { Body, BodySink } from './http/body.ts'
 import type { ClientConnection, ClientRequest, Exchange, ResponseHead } from './http/exchange.ts'
+import { ReplayBuffer } from './http/replay-buffer.ts'
 import { connectFailure, replies, replyLocally, type LocalReply } from './local-reply.ts'
 import { ownWorkload } from './own-workload.ts'
 import { clientGone, type RequestReport } from './request-report.ts'
 import type { Upstream } from './request.ts'
+import { backoffMs, mayTryAgain, type AttemptEnd } from './retry.ts'
 import { changeHeaders } from './routes/change-request.ts'
 import type { Filters, RouteRule } from './routes/route.ts'
 import type { UpstreamProtocol } from './upstream/connections.ts'
@@ -29,10 +31,15 @@ export interface Plan {
   readonly filters: readonly Filters[]
 }
 
-/** Istio's default for requests that nothing has acted on. */
-const retries = 2
 /** RFC 9110 section 9.2.2. */
 const idempotent = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE'])
+
+interface Failure {
+  /** In Envoy's words. */
+  readonly reason: string
+  /** No pod can have acted on the request. */
+  readonly untouched: boolean
+}
 
 export function forward(
   waypoint: Waypoint,
@@ -53,7 +60,12 @@ class Forwarding {
   readonly #request: ClientRequest
   readonly #protocol: UpstreamProtocol
   readonly #tried = new Set<WorkloadUid>()
+  /** Keeps the body where the route has tries to spare. */
+  readonly #replay: ReplayBuffer | undefined
   #attempts = 0
+  /** The number of the attempt that may still answer; 0: none. */
+  #live = 0
+  #piped = false
   #writer: BodySink | undefined
   #release: (() => void) | undefined
   #answer: Body | undefined
@@ -81,6 +93,8 @@ class Forwarding {
       ...upgrade
     }
     this.#protocol = protocolOf(plan.upstream)
+    const keeps = (plan.rule?.retry?.times ?? 0) > 0 && head.framing.kind !== 'none'
+    this.#replay = keeps ? new ReplayBuffer(waypoint.replayBudget) : undefined
   }
 
   start(): void {
@@ -93,17 +107,24 @@ class Forwarding {
   #attempt(): void {
     const target = this.#pick()
     if (target === undefined) return this.#reply(replies.noHealthyUpstream)
-    this.#attempts += 1
+    const attempt = (this.#attempts += 1)
+    this.#live = attempt
+    const backendTimeoutMs = this.#plan.rule?.backendTimeoutMs
+    if (backendTimeoutMs !== undefined) {
+      this.#attemptTimer = setTimeout(() => this.#attemptTimedOut(), backendTimeoutMs)
+    }
     this.#tried.add(target.workload.uid)
     this.#report.attempt(target)
     this.#request.headers.set('x-envoy-attempt-count', String(this.#attempts))
     const { connections } = this.#waypoint
     this.#release = connections.count(target, this.#protocol)
     const taken = connections.take(target, this.#protocol)
-    if (!(taken instanceof Promise)) return this.#send(taken)
+    if (!(taken instanceof Promise)) return this.#send(attempt, taken)
     taken.then(
-      connection => (this.#decided ? returnUnused(connection) : this.#send(connection)),
-      (error: unknown) => this.#failed(messageOf(error), 'connection failure', true)
+      connection =>
+        this.#live === attempt ? this.#send(attempt, connection) : this.#returnUnused(connection),
+      (error: unknown) =>
+        this.#failed(attempt, messageOf(error), { reason: 'connection failure', untouched: true })
     )
   }
 
@@ -124,17 +145,13 @@ class Forwarding {
     return pickEndpoint(view, service, port, 'standard', context)
   }
 
-  #send(connection: ClientConnection): void {
+  #send(attempt: number, connection: ClientConnection): void {
     const { body } = this.#exchange
-    const backendTimeoutMs = this.#plan.rule?.backendTimeoutMs
-    if (backendTimeoutMs !== undefined) {
-      this.#attemptTimer = setTimeout(() => this.#timeOut(), backendTimeoutMs)
-    }
     this.#startedAt = performance.now()
     this.#writer = connection.send(this.#request, {
       drained: () => body.resume(),
       informed: ({ status, headers }) => this.#exchange.inform(status, headers),
-      answered: (head, answer) => this.#answered(head, answer),
+      answered: (head, answer) => this.#answered(attempt, head, answer),
       switched: (head, stream) => {
         this.#decide()
         const client = this.#exchange.switchProtocols(head.headers)
@@ -146,15 +163,25 @@ class Forwarding {
         this.#over()
       },
       failed: (error, { untouched }) =>
-        this.#failed(messageOf(error), 'connection termination', untouched && this.#repeatable)
+        this.#failed(attempt, messageOf(error), {
+          reason: 'connection termination',
+          untouched: untouched && this.#harmless
+        })
     })
-    // A request without a body can be sent again, as nothing of it is used up.
-    if (this.#request.framing.kind === 'none') this.#writer.end()
-    else body.pipe(this.#report.counting(this.#writer))
+    if (this.#request.framing.kind === 'none') return this.#writer.end()
+    this.#replay?.sendTo(this.#writer)
+    if (this.#piped) return body.resume()
+    this.#piped = true
+    body.pipe(this.#report.counting(this.#replay ?? this.#writer))
   }
 
-  #answered(head: ResponseHead, answer: Body): void {
-    if (this.#decided) return answer.cancel()
+  #answered(attempt: number, head: ResponseHead, answer: Body): void {
+    if (this.#live !== attempt) return answer.cancel()
+    const retry = this.#plan.rule?.retry
+    if (retry?.statuses.has(head.status) === true) {
+      if (this.#tryAgain({ kind: 'answer', status: head.status })) return discard(answer)
+      if (this.#attempts > 1) this.#report.exhausted()
+    }
     this.#decide()
     this.#answer = answer
     const { headers } = head
@@ -183,21 +210,48 @@ class Forwarding {
     })
   }
 
-  /** Nothing of it is used up, and a second one would do no harm, or the first was refused unseen. */
-  get #repeatable(): boolean {
-    const { method, framing } = this.#request
-    return framing.kind === 'none' && (this.#protocol === 'http2' || idempotent.has(method))
+  /** A second one would do no harm, or the first was refused unseen. */
+  get #harmless(): boolean {
+    return this.#protocol === 'http2' || idempotent.has(this.#request.method)
   }
 
-  /** Before any answer. `again`: no pod can have acted on it. */
-  #failed(text: string, reason: string, again: boolean): void {
-    if (this.#decided) return
+  /** Before any answer. */
+  #failed(attempt: number, text: string, { reason, untouched }: Failure): void {
+    if (this.#live !== attempt) return
+    this.#report.attemptFailed(text)
+    if (!this.#tryAgain({ kind: 'failure', untouched })) this.#reply(connectFailure(reason))
+  }
+
+  #attemptTimedOut(): void {
+    const writer = this.#writer
+    this.#report.attemptFailed('the attempt took too long')
+    if (!this.#tryAgain({ kind: 'timeout' })) this.#reply(replies.timeout)
+    writer?.fail(new Error('the request took too long'))
+  }
+
+  /** False: this attempt was the last, and the client is to be told. */
+  #tryAgain(end: AttemptEnd): boolean {
+    const { rule } = this.#plan
+    const { framing } = this.#request
+    const replayable = framing.kind === 'none' || !this.#piped || this.#replay?.replayable === true
+    if (!mayTryAgain(rule?.retry, end, { attempts: this.#attempts, replayable })) return false
+    this.#live = 0
+    this.#writer = undefined
+    this.#replay?.detach()
+    clearTimeout(this.#attemptTimer)
     this.#release?.()
     this.#release = undefined
-    clearTimeout(this.#attemptTimer)
-    this.#report.attemptFailed(text)
-    if (again && this.#attempts <= retries) this.#attempt()
-    else this.#reply(connectFailure(reason))
+    if (rule?.retry === undefined) this.#attempt()
+    else {
+      const waitMs = backoffMs(rule.retry, this.#attempts, this.#waypoint.random)
+      this.#attemptTimer = setTimeout(() => this.#attempt(), waitMs)
+    }
+    return true
+  }
+
+  /** Made for an attempt that is over meanwhile: nobody else waits for this very connection. */
+  #returnUnused(connection: ClientConnection): void {
+    if (this.#protocol === 'http1') connection.drain()
   }
 
   #timeOut(): void {
@@ -230,6 +284,8 @@ class Forwarding {
 
   #decide(): void {
     this.#decided = true
+    this.#live = 0
+    this.#replay?.forget()
     clearTimeout(this.#attemptTimer)
   }
 
@@ -248,7 +304,17 @@ function protocolOf(upstream: Upstream): UpstreamProtocol {
   return protocol === 'HTTP2' || protocol === 'GRPC' ? 'http2' : 'http1'
 }
 
-/** Made for a client that is gone meanwhile: nobody else waits for this very connection. */
-function returnUnused(connection: ClientConnection): void {
-  connection.drain()
+/** Bytes of an answer that are read for nothing, so that its connection can be used again. */
+const maxDiscarded = 16 * 1024
+
+function discard(answer: Body): void {
+  let left = maxDiscarded
+  answer.pipe({
+    data: ({ length }) => {
+      if (left >= 0 && (left -= length) < 0) answer.cancel()
+      return true
+    },
+    end: () => undefined,
+    fail: () => undefined
+  })
 }

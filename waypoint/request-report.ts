@@ -110,6 +110,7 @@ export class RequestReport {
   #rule: RouteRule | undefined
   #failure = '-'
   #serviceTime = '-'
+  #exhausted = false
   #done = false
 
   constructor(reports: RequestReports, arrival: Arrival, head: RequestHead) {
@@ -128,6 +129,11 @@ export class RequestReport {
 
   attemptFailed(text: string): void {
     this.#failure = text
+  }
+
+  /** The answer would have been tried again, had there been another try. */
+  exhausted(): void {
+    this.#exhausted = true
   }
 
   answered({ headers }: ResponseHead): void {
@@ -150,7 +156,7 @@ export class RequestReport {
   /** The answer of a pod came to its end. */
   end({ status, headers }: ResponseHead, trailers?: HeaderList): void {
     const grpc = trailers?.get('grpc-status') ?? headers.get('grpc-status') ?? ''
-    this.#finish({ status, flag: '-', details: 'via_upstream' }, grpc)
+    this.#finish({ status, flag: this.#exhausted ? 'URX' : '-', details: 'via_upstream' }, grpc)
   }
 
   finish(outcome: Outcome): void {

@@ -13,6 +13,7 @@ import type { Config } from './config.ts'
 import type { Destination } from './destination.ts'
 import type { Sender } from './external-authorization/check.ts'
 import type { families } from './families.ts'
+import type { ReplayBudget } from './http/replay-buffer.ts'
 import type { KeySource } from './jwt/check-token.ts'
 import type { JwtPolicyStore } from './jwt/policy-store.ts'
 import type { CurrentSettings } from './mesh-settings.ts'
@@ -38,6 +39,7 @@ export interface Waypoint {
   readonly certificate: (signal: AbortSignal) => Promise<WorkloadCertificate>
   readonly tunnels: Tunnels
   readonly connections: Connections
+  readonly replayBudget: ReplayBudget
   readonly reports: RequestReports
   /** What is open, for draining. */
   readonly sessions: Set<ServerSession>

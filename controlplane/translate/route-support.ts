@@ -14,7 +14,7 @@ interface Supported {
 const supported: Readonly<Record<RouteKind, Supported>> = {
   HTTPRoute: {
     filters: new Set(['RequestHeaderModifier', 'ResponseHeaderModifier', 'RequestRedirect', 'URLRewrite']),
-    settings: new Set(['name', 'matches', 'timeouts'])
+    settings: new Set(['name', 'matches', 'timeouts', 'retry'])
   },
   GRPCRoute: {
     filters: new Set(['RequestHeaderModifier', 'ResponseHeaderModifier']),

@@ -60,7 +60,10 @@ t.test('rules', async t => {
       rule: '{matches: [{path: {type: RegularExpression, value: "("}}, {}]}',
       read: { matches: { length: 1 } }
     },
-    { rule: '{retry: {attempts: 2}, sessionPersistence: {type: Cookie}}', read: { backends: [] } },
+    {
+      rule: '{retry: {attempts: 3, codes: [503], backoff: 10ms}, sessionPersistence: {type: Cookie}}',
+      read: { retry: { times: 3, backoffMs: 10 }, backends: [] }
+    },
     {
       rule: `{filters: [${changes}]}`,
       read: { filters: { requestHeaders: { remove: ['e'] }, unsupported: undefined } }

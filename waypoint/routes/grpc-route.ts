@@ -32,7 +32,8 @@ function rule(fields: Fields, place: Place): RouteRule {
     statusWithoutBackend: 503, // which is UNAVAILABLE in gRPC
     backends: fields.list('backendRefs', (value, path) => backend(new Fields(value, path, problems), place)),
     requestTimeoutMs: undefined,
-    backendTimeoutMs: undefined
+    backendTimeoutMs: undefined,
+    retry: undefined
   }
   fields.end()
   return made

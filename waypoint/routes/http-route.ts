@@ -15,7 +15,7 @@ import {
   ruleName,
   type Place
 } from './route-parts.ts'
-import type { PathMatch, Route, RouteMatch, RouteRule } from './route.ts'
+import type { PathMatch, Retry, Route, RouteMatch, RouteRule } from './route.ts'
 
 /** `domain`: of the cluster, for names of Services. Throws an Error that names every field that is wrong. */
 export function readHttpRoute(resource: ConfigResource, domain: string): Route {
@@ -34,9 +34,31 @@ function rule(fields: Fields, place: Place): RouteRule {
     statusWithoutBackend: 500,
     backends: fields.list('backendRefs', (value, path) => backend(new Fields(value, path, problems), place)),
     requestTimeoutMs: timeouts === undefined ? undefined : duration(timeouts, 'request'),
-    backendTimeoutMs: timeouts === undefined ? undefined : duration(timeouts, 'backendRequest')
+    backendTimeoutMs: timeouts === undefined ? undefined : duration(timeouts, 'backendRequest'),
+    retry: retryOf(fields.inner('retry'))
   }
   timeouts?.end()
+  fields.end()
+  return made
+}
+
+/** Of tries that a route does not count: Istio's. */
+const retries = 2
+const maxRetries = 100
+
+function retryOf(fields: Fields | undefined): Retry | undefined {
+  if (fields === undefined) return undefined
+  const statuses = fields.list('codes', (value, path) => {
+    if (Number.isInteger(value) && (value as number) >= 400 && (value as number) <= 599)
+      return value as number
+    fields.problems.add(path, 'expected a status from 400 to 599')
+    return undefined
+  })
+  const made = {
+    times: fields.integer('attempts', retries, maxRetries),
+    statuses: new Set(statuses),
+    backoffMs: duration(fields, 'backoff')
+  }
   fields.end()
   return made
 }

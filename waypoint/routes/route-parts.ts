@@ -61,7 +61,8 @@ export function standIn({ namespace, name, createdMs, spec }: ConfigResource, do
         statusWithoutBackend: 500,
         backends: [],
         requestTimeoutMs: undefined,
-        backendTimeoutMs: undefined
+        backendTimeoutMs: undefined,
+        retry: undefined
       }
     ]
   }

@@ -72,6 +72,16 @@ export type Backend = {
   | { readonly kind: 'unresolved'; readonly reason: string }
 )
 
+/** Which requests are sent again; those that no pod can have acted on are in any case. */
+export interface Retry {
+  /** How often, beside the first time. */
+  readonly times: number
+  /** Of answers that are not passed on while there is another try. */
+  readonly statuses: ReadonlySet<number>
+  /** Shortest pause before another try, milliseconds; undefined: nobody said. */
+  readonly backoffMs: number | undefined
+}
+
 export interface RouteRule {
   /** `namespace/name` of its object. */
   readonly route: string
@@ -85,6 +95,8 @@ export interface RouteRule {
   /** Milliseconds; undefined is no limit. */
   readonly requestTimeoutMs: number | undefined
   readonly backendTimeoutMs: number | undefined
+  /** Undefined: the route says nothing of it. */
+  readonly retry: Retry | undefined
 }
 
 /** The service that a route is for. */

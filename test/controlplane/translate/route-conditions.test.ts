@@ -137,7 +137,12 @@ t.test('what waypoints cannot carry out is told with the field', async t => {
       wanted: partly,
       field: 'spec.rules[0].matches[1].path.value'
     },
-    { rules: '[{retry: {attempts: 1}}]', wanted: partly, field: 'spec.rules[0].retry' },
+    {
+      rules: '[{sessionPersistence: {type: Cookie}}]',
+      wanted: partly,
+      field: 'spec.rules[0].sessionPersistence'
+    },
+    { rules: '[{retry: {attempts: 1, codes: [503], backoff: 10ms}}]', wanted: fine, field: '' },
     { rules: '[{matches: [{path: {type: Exact, value: "/("}}]}]', wanted: fine, field: '' },
     {
       rules: '[{filters: [{type: RequestRedirect, requestRedirect: {hostname: x}}]}]',

@@ -44,6 +44,16 @@ t.test('parents, backends and what is the default', async t => {
   t.match(rules[1], { name: 'named', requestTimeoutMs: 10_000, backendTimeoutMs: 1500, backends: [] })
 })
 
+t.test('what is sent again: Istio’s two tries unless the route counts them', async t => {
+  const retryOf = (retry: object): unknown => read({ rules: [{ retry }] }).rules[0]?.retry
+  t.strictSame(retryOf({}), { times: 2, statuses: new Set(), backoffMs: undefined })
+  t.strictSame(retryOf({ attempts: 0, codes: [500, 599], backoff: '1s500ms' }), {
+    times: 0,
+    statuses: new Set([500, 599]),
+    backoffMs: 1500
+  })
+})
+
 function modified(requestHeaderModifier: object): Record<string, unknown> {
   return { rules: [{ filters: [{ type: 'RequestHeaderModifier', requestHeaderModifier }] }] }
 }
@@ -69,6 +79,13 @@ const wrong: readonly (readonly [name: string, spec: Record<string, unknown>, co
     { rules: [{ matches: [{ path: { type: 'RegularExpression', value: '(?=x)' } }] }] },
     /path\.value: .*no regular expression of RE2/
   ],
+  [
+    'a status to try again for',
+    { rules: [{ retry: { codes: [200] } }] },
+    /retry\.codes\[0\]: expected a status from 400/
+  ],
+  ['a number of tries', { rules: [{ retry: { attempts: -1 } }] }, /retry\.attempts: expected/],
+  ['a pause', { rules: [{ retry: { backoff: 'long' } }] }, /retry\.backoff: "long" is no duration/],
   ['a duration', { rules: [{ timeouts: { request: 'soon' } }] }, /timeouts\.request: "soon" is no duration/],
   [
     'a scheme',
