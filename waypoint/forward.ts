@@ -130,7 +130,7 @@ class Forwarding {
 
   #pick(): Target | undefined {
     const { upstream } = this.#plan
-    if (upstream.kind === 'workload') return this.#attempts === 0 ? upstream : undefined
+    if (upstream.kind === 'workload') return upstream
     const { service, port } = upstream
     const { random, connections, config } = this.#waypoint
     const view = this.#waypoint.view()

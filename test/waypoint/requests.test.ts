@@ -103,6 +103,16 @@ t.test('no pod, a pod that is gone, and a pod of another identity', async t => {
   t.match(other.lines.join('\n'), /expected identity|not match|impostor/)
 })
 
+t.test('a pod that is addressed itself: there is no other one', async t => {
+  const own: Pod = { name: 'own', address: '127.77.1.5', port: 8080, services: ['web'], waypoint: true }
+  const gone: Pod = { ...own, name: 'gone', address: '127.77.1.6', protocol: 'TCP' }
+  await startPod(t, own, says('own'))
+  const world = await startWorld(t, { services, pods: [own, gone] })
+  t.match(await world.ask('127.77.1.5:8080'), { status: 200, text: /own/ })
+  t.match(await world.ask('127.77.1.6:8080'), { status: 503, text: /connection failure/ })
+  t.match(world.lines.join('\n'), / 503 UF /)
+})
+
 t.test('a dial that fails is tried with the next pod', async t => {
   await startPod(t, v1, says('v1'))
   const dead = [1, 2].map(at => ({ ...v2, name: `dead-${at}`, address: `127.77.2.${at}` }))

@@ -35,6 +35,8 @@ export interface Pod {
   /** Services that it belongs to, by name. */
   readonly services: readonly string[]
   readonly protocol?: 'HBONE' | 'TCP'
+  /** That goes through the waypoint where it is addressed itself. */
+  readonly waypoint?: true
 }
 
 export interface ServiceOptions {
@@ -226,6 +228,9 @@ async function openSession(port: number, namespace: string, account: string): Pr
 }
 
 function meshYaml({ services, pods }: WorldOptions): string {
+  const throughUs = {
+    waypoint: { destination: `shop/${hostnameOf('waypoint')}`, hboneMtlsPort: 15_008 }
+  }
   return JSON.stringify({
     services: services.map(({ name, vip, port = 80, speaks = 'HTTP11', waypoint = 'waypoint' }) => ({
       name,
@@ -239,7 +244,8 @@ function meshYaml({ services, pods }: WorldOptions): string {
         ? {}
         : { waypoint: { destination: `shop/${hostnameOf(waypoint)}`, hboneMtlsPort: 15_008 } })
     })),
-    workloads: pods.map(({ name, address, port, services: own, protocol = 'HBONE' }) => ({
+    workloads: pods.map(({ name, address, port, services: own, protocol = 'HBONE', waypoint }) => ({
+      ...(waypoint === undefined ? {} : throughUs),
       uid: `Kubernetes//Pod/shop/${name}`,
       name,
       namespace: 'shop',
