@@ -4,6 +4,7 @@ import type { MeshView } from '../shared/mesh/view.ts'
 import { HttpProblem, jsonAnswer, type Route } from '../shared/runtime/admin-http.ts'
 import { formatLogFilter, parseLogFilter, type LogOutput } from '../shared/telemetry/logger.ts'
 import type { Config } from './config.ts'
+import { readImaginedRequest, type ImaginedRequest, type RequestExplanation } from './explain.ts'
 import type { RouteStore } from './routes/route-store.ts'
 
 export interface AdminDeps {
@@ -12,6 +13,7 @@ export interface AdminDeps {
   readonly routes: RouteStore
   readonly certificates: Pick<CertificateStore, 'dump'>
   readonly xds: () => unknown
+  readonly explain: (request: ImaginedRequest) => RequestExplanation
   readonly output: LogOutput
 }
 
@@ -21,6 +23,7 @@ export function adminRoutes({
   routes,
   certificates,
   xds,
+  explain,
   output
 }: AdminDeps): readonly Route[] {
   return [
@@ -44,6 +47,14 @@ export function adminRoutes({
           })),
           routes: [...routes.all()]
         })
+    },
+    {
+      method: 'POST',
+      path: '/v1/explain',
+      handle: async request => {
+        const result = explain(readImaginedRequest(await request.json()))
+        return jsonAnswer({ apiVersion: 'underpass.dev/v1', state: config.podName, result })
+      }
     },
     {
       method: 'POST',

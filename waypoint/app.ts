@@ -17,6 +17,7 @@ import { adminRoutes } from './admin.ts'
 import { PolicyStore } from './authorization/policy-store.ts'
 import type { Config } from './config.ts'
 import { configTypes } from './config-types.ts'
+import { explainRequest } from './explain.ts'
 import { senderOf } from './external-authorization/send.ts'
 import { families } from './families.ts'
 import { Http1ClientConnection } from './http1/client-connection.ts'
@@ -166,6 +167,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     routes,
     certificates,
     xds: () => xds.state(),
+    explain: request => explainRequest(waypoint, request),
     output
   })
   await serve('admin', { routes: admin, listen: loopback(ports.admin), firstIsEnough: true, logger: log })
