@@ -1,17 +1,35 @@
 /** How a waypoint reaches its authorizers: as services of the mesh, by their own protocol. */
 import { HeaderList } from '../http/header-list.ts'
-import { sendOwnRequest, type Means } from '../own-request.ts'
+import { sendOwnRequest, type Means, type OwnAnswer, type OwnRequest } from '../own-request.ts'
 import type { Sender } from './check.ts'
+import type { AuthorizerService } from './providers.ts'
 
 /** Of a message that an authorizer sends by gRPC. */
 const maxMessage = 1 << 20
+/** At once: each may hold a connection, and an authorizer that hangs must not take all that there are. */
+const maxQuestions = 1024
 /** Whether it is compressed, one byte, then its length, four. */
 const prefixBytes = 5
 
+/** Throws when too many questions are under way, beside what {@link sendOwnRequest} throws. */
 export function senderOf(means: Means): Sender {
+  let underWay = 0
+  const send = async (
+    to: AuthorizerService,
+    request: OwnRequest,
+    signal: AbortSignal
+  ): Promise<OwnAnswer> => {
+    if (underWay >= maxQuestions) throw new Error(`${maxQuestions} questions are under way already`)
+    underWay += 1
+    try {
+      return await sendOwnRequest(means, to, request, signal)
+    } finally {
+      underWay -= 1
+    }
+  }
   return {
     sendHttp: (to, { method, target, authority, headers, maxBody }, signal) =>
-      sendOwnRequest(means, to, { method, target, authority, headers, maxBody, protocol: 'http1' }, signal),
+      send(to, { method, target, authority, headers, maxBody, protocol: 'http1' }, signal),
 
     sendGrpc: async (to, path, message, signal) => {
       const request = {
@@ -23,7 +41,7 @@ export function senderOf(means: Means): Sender {
         body: framed(message),
         maxBody: prefixBytes + maxMessage
       } as const
-      const answer = await sendOwnRequest(means, to, request, signal)
+      const answer = await send(to, request, signal)
       const { status, trailers, body, whole } = answer
       const grpcStatus = trailers?.get('grpc-status') ?? answer.headers.get('grpc-status')
       if (status !== 200 || grpcStatus !== '0') {
