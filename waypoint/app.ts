@@ -70,12 +70,9 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   const mesh = new MeshStore()
   const routes = new RouteStore()
   const { namespace } = config.self
-  const policies = new PolicyStore({ namespace, ...config.gateway, clusterDomain: config.clusterDomain })
-  const jwtPolicies = new JwtPolicyStore({
-    namespace,
-    name: config.gateway.name,
-    rootNamespace: config.rootNamespace
-  })
+  const gateway = { namespace, ...config.gateway, clusterDomain: config.clusterDomain }
+  const policies = new PolicyStore(gateway)
+  const jwtPolicies = new JwtPolicyStore(gateway)
   const keys = new KeySets({ log: output.logger('jwt'), signal: ending.signal })
   const onJwtRules = (): void => keys.keepOnly(jwtPolicies.allRules())
   const own = {

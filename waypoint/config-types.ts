@@ -88,7 +88,7 @@ export function configTypes(
         // Without it requests have no identity: policies that ask for one refuse them.
         has: () => true,
         put: (name, resource) => {
-          jwtPolicies.put(name, readRequestAuthentication(resource))
+          jwtPolicies.put(name, readRequestAuthentication(resource, rootNamespace))
           onJwtRules()
         },
         putStandIn: () => undefined,

@@ -1,19 +1,7 @@
 /** All policies of a waypoint, and those of one service, made ready when they are first asked for. */
-import type { Service } from '../../shared/mesh/model.ts'
+import { isTarget, type OwnGateway, type PolicyService } from '../policy-target.ts'
 import { noPolicies, policySet, type PolicySet } from './evaluate.ts'
-import type { L7Policy, PolicyTarget } from './policy.ts'
-
-export interface OwnGateway {
-  readonly namespace: string
-  /** Of the Gateway that this waypoint runs for. */
-  readonly name: string
-  /** Undefined where it is not known; then policies for any class are taken to be for it. */
-  readonly className?: string | undefined
-  /** The cluster's DNS domain: services with a hostname of it are Kubernetes'. */
-  readonly clusterDomain: string
-}
-
-export type PolicyService = Pick<Service, 'namespace' | 'name' | 'hostname'>
+import type { L7Policy } from './policy.ts'
 
 export class PolicyStore {
   readonly #own: OwnGateway
@@ -55,28 +43,11 @@ export class PolicyStore {
     const known = this.#sets.get(key)
     if (known !== undefined) return known
     const chosen = [...this.#policies.values()].filter(({ targets }) =>
-      targets.some(target => this.#isFor(target, service))
+      targets.some(target => isTarget(target, service, this.#own))
     )
     const set = chosen.length === 0 ? noPolicies : policySet(chosen)
     this.#sets.set(key, set)
     return set
-  }
-
-  #isFor(target: PolicyTarget, service: PolicyService | undefined): boolean {
-    const { namespace, name, className, clusterDomain } = this.#own
-    switch (target.kind) {
-      case 'everything':
-        return true
-      case 'GatewayClass':
-        return className === undefined || className === target.name
-      case 'Gateway':
-        return target.namespace === namespace && target.name === name
-      default: {
-        if (service?.namespace !== target.namespace || service.name !== target.name) return false
-        const ofKubernetes = service.hostname === `${service.name}.${service.namespace}.svc.${clusterDomain}`
-        return ofKubernetes === (target.kind === 'Service')
-      }
-    }
   }
 
   #changed(): void {

@@ -1,4 +1,5 @@
 /** An AuthorizationPolicy as it is evaluated. */
+import type { PolicyTarget } from '../policy-target.ts'
 import type { Test } from './facts.ts'
 
 export const actions = ['DENY', 'ALLOW', 'AUDIT', 'CUSTOM'] as const
@@ -19,16 +20,6 @@ export interface L7Policy {
   /** What of it does not count, each with its field: for logs and status. */
   readonly problems: readonly string[]
 }
-
-export type PolicyTarget =
-  | {
-      readonly kind: 'Gateway' | 'Service' | 'ServiceEntry'
-      readonly namespace: string
-      readonly name: string
-    }
-  | { readonly kind: 'GatewayClass'; readonly name: string }
-  /** Of a policy whose targets cannot be read. */
-  | { readonly kind: 'everything' }
 
 export interface PolicyRule {
   /**

@@ -1,8 +1,10 @@
 /** Reads an AuthorizationPolicy that names its targets. Source: Istio's published definition (security.istio.io). */
 import { Fields, Problems } from '../../shared/mesh/yaml-fields.ts'
 import type { ConfigResource } from '../../shared/xds/config-resource.ts'
-import { actions, type Action, type L7Policy, type PolicyRule, type PolicyTarget } from './policy.ts'
-import { limitedList, longestList, readRule } from './read-rule.ts'
+import { limitedList } from '../limited-list.ts'
+import { readTargets } from '../policy-target.ts'
+import { actions, type Action, type L7Policy, type PolicyRule } from './policy.ts'
+import { longestList, readRule } from './read-rule.ts'
 
 export interface PolicyMesh {
   /** The mesh's own first, then its aliases. */
@@ -11,17 +13,10 @@ export interface PolicyMesh {
   readonly rootNamespace: string
 }
 
-const mostTargets = 16
-const groups = {
-  Gateway: ['gateway.networking.k8s.io'],
-  GatewayClass: ['gateway.networking.k8s.io'],
-  Service: ['', 'core'],
-  ServiceEntry: ['networking.istio.io']
-} as const satisfies Record<string, readonly string[]>
-
 /** Throws an Error that names every field that is wrong; what is right but does not count is among its problems. */
 export function readAuthorizationPolicy(resource: ConfigResource, mesh: PolicyMesh): L7Policy {
   const { namespace, name, createdMs } = resource
+  const { rootNamespace } = mesh
   const problems = new Problems()
   const ignored = new Problems()
   const fields = new Fields(resource.spec, 'spec', problems)
@@ -30,7 +25,7 @@ export function readAuthorizationPolicy(resource: ConfigResource, mesh: PolicyMe
   const providerName = provider?.text('name', '') ?? ''
   provider?.end()
   fields.inner('selector') // whoever has targets has no selector: the API server sees to it
-  const targets = readTargets(fields, { namespace, mesh, ignored })
+  const targets = readTargets(fields, { namespace, rootNamespace, ignored })
   const place = { namespace, trustDomains: mesh.trustDomains }
   const rules = limitedList(fields, ['rules', longestList], (value, path) =>
     readRule(new Fields(value, path, problems), {
@@ -62,9 +57,10 @@ export function readAuthorizationPolicy(resource: ConfigResource, mesh: PolicyMe
  */
 export function unreadablePolicy(resource: ConfigResource, mesh: PolicyMesh, reason: string): L7Policy {
   const { namespace, name, createdMs } = resource
+  const { rootNamespace } = mesh
   const problems = new Problems()
   const fields = new Fields(resource.spec, 'spec', problems)
-  const targets = readTargets(fields, { namespace, mesh, ignored: new Problems() })
+  const targets = readTargets(fields, { namespace, rootNamespace, ignored: new Problems() })
   const readable = problems.found.length === 0
   const action = fields.choice('action', actions, 'ALLOW') // of what is none of them it makes a DENY
   const id = ruleId(resource, { action, providerName: '', index: 0 })
@@ -80,49 +76,6 @@ export function unreadablePolicy(resource: ConfigResource, mesh: PolicyMesh, rea
     rules: action === 'DENY' || action === 'CUSTOM' ? [everything] : [],
     problems: [reason]
   }
-}
-
-interface TargetContext {
-  readonly namespace: string
-  readonly mesh: PolicyMesh
-  readonly ignored: Problems
-}
-
-function readTargets(fields: Fields, context: TargetContext): readonly PolicyTarget[] {
-  const single = fields.inner('targetRef')
-  const first = single && readTarget(single, context)
-  const targets = limitedList(fields, ['targetRefs', mostTargets], (value, path) =>
-    readTarget(new Fields(value, path, fields.problems), context)
-  )
-  return first === undefined ? targets : [first, ...targets]
-}
-
-/** Undefined where it is for nobody; that does not touch the other targets. */
-function readTarget(fields: Fields, { namespace, mesh, ignored }: TargetContext): PolicyTarget | undefined {
-  const group = fields.text('group', '')
-  const kind = fields.text('kind')
-  const name = fields.text('name')
-  const targetNamespace = fields.text('namespace', '')
-  fields.end()
-  const complain = (problem: string): undefined => {
-    ignored.add(fields.path, problem)
-  }
-  if (!isTargetKind(kind) || !(groups[kind] as readonly string[]).includes(group)) {
-    return complain(`a policy cannot target ${kind} of ${group === '' ? 'the core group' : group}`)
-  }
-  if (kind === 'GatewayClass') {
-    return namespace === mesh.rootNamespace
-      ? { kind, name }
-      : complain(`a policy for GatewayClass ${name} has to be in ${mesh.rootNamespace}`)
-  }
-  if (targetNamespace !== '' && targetNamespace !== namespace) {
-    return complain(`${kind} ${name} of ${targetNamespace} needs a policy of its own namespace`)
-  }
-  return { kind, namespace, name }
-}
-
-function isTargetKind(kind: string): kind is keyof typeof groups {
-  return Object.hasOwn(groups, kind)
 }
 
 interface RuleName {

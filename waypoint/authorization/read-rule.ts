@@ -1,6 +1,7 @@
 /** One rule of a policy as tests. Source: Istio's published AuthorizationPolicy. */
 import { described, Fields, type Problems } from '../../shared/mesh/yaml-fields.ts'
 import { messageOf } from '../../shared/runtime/errors.ts'
+import { limitedList } from '../limited-list.ts'
 import { conditionOf, operationFields, sourceFields, type Attribute, type Place } from './attributes.ts'
 import type { Test } from './facts.ts'
 import type { Action, PolicyRule } from './policy.ts'
@@ -160,18 +161,6 @@ function readValues(
     conditions.push({ of, test: facts => !none(facts) })
   }
   return conditions
-}
-
-/** A list of at most so many entries. */
-export function limitedList<T>(
-  fields: Fields,
-  [name, most]: readonly [name: string, most: number],
-  read: (value: unknown, path: string) => T | undefined
-): readonly T[] {
-  let count = 0
-  const items = fields.list(name, (value, path) => (++count > most ? undefined : read(value, path)))
-  if (count > most) fields.problems.add(`${fields.path}.${name}`, `has ${count} entries; ${most} is the most`)
-  return items
 }
 
 const always: Test = () => true

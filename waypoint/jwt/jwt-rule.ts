@@ -1,17 +1,12 @@
 /** What a RequestAuthentication asks for. Source: Istio's published security/v1beta1/request_authentication.proto. */
+import type { PolicyTarget } from '../policy-target.ts'
 import type { KeySet } from './key-set.ts'
 
 export interface JwtPolicy {
   readonly namespace: string
   readonly name: string
-  readonly targets: readonly JwtTarget[]
+  readonly targets: readonly PolicyTarget[]
   readonly rules: readonly JwtRule[]
-}
-
-export interface JwtTarget {
-  readonly kind: 'Service' | 'ServiceEntry' | 'Gateway' | 'GatewayClass'
-  readonly namespace: string
-  readonly name: string
 }
 
 export interface JwtRule {

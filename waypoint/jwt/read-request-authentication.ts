@@ -3,8 +3,9 @@ import { Fields, Problems } from '../../shared/mesh/yaml-fields.ts'
 import { parseDuration } from '../../shared/runtime/env.ts'
 import { messageOf } from '../../shared/runtime/errors.ts'
 import type { ConfigResource } from '../../shared/xds/config-resource.ts'
+import { readTargets } from '../policy-target.ts'
 import { audienceForm } from './check-token.ts'
-import type { ClaimHeader, JwtPolicy, JwtRule, JwtTarget, KeyLocation, TokenPlaces } from './jwt-rule.ts'
+import type { ClaimHeader, JwtPolicy, JwtRule, KeyLocation, TokenPlaces } from './jwt-rule.ts'
 import { parseKeySet } from './key-set.ts'
 import { defaultPlaces } from './token-places.ts'
 
@@ -15,18 +16,17 @@ const maxListClaims = 64
  * Throws an Error that names every field that is wrong: what is not understood is refused as a whole, since rules without
  * one of their conditions would let more tokens through.
  */
-export function readRequestAuthentication({ namespace, name, spec }: ConfigResource): JwtPolicy {
+export function readRequestAuthentication(
+  { namespace, name, spec }: ConfigResource,
+  rootNamespace: string
+): JwtPolicy {
   const problems = new Problems()
   const fields = new Fields(spec, 'spec', problems)
-  const one = fields.inner('targetRef')
-  const many = fields.list('targetRefs', (value, path) =>
-    target(new Fields(value, path, problems), namespace)
-  )
-  const first = one === undefined ? undefined : target(one, namespace)
-  const targets = first === undefined ? many : [first, ...many]
+  const ignored = new Problems() // the object's status tells of targets that are for nobody
+  const targets = readTargets(fields, { namespace, rootNamespace, ignored })
   if (fields.inner('selector') !== undefined) {
     problems.add('spec.selector', 'is for sidecars and gateways; a waypoint needs spec.targetRefs instead')
-  } else if (targets.length === 0) {
+  } else if (targets.length === 0 && ignored.found.length === 0) {
     problems.add(
       'spec.targetRefs',
       'is required: the Service, ServiceEntry, Gateway or GatewayClass it is for'
@@ -38,21 +38,6 @@ export function readRequestAuthentication({ namespace, name, spec }: ConfigResou
   fields.end()
   if (problems.found.length > 0) throw new Error(problems.found.join('; '))
   return { namespace, name, targets, rules }
-}
-
-const kinds = ['Service', 'ServiceEntry', 'Gateway', 'GatewayClass'] as const
-
-/** Nothing for one that no waypoint serves: the object's status says so, and its other targets count. */
-function target(fields: Fields, namespace: string): JwtTarget | undefined {
-  const written = fields.text('kind')
-  const kind = kinds.find(known => known === written)
-  const name = fields.text('name')
-  const elsewhere = fields.text('namespace', '')
-  fields.text('group', '')
-  fields.end()
-  if (kind === undefined) return undefined
-  if (kind !== 'GatewayClass' && elsewhere !== '' && elsewhere !== namespace) return undefined
-  return { kind, name, namespace }
 }
 
 function rule(fields: Fields, policy: string): JwtRule {

@@ -1,8 +1,8 @@
 /** Which policies are for whom: AZ-01 to AZ-06, and when a set that was given is not the right one any more. */
 import t from 'tap'
 import { authorize, noPolicies } from '../../../waypoint/authorization/evaluate.ts'
-import type { PolicyTarget } from '../../../waypoint/authorization/policy.ts'
-import { PolicyStore, type PolicyService } from '../../../waypoint/authorization/policy-store.ts'
+import { PolicyStore } from '../../../waypoint/authorization/policy-store.ts'
+import type { PolicyService, PolicyTarget } from '../../../waypoint/policy-target.ts'
 import { policy, request } from './support.ts'
 
 const own = { namespace: 'infra', name: 'waypoint', clusterDomain: 'cluster.local' }

@@ -1,9 +1,11 @@
 /** Which rules are for which destination. */
 import t from 'tap'
-import { JwtPolicyStore, type JwtDestination } from '../../../waypoint/jwt/policy-store.ts'
+import { JwtPolicyStore } from '../../../waypoint/jwt/policy-store.ts'
+import type { PolicyService } from '../../../waypoint/policy-target.ts'
 import { readRequestAuthentication } from '../../../waypoint/jwt/read-request-authentication.ts'
 
-const own = { namespace: 'shop', name: 'wp', rootNamespace: 'istio-system' }
+const own = { namespace: 'shop', name: 'wp', clusterDomain: 'cluster.local' }
+const group = 'gateway.networking.k8s.io'
 
 function put(
   store: JwtPolicyStore,
@@ -13,26 +15,31 @@ function put(
 ): void {
   const jwtRules = issuers.map(issuer => ({ issuer, jwksUri: 'http://keys.example' }))
   const spec = { targetRefs: targets, jwtRules }
-  store.put(`${namespace}/${name}`, readRequestAuthentication({ namespace, name, createdMs: 0, spec }))
+  store.put(
+    `${namespace}/${name}`,
+    readRequestAuthentication({ namespace, name, createdMs: 0, spec }, 'istio-system')
+  )
 }
 
-const service = (name: string, namespace = 'shop'): JwtDestination => ({ namespace, name, canonical: true })
-const entry = (name: string): JwtDestination => ({ namespace: 'shop', name, canonical: false })
+const service = (name: string, namespace = 'shop'): PolicyService => ({
+  ...{ namespace, name, hostname: `${name}.${namespace}.svc.cluster.local` }
+})
+const entry = (name: string): PolicyService => ({ namespace: 'shop', name, hostname: `${name}.example` })
 
 t.test('rules follow their targets', async t => {
   const store = new JwtPolicyStore(own)
   put(store, 'for-web', [{ kind: 'Service', name: 'web' }])
-  put(store, 'for-entry', [{ kind: 'ServiceEntry', name: 'web' }])
-  put(store, 'for-waypoint', [{ kind: 'Gateway', name: 'wp' }])
-  put(store, 'for-other-waypoint', [{ kind: 'Gateway', name: 'wp2' }])
-  put(store, 'for-namesake', [{ kind: 'Gateway', name: 'wp' }], { namespace: 'elsewhere' })
-  put(store, 'for-class', [{ kind: 'GatewayClass', name: 'c' }], { namespace: 'istio-system' })
-  put(store, 'for-class-from-elsewhere', [{ kind: 'GatewayClass', name: 'c' }])
+  put(store, 'for-entry', [{ kind: 'ServiceEntry', group: 'networking.istio.io', name: 'web' }])
+  put(store, 'for-waypoint', [{ kind: 'Gateway', group, name: 'wp' }])
+  put(store, 'for-other-waypoint', [{ kind: 'Gateway', group, name: 'wp2' }])
+  put(store, 'for-namesake', [{ kind: 'Gateway', group, name: 'wp' }], { namespace: 'elsewhere' })
+  put(store, 'for-class', [{ kind: 'GatewayClass', group, name: 'c' }], { namespace: 'istio-system' })
+  put(store, 'for-class-from-elsewhere', [{ kind: 'GatewayClass', group, name: 'c' }])
   put(store, 'for-two', [
     { kind: 'Service', name: 'web' },
     { kind: 'Service', name: 'api' }
   ])
-  const rows: readonly (readonly [name: string, JwtDestination | undefined, string[]])[] = [
+  const rows: readonly (readonly [name: string, PolicyService | undefined, string[]])[] = [
     ['a Service', service('web'), ['for-class', 'for-two', 'for-waypoint', 'for-web']],
     ['another one', service('api'), ['for-class', 'for-two', 'for-waypoint']],
     ['one of that name elsewhere', service('web', 'other'), ['for-class', 'for-waypoint']],
@@ -51,7 +58,7 @@ t.test('rules follow their targets', async t => {
 t.test('rules of all policies are one list by issuer', async t => {
   const store = new JwtPolicyStore(own)
   put(store, 'p', [{ kind: 'Service', name: 'web' }], { issuers: ['z', 'a'] })
-  put(store, 'q', [{ kind: 'Gateway', name: 'wp' }], { issuers: ['m', 'a'] })
+  put(store, 'q', [{ kind: 'Gateway', group, name: 'wp' }], { issuers: ['m', 'a'] })
   const rules = store.rulesFor(service('web'))
   t.strictSame(
     rules.map(({ issuer, policy }) => `${issuer} ${policy}`),

@@ -7,7 +7,7 @@ import { jwks, signer } from './issuer.ts'
 const web = { kind: 'Service', group: '', name: 'web' }
 
 function read(spec: Readonly<Record<string, unknown>>): JwtPolicy {
-  return readRequestAuthentication({ namespace: 'shop', name: 'tokens', createdMs: 5, spec })
+  return readRequestAuthentication({ namespace: 'shop', name: 'tokens', createdMs: 5, spec }, 'istio-system')
 }
 
 function withRule(rule: object): JwtPolicy {
@@ -69,8 +69,12 @@ t.test('targets, without those that no waypoint serves', async t => {
     ]
   })
   t.strictSame(
-    targets.map(({ kind, namespace, name }) => `${kind} ${namespace}/${name}`),
-    ['Gateway shop/wp', 'Service shop/web', 'Service shop/here', 'GatewayClass shop/class']
+    targets,
+    [
+      ['Gateway', 'wp'],
+      ['Service', 'web'],
+      ['Service', 'here']
+    ].map(([kind, name]) => ({ kind, namespace: 'shop', name }))
   )
 })
 

@@ -12,7 +12,8 @@ export const nowS = now / 1000
 
 export function rulesOf(...jwtRules: readonly object[]): readonly JwtRule[] {
   const spec = { targetRefs: [{ kind: 'Service', group: '', name: 'web' }], jwtRules }
-  return readRequestAuthentication({ namespace: 'shop', name: 'tokens', createdMs: 0, spec }).rules
+  return readRequestAuthentication({ namespace: 'shop', name: 'tokens', createdMs: 0, spec }, 'istio-system')
+    .rules
 }
 
 /** For rules whose keys are all in them. */
