@@ -12,6 +12,7 @@ import { ask, type Asked } from './external-authorization/ask.ts'
 import { changeRequest, changeResponse } from './external-authorization/changes.ts'
 import { withEditedAnswer } from './http/edited-answer.ts'
 import type { Exchange, RequestHead } from './http/exchange.ts'
+import { pathOf } from './http/target.ts'
 import { authenticate, type AuthResult } from './jwt/authenticate.ts'
 import { applyChanges } from './jwt/request-changes.ts'
 import type { LocalReply } from './local-reply.ts'
@@ -157,9 +158,10 @@ function requestFacts(
   target: string,
   claims?: Claims
 ): RequestFacts {
-  const mark = target.indexOf('?')
-  const path = mark < 0 ? target : target.slice(0, mark)
-  return { ...connectionFacts(arrival), http: { method, path, authority, headers, claims } }
+  return {
+    ...connectionFacts(arrival),
+    http: { method, path: pathOf(target), authority, headers, claims }
+  }
 }
 
 const factsOf = new WeakMap<Arrival, RequestFacts>()

@@ -11,7 +11,7 @@ import {
   readNodeMetadata,
   type ControlPlaneAddress
 } from '../shared/xds/control-plane-config.ts'
-import type { PathNormalization } from './normalize-path.ts'
+import { pathNormalizations, type PathNormalization } from './normalize-path.ts'
 
 export interface Config {
   readonly podName: string
@@ -142,7 +142,7 @@ export function readConfig(sources: ConfigSources): {
     ),
     pathNormalization: env.choice(
       'UNDERPASS_PATH_NORMALIZATION',
-      ['NONE', 'BASE', 'MERGE_SLASHES', 'DECODE_AND_MERGE_SLASHES'],
+      pathNormalizations,
       'BASE',
       'How paths are written before anything looks at them'
     ),

@@ -12,6 +12,7 @@ import { askWhom, authorize, type Asking, type Verdict } from './authorization/e
 import type { HttpFacts } from './authorization/facts.ts'
 import { findDestination } from './destination.ts'
 import { HeaderList } from './http/header-list.ts'
+import { pathOf, queryOf } from './http/target.ts'
 import { isFieldValue, isToken } from './http1/characters.ts'
 import { normalizePath } from './normalize-path.ts'
 import type { Matched } from './routes/route-table.ts'
@@ -73,13 +74,11 @@ export function explainRequest(
   if (found.kind === 'refused') return found
   const { port } = found
   const service = found.kind === 'service' ? found.service : undefined
-  const target = http?.target.startsWith('/')
-    ? normalizePath(http.target, settings.current.pathNormalization)
-    : http?.target
+  const target = http && normalizePath(http.target, settings.current.pathNormalization)
   if (http !== undefined && target === undefined) {
     return { kind: 'refused', reason: 'http.path: has no normal form, the answer would be 400' }
   }
-  const [path = '', query = ''] = (target ?? '').split(/\?(.*)/s)
+  const [path, query] = [pathOf(target ?? ''), queryOf(target ?? '')]
   const ip = to.kind === 'address' ? to.address.ip : undefined
   const ends = { peer: from, clientIp, destination: { ip, port } }
   const facts = http === undefined ? ends : { ...ends, http: { ...http, path } }

@@ -3,7 +3,7 @@ import { Fields, Problems } from '../shared/mesh/yaml-fields.ts'
 import type { Logger } from '../shared/telemetry/logger.ts'
 import type { ConfigResource } from '../shared/xds/config-resource.ts'
 import { readProviders, type Provider } from './external-authorization/providers.ts'
-import type { PathNormalization } from './normalize-path.ts'
+import { pathNormalizations, type PathNormalization } from './normalize-path.ts'
 
 export interface MeshSettings {
   /** The mesh's own trust domain first, then its aliases. */
@@ -17,11 +17,7 @@ export interface MeshSettings {
 export function readMeshSettings({ spec }: ConfigResource, own: MeshSettings): MeshSettings {
   const problems = new Problems()
   const fields = new Fields(spec, 'spec', problems)
-  const form = fields.choice(
-    'pathNormalization',
-    ['DEFAULT', 'NONE', 'BASE', 'MERGE_SLASHES', 'DECODE_AND_MERGE_SLASHES'],
-    'DEFAULT'
-  )
+  const form = fields.choice('pathNormalization', ['DEFAULT', ...pathNormalizations], 'DEFAULT')
   const aliases = fields.list('trustDomainAliases', (value, path) => {
     if (typeof value === 'string' && value !== '') return value
     problems.add(path, 'expected the name of a trust domain')

@@ -2,20 +2,21 @@
  * One form for paths that mean the same, before policies and routes look at them; what they saw is forwarded.
  * MeshConfig.pathNormalization of Istio's API (mesh/v1alpha1), RFC 3986 section 6.2.2.
  */
+import { pathOf } from './http/target.ts'
 
-export type PathNormalization = 'NONE' | 'BASE' | 'MERGE_SLASHES' | 'DECODE_AND_MERGE_SLASHES'
+export const pathNormalizations = ['NONE', 'BASE', 'MERGE_SLASHES', 'DECODE_AND_MERGE_SLASHES'] as const
+
+export type PathNormalization = (typeof pathNormalizations)[number]
 
 /**
- * `target` begins with `/`; its query is left as it is. Undefined where a percent sign does not begin an encoded byte,
+ * The query is left as it is, and so is a target without a path, such as `*`. Undefined where a percent sign does not begin an encoded byte,
  * or begins NUL: whoever reads such a path next may read another one. Applied twice it changes nothing more.
  */
 export function normalizePath(target: string, how: PathNormalization): string | undefined {
-  if (how === 'NONE') return target
-  const mark = target.indexOf('?')
-  const path = mark < 0 ? target : target.slice(0, mark)
-  const query = mark < 0 ? '' : target.slice(mark)
+  if (how === 'NONE' || !target.startsWith('/')) return target
+  const path = pathOf(target)
   const normalized = isPlain(path) ? path : normalizedPath(path, how)
-  return normalized === undefined ? undefined : normalized + query
+  return normalized === undefined ? undefined : normalized + target.slice(path.length)
 }
 
 /** Most paths: nothing in them could be written in another way. */

@@ -8,8 +8,8 @@ import { admit, type Admission } from './admission.ts'
 import { failureHeader } from './external-authorization/changes.ts'
 import { forward } from './forward.ts'
 import type { Exchange, RequestHead } from './http/exchange.ts'
-import type { HeaderList } from './http/header-list.ts'
-import { HeaderList as Headers } from './http/header-list.ts'
+import { HeaderList } from './http/header-list.ts'
+import { pathOf, queryOf } from './http/target.ts'
 import { replies, replyLocally, type LocalReply } from './local-reply.ts'
 import { normalizePath } from './normalize-path.ts'
 import { clientGone, type RequestReport } from './request-report.ts'
@@ -19,7 +19,7 @@ import type { Matched } from './routes/route-table.ts'
 import type { Arrival, Waypoint } from './waypoint.ts'
 
 /** What only we say; a client's own would be believed. */
-const ours = [...['x-forwarded-client-cert', 'x-envoy-original-path', 'x-envoy-attempt-count'], failureHeader]
+const ours = ['x-forwarded-client-cert', 'x-envoy-original-path', 'x-envoy-attempt-count', failureHeader]
 
 /** Where a request goes: one of a service's pods, or the pod that was addressed. */
 export type Upstream =
@@ -40,9 +40,7 @@ export function serveRequest(
   // 1. One form for what policies and routes look at, and what is forwarded.
   if (head.version === 'HTTP/1.0' && !waypoint.config.http10) return refuse(replies.oldVersion)
   if (head.method === 'CONNECT') return refuse(replies.connect) // a tunnel to anywhere, past every policy about paths
-  const target = head.target.startsWith('/')
-    ? normalizePath(head.target, waypoint.settings.current.pathNormalization)
-    : head.target
+  const target = normalizePath(head.target, waypoint.settings.current.pathNormalization)
   if (target === undefined) return refuse(replies.badPath)
   const { headers } = head
   for (const name of ours) headers.remove(name)
@@ -94,12 +92,7 @@ function route(waypoint: Waypoint, arrival: Arrival, exchange: Exchange, { targe
     const plan = { target, authority: head.authority, upstream, rule: undefined, filters: [] }
     return forward(waypoint, arrival, exchange, plan, report)
   }
-  const mark = target.indexOf('?')
-  const found = table.find(
-    head,
-    mark < 0 ? target : target.slice(0, mark),
-    mark < 0 ? '' : target.slice(mark + 1)
-  )
+  const found = table.find(head, pathOf(target), queryOf(target))
   if (found === undefined) return refuse(replies.noRoute)
   const { rule } = found
   report.routed(rule)
@@ -177,7 +170,7 @@ function redirectOf(
 ): LocalReply | undefined {
   if (redirect === undefined) return undefined
   const location = redirectLocation(head, redirect, { port, prefix: found.prefix })
-  const headers = Headers.of('location', location)
+  const headers = HeaderList.of('location', location)
   return { status: redirect.status, body: '', flag: '-', details: 'direct_response', headers }
 }
 

@@ -1,5 +1,6 @@
 /** What an authorizer makes of a request that it lets pass, and of its answer. */
 import type { HeaderList } from '../http/header-list.ts'
+import { pathOf, queryOf } from '../http/target.ts'
 import { isFieldValue, isToken } from '../http1/characters.ts'
 
 export interface Changes {
@@ -71,15 +72,13 @@ function editHeaders(headers: HeaderList, edits: readonly HeaderEdit[]): void {
 /** The other parameters stay as they were written. */
 function editQuery(target: string, { set, remove }: QueryEdits): string {
   if (set.length === 0 && remove.length === 0) return target
-  const mark = target.indexOf('?')
-  const path = mark < 0 ? target : target.slice(0, mark)
   const gone = new Set([...remove, ...set.map(([name]) => name)])
-  const kept = (mark < 0 ? '' : target.slice(mark + 1))
+  const kept = queryOf(target)
     .split('&')
     .filter(part => part !== '' && !gone.has(nameOf(part)))
   const added = set.map(([name, value]) => `${encoded(name)}=${encoded(value)}`)
   const query = [...kept, ...added].join('&')
-  return query === '' ? path : `${path}?${query}`
+  return query === '' ? pathOf(target) : `${pathOf(target)}?${query}`
 }
 
 function encoded(text: string): string {

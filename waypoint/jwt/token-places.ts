@@ -1,6 +1,7 @@
 /** Where requests carry tokens: finding them, and taking them out. */
 import type { RequestHead } from '../http/exchange.ts'
 import type { HeaderList } from '../http/header-list.ts'
+import { pathOf, queryOf } from '../http/target.ts'
 import type { TokenPlaces } from './jwt-rule.ts'
 
 /** RFC 6750 sections 2.1 and 2.3: where a rule names no place of its own. */
@@ -68,7 +69,7 @@ export function stripTokens(
     return !places.params.includes(name) || keep.includes(value)
   })
   if (left.length === parts.length) return target
-  const path = target.slice(0, target.indexOf('?'))
+  const path = pathOf(target)
   return left.length === 0 ? path : `${path}?${left.join('&')}`
 }
 
@@ -80,10 +81,6 @@ function retain(headers: HeaderList, name: string, change: (value: string) => st
   if (changed.every((value, at) => value === values[at])) return
   headers.remove(name)
   for (const value of changed) if (value !== undefined) headers.append(name, value)
-}
-
-function queryOf(target: string): string {
-  return target.slice(target.indexOf('?') + 1)
 }
 
 /** Name and value as servers read them; what cannot be decoded stays as it is, and is no token. */

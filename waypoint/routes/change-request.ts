@@ -1,6 +1,7 @@
 /** What filters make of a request: its new path and headers, or the place that its client is sent to. */
 import type { RequestHead } from '../http/exchange.ts'
 import type { HeaderList } from '../http/header-list.ts'
+import { pathOf } from '../http/target.ts'
 import type { HeaderChange, PathChange, Redirect } from './route.ts'
 
 export function changeHeaders(headers: HeaderList, change: HeaderChange): void {
@@ -11,9 +12,8 @@ export function changeHeaders(headers: HeaderList, change: HeaderChange): void {
 
 /** `target`: path and query; `prefix`: what matched of it. The query stays. */
 export function changeTarget(target: string, change: PathChange, prefix: string | undefined): string {
-  const mark = target.indexOf('?')
-  const path = mark < 0 ? target : target.slice(0, mark)
-  const query = mark < 0 ? '' : target.slice(mark)
+  const path = pathOf(target)
+  const query = target.slice(path.length)
   if (change.kind === 'full') return (change.value === '' ? '/' : change.value) + query
   // Of `/foo` in `/foo/bar` the rest begins with its slash, so `/` and `/xyz/` must not bring another one.
   const rest = path.slice(prefix?.length ?? 0)
