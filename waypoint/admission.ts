@@ -3,9 +3,8 @@
  * tells nothing of routes. Source: the order of Istio's waypoints (CUSTOM, JWT authentication, then AUDIT, DENY and
  * ALLOW).
  */
-import { parseAuthority } from '../shared/hbone/connect.ts'
 import type { Service } from '../shared/mesh/model.ts'
-import { askWhom, authorize, type Asking, type PolicySet } from './authorization/evaluate.ts'
+import { askWhom, authorize, noPolicies, type Asking, type PolicySet } from './authorization/evaluate.ts'
 import type { RequestFacts } from './authorization/facts.ts'
 import type { Claims } from './authorization/token-attributes.ts'
 import { ask, type Asked } from './external-authorization/ask.ts'
@@ -14,6 +13,7 @@ import { withEditedAnswer } from './http/edited-answer.ts'
 import type { Exchange, RequestHead } from './http/exchange.ts'
 import { pathOf } from './http/target.ts'
 import { authenticate, type AuthResult } from './jwt/authenticate.ts'
+import type { JwtRule } from './jwt/jwt-rule.ts'
 import { applyChanges } from './jwt/request-changes.ts'
 import type { LocalReply } from './local-reply.ts'
 import type { Arrival, Waypoint } from './waypoint.ts'
@@ -34,15 +34,18 @@ export function admit(
 ): Admission | Promise<Admission> {
   const { head } = exchange
   const policies = policiesOf(waypoint, arrival)
+  const tokenRules = waypoint.jwtPolicies.rulesFor(serviceOf(arrival))
+  if (policies === noPolicies && tokenRules.length === 0) return { kind: 'admitted', target, exchange }
   const facts = requestFacts(arrival, head, target)
   const asking = askWhom(policies, facts, waypoint.settings.current.providers)
-  if (asking === undefined) return admitByToken(waypoint, arrival, exchange, { target, policies, facts })
+  if (asking === undefined)
+    return admitByToken(waypoint, arrival, exchange, { target, policies, tokenRules, facts })
   if (asking.kind === 'refused') return denied(asking.policyId)
 
   const gone = new AbortController()
   exchange.onGone(reason => gone.abort(reason))
   const asked = askAuthorizer(waypoint, arrival, asking, { head: { ...head, target }, signal: gone.signal })
-  if (asking.dryRun) return admitByToken(waypoint, arrival, exchange, { target, policies, facts })
+  if (asking.dryRun) return admitByToken(waypoint, arrival, exchange, { target, policies, tokenRules, facts })
   return asked.then(answer => {
     if (gone.signal.aborted) return { kind: 'gone' }
     if (answer.kind === 'refused') return { kind: 'refused', reply: answer.reply }
@@ -53,13 +56,19 @@ export function admit(
         ? exchange
         : withEditedAnswer(exchange, headers => changeResponse(changes, headers))
     const changedFacts = requestFacts(arrival, head, changed)
-    return admitByToken(waypoint, arrival, edited, { target: changed, policies, facts: changedFacts })
+    return admitByToken(waypoint, arrival, edited, {
+      target: changed,
+      policies,
+      tokenRules,
+      facts: changedFacts
+    })
   })
 }
 
 interface Admitting {
   readonly target: string
   readonly policies: PolicySet
+  readonly tokenRules: readonly JwtRule[]
   /** Without what a token tells. */
   readonly facts: RequestFacts
 }
@@ -68,7 +77,7 @@ function admitByToken(
   waypoint: Waypoint,
   arrival: Arrival,
   exchange: Exchange,
-  { target, policies, facts }: Admitting
+  { target, policies, tokenRules, facts }: Admitting
 ): Admission | Promise<Admission> {
   const { head } = exchange
   const decide = (found: AuthResult | undefined): Admission => {
@@ -88,9 +97,8 @@ function admitByToken(
     }
     return verdict.allowed ? { kind: 'admitted', target: kept, exchange } : denied(verdict.policyId)
   }
-  const rules = waypoint.jwtPolicies.rulesFor(serviceOf(arrival))
-  if (rules.length === 0) return decide(undefined)
-  const found = authenticate(rules, { ...head, target }, waypoint.keys, Date.now())
+  if (tokenRules.length === 0) return decide(undefined)
+  const found = authenticate(tokenRules, { ...head, target }, waypoint.keys, Date.now())
   return found instanceof Promise ? found.then(decide) : decide(found)
 }
 
@@ -117,12 +125,11 @@ interface AskedAbout {
 
 async function askAuthorizer(
   { authorizers, log }: Waypoint,
-  { peer, client, destination, authority }: Arrival,
+  { peer, client, destination, addressed }: Arrival,
   { provider, policyId, dryRun }: Extract<Asking, { kind: 'ask' }>,
   { head, signal }: AskedAbout
 ): Promise<Asked> {
-  const addressed = parseAuthority(authority)
-  const address = addressed?.kind === 'address' ? addressed.address.ip : (addressed?.hostname ?? '')
+  const address = addressed.kind === 'address' ? addressed.address.ip : addressed.hostname
   const subject = {
     ...{ peer, client, destination: { address, port: destination.port } },
     ...{ receivedMs: Date.now(), http: head }
@@ -164,16 +171,7 @@ function requestFacts(
   }
 }
 
-const factsOf = new WeakMap<Arrival, RequestFacts>()
-
-/** The same for every request of a tunnel. */
-function connectionFacts(arrival: Arrival): RequestFacts {
-  const known = factsOf.get(arrival)
-  if (known !== undefined) return known
-  const { peer, client, destination } = arrival
-  const authority = parseAuthority(arrival.authority)
-  const ip = authority?.kind === 'address' ? authority.address.ip : undefined
-  const facts: RequestFacts = { peer, clientIp: client.ip, destination: { ip, port: destination.port } }
-  factsOf.set(arrival, facts)
-  return facts
+function connectionFacts({ peer, client, destination, addressed }: Arrival): RequestFacts {
+  const ip = addressed.kind === 'address' ? addressed.address.ip : undefined
+  return { peer, clientIp: client.ip, destination: { ip, port: destination.port } }
 }

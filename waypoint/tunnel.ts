@@ -70,7 +70,8 @@ function openTunnel(waypoint: Waypoint, { peer, client }: Peer, request: TunnelR
     source: view.workloadByAddress(network, client.ip),
     baggage: believed(parseBaggage(request.header('baggage')), peerNamespace),
     destination,
-    authority: request.authority ?? ''
+    authority: request.authority ?? '',
+    addressed: authority
   }
   serve(waypoint, arrival, request.accept([]))
 }

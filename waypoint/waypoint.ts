@@ -1,5 +1,5 @@
 /** What every tunnel and request of a waypoint works with. */
-import type { Baggage } from '../shared/hbone/connect.ts'
+import type { Authority, Baggage } from '../shared/hbone/connect.ts'
 import type { ServerSession } from '../shared/hbone/server.ts'
 import type { WorkloadCertificate } from '../shared/identity/certificate.ts'
 import type { SpiffeId } from '../shared/identity/spiffe-id.ts'
@@ -66,6 +66,7 @@ export interface Arrival {
   /** What it says of itself; only believed where its certificate agrees. */
   readonly baggage: Baggage | undefined
   readonly destination: Exclude<Destination, { kind: 'refused' }>
-  /** As the client addressed it. */
+  /** As the client addressed it; and what that says. */
   readonly authority: string
+  readonly addressed: Authority
 }
