@@ -165,7 +165,11 @@ t.test('the CNI plug-in on a node', { skip: clusterMissing() }, async t => {
   })
 
   await t.test('a DaemonSet that is deleted leaves the node as it was, and the pods working', async t => {
-    const lastWords = kubectl(['-n', 'istio-system', 'logs', '-f', 'daemonset/istio-cni-node'])
+    const agent = await kubectl([
+      ...['-n', 'istio-system', 'get', 'pods', '-l', 'k8s-app=istio-cni-node', '-o'],
+      'jsonpath={.items[0].metadata.name}'
+    ])
+    const { whole: lastWords } = await cluster.followLog('istio-system', agent)
     await kubectl(['-n', 'istio-system', 'delete', 'daemonset', 'istio-cni-node', '--wait'])
     t.match(await lastWords, /stopping; all rules go.*its DaemonSet is gone/)
     await eventually('the configuration is as it was', async () => {

@@ -75,7 +75,9 @@ for (const method of methods) {
 
       await t.test(`IPv${family} probes reach the application directly`, async t => {
         const { probe } = addresses[family]
-        world.peer.run('ip', 'addr', 'add', `${probe}/${family === 4 ? 32 : 128}`, 'dev', 'lo')
+        // Without nodad an IPv6 address can be bound only once the kernel has come to look for duplicates.
+        const [prefix, nodad] = family === 4 ? ['32', []] : ['128', ['nodad']]
+        world.peer.run('ip', 'addr', 'add', `${probe}/${prefix}`, 'dev', 'lo', ...nodad)
         t.equal(
           await askOnce(world.peer, { ip: pod, port: appPort }, { from: probe }),
           `app saw ${probe}: hello`

@@ -47,8 +47,8 @@ export async function dnsWorld(t: Teardown, method: CaptureMethod): Promise<DnsW
   const world = await sharedNode(t, method.mode)
   const { node, client } = world
   for (const address of Object.keys(said)) {
-    const bits = ipFamily(ip(address)) === 4 ? 32 : 128
-    node.run('ip', 'addr', 'add', `${address}/${bits}`, 'dev', 'lo')
+    const [prefix, nodad] = ipFamily(ip(address)) === 4 ? ['32', []] : ['128', ['nodad']]
+    node.run('ip', 'addr', 'add', `${address}/${prefix}`, 'dev', 'lo', ...nodad)
   }
   await removeCapture(client.netnsFd)
   await applyCapture(client.netnsFd, method, {

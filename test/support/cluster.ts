@@ -1,5 +1,6 @@
 /** A disposable Kubernetes with our image on its nodes. See test/cluster/README.md. */
-import { execFile, spawnSync } from 'node:child_process'
+import { execFile, type PromiseWithChild, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { promisify } from 'node:util'
@@ -18,6 +19,11 @@ export interface Cluster {
   readonly kubeconfig: string
   /** Runs kubectl; resolves to what it printed, rejects with its error text. */
   readonly kubectl: (args: readonly string[], input?: string) => Promise<string>
+  /**
+   * Follows the log of a pod (`namespace`, `name`); resolves once lines come, to all that it says up to its end.
+   * Whoever wants the last words of a pod must follow it before it is told to go.
+   */
+  readonly followLog: (namespace: string, name: string) => Promise<{ readonly whole: Promise<string> }>
   /** Imports an image archive on all nodes. */
   readonly importImage: (archive: string) => Promise<void>
   /** Runs a shell script in the namespaces of a node; resolves to what it printed. */
@@ -35,16 +41,25 @@ export async function startCluster(nodes = 2): Promise<Cluster> {
   const kubeconfig = /^KUBECONFIG=(.*)$/m.exec(stdout)?.[1]
   if (kubeconfig === undefined) throw new Error(`cluster up printed no KUBECONFIG: ${stdout}`)
   await cluster('echo')
+  const kubectl = (args: readonly string[]): PromiseWithChild<{ stdout: string }> =>
+    execute(path.join(peers, 'kubectl'), ['--kubeconfig', kubeconfig, ...args], {
+      env,
+      maxBuffer: 64 << 20,
+      timeout: 120_000
+    })
   return {
     kubeconfig,
     async kubectl(args, input) {
-      const child = execute(path.join(peers, 'kubectl'), ['--kubeconfig', kubeconfig, ...args], {
-        env,
-        maxBuffer: 64 << 20,
-        timeout: 120_000
-      })
-      child.child.stdin?.end(input ?? '')
-      return (await child).stdout
+      const running = kubectl(args)
+      running.child.stdin?.end(input ?? '')
+      return (await running).stdout
+    },
+    async followLog(namespace, name) {
+      const running = kubectl(['-n', namespace, 'logs', '-f', name])
+      const whole = running.then(({ stdout }) => stdout)
+      const { stdout } = running.child
+      if (stdout !== null) await Promise.race([once(stdout, 'data'), whole])
+      return { whole }
     },
     async importImage(archive) {
       await cluster('import', archive)
