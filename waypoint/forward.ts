@@ -2,7 +2,6 @@
  * Sends one request to one pod after another until one answers, and passes the answer on. A request is tried again
  * where no pod can have acted on it, and where its route says so.
  */
-import { pickEndpoint, type PickContext } from '../shared/mesh/pick.ts'
 import type { WorkloadUid } from '../shared/mesh/model.ts'
 import { relay } from '../shared/net/relay.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
@@ -10,7 +9,7 @@ import type { Body, BodySink } from './http/body.ts'
 import type { ClientConnection, ClientRequest, Exchange, ResponseHead } from './http/exchange.ts'
 import { ReplayBuffer } from './http/replay-buffer.ts'
 import { connectFailure, replies, replyLocally, type LocalReply } from './local-reply.ts'
-import { ownWorkload } from './own-workload.ts'
+import { pickPod } from './pick-pod.ts'
 import { clientGone, type RequestReport } from './request-report.ts'
 import type { Upstream } from './request.ts'
 import { backoffMs, mayTryAgain, type AttemptEnd } from './retry.ts'
@@ -132,17 +131,11 @@ class Forwarding {
     const { upstream } = this.#plan
     if (upstream.kind === 'workload') return upstream
     const { service, port } = upstream
-    const { random, connections, config } = this.#waypoint
-    const view = this.#waypoint.view()
-    const context: PickContext = {
-      source: ownWorkload(view, config),
+    return pickPod(this.#waypoint, service, port, {
       sourceIp: this.#arrival.client.ip,
-      random,
-      loadBalancing: 'least-request',
-      load: uid => connections.active(uid, port, this.#protocol),
+      load: uid => this.#waypoint.connections.active(uid, port, this.#protocol),
       exclude: this.#tried
-    }
-    return pickEndpoint(view, service, port, 'standard', context)
+    })
   }
 
   #send(attempt: number, connection: ClientConnection): void {

@@ -1,11 +1,9 @@
 /** A request of the waypoint's own, to a service of the mesh: bounded, and over the connections that others use. */
-import { pickEndpoint } from '../shared/mesh/pick.ts'
-import { ip } from '../shared/net/address.ts'
 import type { Body, BodySink } from './http/body.ts'
 import type { ClientConnection, ClientRequest, ResponseHead } from './http/exchange.ts'
 import type { Framing } from './http/framing.ts'
 import type { HeaderList } from './http/header-list.ts'
-import { ownWorkload } from './own-workload.ts'
+import { pickPod } from './pick-pod.ts'
 import type { UpstreamProtocol } from './upstream/connections.ts'
 import type { Target } from './upstream/tunnels.ts'
 import type { Waypoint } from './waypoint.ts'
@@ -35,8 +33,6 @@ export interface OwnAnswer {
 
 export type Means = Pick<Waypoint, 'view' | 'config' | 'random' | 'connections'>
 
-const nowhere = ip('0.0.0.0')
-
 /** Rejects with an Error where no answer comes, and with the signal's reason; then nothing goes on. */
 export async function sendOwnRequest(
   means: Means,
@@ -58,15 +54,13 @@ export async function sendOwnRequest(
   }
 }
 
-function endpointOf({ view, config, random }: Means, { namespace, hostname, port }: MeshService): Target {
-  const mesh = view()
-  const found = mesh.serviceByHostname(hostname, config.self.namespace, namespace)
+function endpointOf(means: Means, { namespace, hostname, port }: MeshService): Target {
+  const found = means.view().serviceByHostname(hostname, means.config.self.namespace, namespace)
   if (found === undefined || (namespace !== undefined && found.namespace !== namespace)) {
     const where = namespace === undefined ? '' : ` in namespace ${namespace}`
     throw new Error(`service ${hostname}${where} is not known to this waypoint`)
   }
-  const source = ownWorkload(mesh, config)
-  const target = pickEndpoint(mesh, found, port, 'standard', { source, sourceIp: nowhere, random })
+  const target = pickPod(means, found, port)
   if (target === undefined) throw new Error(`service ${hostname} has no ready endpoint for port ${port}`)
   return target
 }

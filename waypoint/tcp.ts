@@ -1,11 +1,9 @@
 /** A connection that is carried as it is: to one pod of the service, for as long as it lasts. */
-import { pickEndpoint } from '../shared/mesh/pick.ts'
 import type { ByteStream } from '../shared/net/byte-stream.ts'
 import { relay } from '../shared/net/relay.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
 import { refusalOfConnection } from './admission.ts'
-import { ownWorkload } from './own-workload.ts'
-import type { Target } from './upstream/tunnels.ts'
+import { pickPod } from './pick-pod.ts'
 import type { Arrival, Waypoint } from './waypoint.ts'
 
 export function serveTcp(waypoint: Waypoint, arrival: Arrival, stream: ByteStream): void {
@@ -20,17 +18,12 @@ export function serveTcp(waypoint: Waypoint, arrival: Arrival, stream: ByteStrea
 async function carry(waypoint: Waypoint, arrival: Arrival, stream: ByteStream): Promise<void> {
   const refusal = await refusalOfConnection(waypoint, arrival)
   if (refusal !== undefined) throw new Error(refusal)
-  const target = pick(waypoint, arrival)
+  const { destination, client } = arrival
+  const target =
+    destination.kind === 'workload'
+      ? destination
+      : pickPod(waypoint, destination.service, destination.port, { sourceIp: client.ip })
   if (target === undefined) throw new Error('no healthy upstream')
   const upstream = await waypoint.tunnels.open(target)
   await relay(stream, upstream, { aToB: 0, bToA: 0 }, waypoint.ending)
-}
-
-function pick(waypoint: Waypoint, { destination, client }: Arrival): Target | undefined {
-  if (destination.kind === 'workload') return destination
-  const view = waypoint.view()
-  const { service, port } = destination
-  const { random, config } = waypoint
-  const source = ownWorkload(view, config)
-  return pickEndpoint(view, service, port, 'standard', { source, sourceIp: client.ip, random })
 }
