@@ -2,7 +2,7 @@
 import type { SpiffeId } from '../../shared/identity/spiffe-id.ts'
 import type { Ip } from '../../shared/net/address.ts'
 import type { HeaderList } from '../http/header-list.ts'
-import type { Claims } from './token-attributes.ts'
+import type { Claims } from '../jwt/claims.ts'
 
 export interface RequestFacts {
   /** Of the tunnel, from its certificate. */
@@ -24,7 +24,7 @@ export interface HttpFacts {
   /** With the port where one was sent; empty where there is none. */
   readonly authority: string
   readonly headers: HeaderList
-  /** Of the verified token, where there is one. */
+  /** Of the verified token, where there is one, with lists where claims are lists of words. */
   readonly claims?: Claims | undefined
 }
 

@@ -1,25 +1,25 @@
 /** Tests of the claims of a verified token; without one none holds. Source: Istio's published AuthorizationPolicy conditions. */
+import { claimAt } from '../jwt/claims.ts'
 import type { Test } from './facts.ts'
 import { textPattern, type TextTest } from './text-pattern.ts'
 
-/** The payload of a token, with lists where claims are lists of words. */
-export type Claims = Readonly<Record<string, unknown>>
-
 const anything = textPattern('*')
+const issuerClaim = ['iss']
+const subjectClaim = ['sub']
 
 /** Patterns of `<issuer>/<subject>`; issuers are URLs, so that the last slash parts them. */
 export function requestPrincipalTest(value: string): Test {
   const { issuer, subject } = principalParts(value)
   return ({ http }) =>
-    matchesText(claim(http?.claims, 'iss'), issuer) && matchesText(claim(http?.claims, 'sub'), subject)
+    matchesText(claimAt(http?.claims, issuerClaim), issuer) &&
+    matchesText(claimAt(http?.claims, subjectClaim), subject)
 }
 
 /** A claim below these names: a text, or a list where one text suffices. Numbers and booleans never match. */
 export function claimTest(names: readonly string[], value: string): Test {
   const matches = textPattern(value)
   return ({ http }) => {
-    let found: unknown = http?.claims
-    for (const name of names) found = claim(found, name)
+    const found = claimAt(http?.claims, names)
     return Array.isArray(found) ? found.some(one => matchesText(one, matches)) : matchesText(found, matches)
   }
 }
@@ -55,11 +55,6 @@ function startingLike(value: string): TextTest {
 
 function exactly(value: string): TextTest {
   return text => text === value
-}
-
-function claim(holder: unknown, name: string): unknown {
-  const isMapping = typeof holder === 'object' && holder !== null && !Array.isArray(holder)
-  return isMapping && Object.hasOwn(holder, name) ? (holder as Claims)[name] : undefined
 }
 
 function matchesText(value: unknown, matches: TextTest): boolean {

@@ -6,12 +6,12 @@ import type { RequestHead } from '../http/exchange.ts'
 import { HeaderList } from '../http/header-list.ts'
 import type { LocalReply } from '../local-reply.ts'
 import { checkToken, type Checked, type KeySource } from './check-token.ts'
+import { withLists, type Claims } from './claims.ts'
 import type { JwtRule } from './jwt-rule.ts'
 import { refusalReply, refusals, type Refusal } from './refusals.ts'
 import { outputHeaders, type RequestChanges } from './request-changes.ts'
-import type { Claims, Token } from './token.ts'
+import type { Token } from './token.ts'
 import { findTokens } from './token-places.ts'
-import { withLists } from './claims.ts'
 
 export type AuthResult =
   /** There is no token. */

@@ -1,5 +1,6 @@
 /** The keys of an issuer (RFC 7517 section 5), and the tokens that they were found to have signed. */
-import { algorithms, isObject, type Token } from './token.ts'
+import { isObject } from './claims.ts'
+import { algorithms, type Token } from './token.ts'
 
 /** RFC 7517 section 4: the members that we look at; the rest is for who verifies with it. */
 export interface Jwk {

@@ -7,10 +7,10 @@ import { messageOf } from '../../shared/runtime/errors.ts'
 import type { Cidr } from '../../shared/net/address.ts'
 import type { Logger } from '../../shared/telemetry/logger.ts'
 import type { KeySource } from './check-token.ts'
+import { isObject } from './claims.ts'
 import { fetchDocument, nearAddresses } from './fetch-document.ts'
 import type { JwtRule, KeyLocation } from './jwt-rule.ts'
 import { parseKeySet, type KeySet } from './key-set.ts'
-import { isObject } from './token.ts'
 
 export interface KeySetsOptions {
   readonly log: Logger

@@ -1,4 +1,5 @@
 /** A token's text, taken apart; nothing of it is to be trusted before its signature is. RFC 7515 section 7.1, RFC 7519. */
+import { isObject, own, type Claims } from './claims.ts'
 import { refusals, type Refusal } from './refusals.ts'
 
 export interface Token {
@@ -17,9 +18,6 @@ export interface Token {
   readonly expires: number | undefined
   readonly notBefore: number | undefined
 }
-
-/** Parsed JSON whose names come from outside: look members up by {@link Object.hasOwn}. */
-export type Claims = Readonly<Record<string, unknown>>
 
 /** What verifies a signature of that name. RFC 7518 section 3.1, RFC 8037 section 3.1. */
 export const algorithms = {
@@ -95,15 +93,6 @@ function readSection(encoded: string): Claims | 'encoding' | 'json' {
 /** Without padding, as RFC 7515 section 2 has it. */
 function isBase64url(text: string): boolean {
   return text.length % 4 !== 1 && /^[A-Za-z0-9_-]*$/.test(text)
-}
-
-export function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-/** Not what every object inherits. */
-export function own(object: Claims, name: string): unknown {
-  return Object.hasOwn(object, name) ? object[name] : undefined
 }
 
 /** One text counts as a list of one. */

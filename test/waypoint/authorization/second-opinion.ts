@@ -4,7 +4,7 @@
  */
 import { cidrContains, parseCidr, type Ip } from '../../../shared/net/address.ts'
 import type { RequestFacts } from '../../../waypoint/authorization/facts.ts'
-import type { Claims } from '../../../waypoint/authorization/token-attributes.ts'
+import type { Claims } from '../../../waypoint/jwt/claims.ts'
 
 export interface PlainRule {
   readonly from?: readonly { readonly source: Lists }[]

@@ -1,6 +1,6 @@
 /** What policies say of tokens: AZ-27 to AZ-31. */
 import t from 'tap'
-import type { Claims } from '../../../waypoint/authorization/token-attributes.ts'
+import type { Claims } from '../../../waypoint/jwt/claims.ts'
 import { matches, request } from './support.ts'
 
 const issuer = 'https://issuer.example/realm'
