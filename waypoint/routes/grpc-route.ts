@@ -2,56 +2,28 @@
  * GRPCRoute: methods of services are paths of POST requests. Source: Gateway API v1, GRPCRoute; the gRPC protocol over
  * HTTP/2.
  */
-import { Fields } from '../../shared/mesh/yaml-fields.ts'
+import type { Fields } from '../../shared/mesh/yaml-fields.ts'
 import type { ConfigResource } from '../../shared/xds/config-resource.ts'
-import { readFilters } from './filters.ts'
-import {
-  backend,
-  expression,
-  fieldMatch,
-  firstOfEach,
-  readRoute,
-  ruleName,
-  type Place
-} from './route-parts.ts'
-import type { PathMatch, Route, RouteMatch, RouteRule } from './route.ts'
+import { everyRequest, expression, fieldMatches, noLimits, readRoute, type RuleForm } from './route-parts.ts'
+import type { PathMatch, Route, RouteMatch } from './route.ts'
 
 /** As for HTTPRoute. */
 export function readGrpcRoute(resource: ConfigResource, domain: string): Route {
-  return readRoute(resource, domain, rule)
+  return readRoute(resource, domain, form)
 }
 
-function rule(fields: Fields, place: Place): RouteRule {
-  const { problems } = fields
-  const matches = fields.list('matches', (value, path) => match(new Fields(value, path, problems)))
-  const made: RouteRule = {
-    route: `${place.namespace}/${place.name}`,
-    name: ruleName(fields),
-    matches: matches.length > 0 ? matches : [everything],
-    filters: readFilters(fields),
-    statusWithoutBackend: 503, // which is UNAVAILABLE in gRPC
-    backends: fields.list('backendRefs', (value, path) => backend(new Fields(value, path, problems), place)),
-    requestTimeoutMs: undefined,
-    backendTimeoutMs: undefined,
-    retry: undefined
-  }
-  fields.end()
-  return made
-}
+const everything: RouteMatch = { ...everyRequest, method: 'POST' }
 
-const everything: RouteMatch = {
-  path: { kind: 'prefix', value: '' },
-  method: 'POST',
-  headers: [],
-  query: []
+const form: RuleForm = {
+  match,
+  everything,
+  statusWithoutBackend: 503, // which is UNAVAILABLE in gRPC
+  limits: () => noLimits
 }
 
 function match(fields: Fields): RouteMatch {
-  const { problems } = fields
   const method = fields.inner('method')
-  const headers = firstOfEach(
-    fields.list('headers', (value, path) => fieldMatch(new Fields(value, path, problems), true))
-  )
+  const headers = fieldMatches(fields, 'headers')
   const path = method === undefined ? everything.path : pathOf(method)
   fields.end()
   return { ...everything, path, headers }

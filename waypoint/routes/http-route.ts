@@ -2,43 +2,34 @@
  * HTTPRoute as the control plane sends it: parents that were accepted, backends that were looked up.
  * Source: Gateway API v1, HTTPRoute.
  */
-import { Fields } from '../../shared/mesh/yaml-fields.ts'
+import type { Fields } from '../../shared/mesh/yaml-fields.ts'
 import { parseDuration } from '../../shared/runtime/env.ts'
 import type { ConfigResource } from '../../shared/xds/config-resource.ts'
-import { readFilters } from './filters.ts'
 import {
-  backend,
+  everyRequest,
   expression,
-  fieldMatch,
-  firstOfEach,
+  fieldMatches,
   readRoute,
-  ruleName,
-  type Place
+  type RuleForm,
+  type RuleLimits
 } from './route-parts.ts'
-import type { PathMatch, Retry, Route, RouteMatch, RouteRule } from './route.ts'
+import type { PathMatch, Retry, Route, RouteMatch } from './route.ts'
 
 /** `domain`: of the cluster, for names of Services. Throws an Error that names every field that is wrong. */
 export function readHttpRoute(resource: ConfigResource, domain: string): Route {
-  return readRoute(resource, domain, rule)
+  return readRoute(resource, domain, form)
 }
 
-function rule(fields: Fields, place: Place): RouteRule {
-  const { problems } = fields
-  const matches = fields.list('matches', (value, path) => match(new Fields(value, path, problems)))
+const form: RuleForm = { match, everything: everyRequest, statusWithoutBackend: 500, limits }
+
+function limits(fields: Fields): RuleLimits {
   const timeouts = fields.inner('timeouts')
-  const made: RouteRule = {
-    route: `${place.namespace}/${place.name}`,
-    name: ruleName(fields),
-    matches: matches.length > 0 ? matches : [everything],
-    filters: readFilters(fields),
-    statusWithoutBackend: 500,
-    backends: fields.list('backendRefs', (value, path) => backend(new Fields(value, path, problems), place)),
+  const made = {
     requestTimeoutMs: timeouts === undefined ? undefined : duration(timeouts, 'request'),
     backendTimeoutMs: timeouts === undefined ? undefined : duration(timeouts, 'backendRequest'),
     retry: retryOf(fields.inner('retry'))
   }
   timeouts?.end()
-  fields.end()
   return made
 }
 
@@ -63,26 +54,14 @@ function retryOf(fields: Fields | undefined): Retry | undefined {
   return made
 }
 
-const everything: RouteMatch = {
-  path: { kind: 'prefix', value: '' },
-  method: undefined,
-  headers: [],
-  query: []
-}
-
 function match(fields: Fields): RouteMatch {
-  const { problems } = fields
   const path = fields.inner('path')
   const method = fields.text('method', '')
   const made: RouteMatch = {
-    path: path === undefined ? everything.path : pathMatch(path),
+    path: path === undefined ? everyRequest.path : pathMatch(path),
     method: method === '' ? undefined : method,
-    headers: firstOfEach(
-      fields.list('headers', (value, path) => fieldMatch(new Fields(value, path, problems), true))
-    ),
-    query: firstOfEach(
-      fields.list('queryParams', (value, path) => fieldMatch(new Fields(value, path, problems), false))
-    )
+    headers: fieldMatches(fields, 'headers'),
+    query: fieldMatches(fields, 'queryParams')
   }
   fields.end()
   return made

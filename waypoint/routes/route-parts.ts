@@ -4,23 +4,47 @@ import { messageOf } from '../../shared/runtime/errors.ts'
 import type { ConfigResource } from '../../shared/xds/config-resource.ts'
 import { noFilters, readFilters } from './filters.ts'
 import { regularExpression } from './regular-expression.ts'
-import type { Backend, FieldMatch, Route, RouteParent, RouteRule, TextMatch } from './route.ts'
+import type { Backend, FieldMatch, Route, RouteMatch, RouteParent, RouteRule, TextMatch } from './route.ts'
 
 /** What names inside of a route are relative to. */
-export interface Place {
+interface Place {
   readonly namespace: string
   readonly name: string
   readonly domain: string
 }
 
+/** What rules of one kind of route say in their own way. */
+export interface RuleForm {
+  readonly match: (fields: Fields) => RouteMatch
+  /** In place of matches where there are none. */
+  readonly everything: RouteMatch
+  readonly statusWithoutBackend: RouteRule['statusWithoutBackend']
+  readonly limits: (fields: Fields) => RuleLimits
+}
+
+export type RuleLimits = Pick<RouteRule, 'requestTimeoutMs' | 'backendTimeoutMs' | 'retry'>
+
+export const everyRequest: RouteMatch = {
+  path: { kind: 'prefix', value: '' },
+  method: undefined,
+  headers: [],
+  query: []
+}
+
+export const noLimits: RuleLimits = {
+  requestTimeoutMs: undefined,
+  backendTimeoutMs: undefined,
+  retry: undefined
+}
+
 /**
- * A route whose rules are read by `rule`. Throws an Error that names every field that is wrong: what is not understood is
+ * A route whose rules have this form. Throws an Error that names every field that is wrong: what is not understood is
  * refused as a whole, since a route without one of its conditions would let more through.
  */
 export function readRoute(
   { namespace, name, createdMs, spec }: ConfigResource,
   domain: string,
-  rule: (fields: Fields, place: Place) => RouteRule
+  form: RuleForm
 ): Route {
   const place = { namespace, name, domain }
   const problems = new Problems()
@@ -30,7 +54,7 @@ export function readRoute(
     name,
     createdMs,
     parents: fields.list('parentRefs', (value, path) => parent(new Fields(value, path, problems), place)),
-    rules: fields.list('rules', (value, path) => rule(new Fields(value, path, problems), place))
+    rules: fields.list('rules', (value, path) => rule(new Fields(value, path, problems), place, form))
   }
   fields.list('hostnames', () => undefined) // a service's address says already who is meant
   fields.text('useDefaultGateways', '')
@@ -56,20 +80,34 @@ export function standIn({ namespace, name, createdMs, spec }: ConfigResource, do
       {
         route: `${namespace}/${name}`,
         name: 'unreadable',
-        matches: [{ path: { kind: 'prefix', value: '' }, method: undefined, headers: [], query: [] }],
+        matches: [everyRequest],
         filters: { ...noFilters, unsupported: 'it was not understood; the log of the waypoint says why' },
         statusWithoutBackend: 500,
         backends: [],
-        requestTimeoutMs: undefined,
-        backendTimeoutMs: undefined,
-        retry: undefined
+        ...noLimits
       }
     ]
   }
 }
 
+function rule(fields: Fields, place: Place, form: RuleForm): RouteRule {
+  const { problems } = fields
+  const matches = fields.list('matches', (value, path) => form.match(new Fields(value, path, problems)))
+  const made: RouteRule = {
+    route: `${place.namespace}/${place.name}`,
+    name: ruleName(fields),
+    matches: matches.length > 0 ? matches : [form.everything],
+    filters: readFilters(fields),
+    statusWithoutBackend: form.statusWithoutBackend,
+    backends: fields.list('backendRefs', (value, path) => backend(new Fields(value, path, problems), place)),
+    ...form.limits(fields)
+  }
+  fields.end()
+  return made
+}
+
 /** As logs call a rule that has no name: its place. */
-export function ruleName(fields: Fields): string {
+function ruleName(fields: Fields): string {
   return fields.text('name', /\d+/.exec(fields.path)?.[0] ?? '')
 }
 
@@ -85,7 +123,15 @@ function parent(fields: Fields, { domain, ...place }: Place): RouteParent {
   return { namespace, hostname, port: port === 0 ? undefined : port }
 }
 
-export function fieldMatch(fields: Fields, header: boolean): FieldMatch {
+/** Of entries with the same name only the first counts. */
+export function fieldMatches(fields: Fields, list: 'headers' | 'queryParams'): readonly FieldMatch[] {
+  const matches = fields.list(list, (value, path) =>
+    fieldMatch(new Fields(value, path, fields.problems), list === 'headers')
+  )
+  return matches.filter(({ name }, at) => matches.findIndex(other => other.name === name) === at)
+}
+
+function fieldMatch(fields: Fields, header: boolean): FieldMatch {
   const type = fields.choice('type', ['Exact', 'RegularExpression'], 'Exact')
   const name = fields.text('name')
   const value = fields.text('value')
@@ -103,12 +149,7 @@ export function expression(fields: Fields, source: string): TextMatch {
   }
 }
 
-/** Of entries with the same name only the first counts. */
-export function firstOfEach(matches: readonly FieldMatch[]): readonly FieldMatch[] {
-  return matches.filter(({ name }, at) => matches.findIndex(other => other.name === name) === at)
-}
-
-export function backend(fields: Fields, place: Place): Backend {
+function backend(fields: Fields, place: Place): Backend {
   const weight = fields.integer('weight', 1, 1_000_000)
   const filters = readFilters(fields)
   const unresolved = fields.text('unresolved', '')
