@@ -68,6 +68,7 @@ export function readConfig(env: Env): {
       discoverySelectors: [],
       serviceEntryVisibility: [],
       forWaypoints: defaultWaypointSettings,
+      providerHosts: new Set(),
       allowWaypoints: reader.flag(
         'PILOT_AUTO_ALLOW_WAYPOINT_POLICY',
         true,

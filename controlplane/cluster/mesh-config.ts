@@ -3,7 +3,7 @@ import { parseYaml } from '../../shared/kube/yaml.ts'
 import { messageOf } from '../../shared/runtime/errors.ts'
 import { FieldError, Fields } from '../read/fields.ts'
 import { readSelector } from '../read/istio.ts'
-import { pathNormalizations, type MeshSettings, type Visibility } from './settings.ts'
+import { pathNormalizations, type MeshSettings, type Visibility, type WaypointSettings } from './settings.ts'
 
 export type MeshConfigResult =
   | { readonly kind: 'settings'; readonly settings: MeshSettings }
@@ -15,6 +15,7 @@ const visibilities: readonly Visibility[] = ['PUBLIC', 'NAMESPACE', 'NONE']
 export function readMeshConfig(text: string, defaults: MeshSettings): MeshConfigResult {
   try {
     const mesh = new Fields(text.trim() === '' ? {} : parseYaml(text, 'mesh configuration'), '')
+    const extensionProviders = mesh.list('extensionProviders').map(provider => provider.json())
     return {
       kind: 'settings',
       settings: {
@@ -31,12 +32,26 @@ export function readMeshConfig(text: string, defaults: MeshSettings): MeshConfig
           pathNormalization: mesh
             .at('pathNormalization')
             .oneOf('normalization', pathNormalizations, 'DEFAULT'),
-          extensionProviders: mesh.list('extensionProviders').map(provider => provider.json())
-        }
+          extensionProviders
+        },
+        providerHosts: providerHosts(extensionProviders)
       }
     }
   } catch (error) {
     if (error instanceof FieldError) return { kind: 'problem', message: error.message }
     return { kind: 'problem', message: messageOf(error) }
   }
+}
+
+/** Each names its service as `[namespace/]hostname`. */
+function providerHosts(providers: WaypointSettings['extensionProviders']): ReadonlySet<string> {
+  const hosts = providers.flatMap(provider =>
+    Object.values(provider).flatMap(settings => {
+      const { service } = (typeof settings === 'object' ? (settings ?? {}) : {}) as {
+        readonly service?: unknown
+      }
+      return typeof service === 'string' ? [service.slice(service.indexOf('/') + 1)] : []
+    })
+  )
+  return new Set(hosts)
 }

@@ -46,6 +46,8 @@ export interface MeshSettings {
   }[]
   /** What waypoints have to know of the mesh configuration. */
   readonly forWaypoints: WaypointSettings
+  /** Hostnames of the services that its extension providers name. */
+  readonly providerHosts: ReadonlySet<string>
   /** Workloads that some ALLOW policy protects also accept their own waypoint. */
   readonly allowWaypoints: boolean
   /** Policies in dry run are sent, marked so; an old ztunnel that does not know the mark would enforce them. */

@@ -27,7 +27,6 @@ import {
   type RouteKind,
   type RouteObject
 } from '../cluster/objects.ts'
-import { providerHosts } from '../translate/mesh-config.ts'
 import { policySelector } from '../translate/policy.ts'
 import { isEmpty, selects } from '../translate/selector.ts'
 import { waypointReference } from '../translate/waypoint.ts'
@@ -307,7 +306,7 @@ function touchMembers(view: ClusterView, owner: HostOwner, touch: Touch): void {
 function byGateway(view: ClusterView, gateway: string, touch: Touch): void {
   touch({ kind: 'Gateway', key: gateway })
   touch({ kind: 'MeshConfig', key: '' })
-  for (const host of providerHosts(view.settings)) {
+  for (const host of view.settings.providerHosts) {
     for (const { meta } of view.hostOwners(host)) touch({ kind: 'Host', key: `${meta.namespace}/${host}` })
   }
   targetedPolicies(view, gateway.slice(0, Math.max(0, gateway.indexOf('/'))), touch)

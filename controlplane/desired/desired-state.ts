@@ -12,7 +12,7 @@ import { hostOwner } from '../translate/hostname.ts'
 import { routedWaypoints, translateRoute } from '../translate/route.ts'
 import { staticStrict, translatePeerAuthentication } from '../translate/peer-authentication.ts'
 import type { ConfigMessage } from '../translate/messages.ts'
-import { allWaypoints, meshConfigForWaypoints, providerHosts } from '../translate/mesh-config.ts'
+import { allWaypoints, meshConfigForWaypoints } from '../translate/mesh-config.ts'
 import { translatePolicy } from '../translate/policy.ts'
 import { targetedPolicy } from '../translate/targeted-policy.ts'
 import { translateService } from '../translate/service.ts'
@@ -143,7 +143,7 @@ export class DesiredState {
         const hostname = unit.key.slice(namespace.length + 1)
         const owner = hostOwner(view, namespace, hostname)
         if (owner === undefined) return []
-        const isProvider = providerHosts(view.settings).has(hostname)
+        const isProvider = view.settings.providerHosts.has(hostname)
         const routed = [...routedWaypoints(view, owner, hostname), ...(isProvider ? allWaypoints(view) : [])]
         return [{ kind: 'service', message: translateService(view, owner, hostname), routed }]
       }

@@ -1,21 +1,7 @@
 /** What waypoints have to know of the mesh configuration, for all of them alike. */
 import type { ClusterView } from '../cluster/cluster.ts'
-import type { MeshSettings } from '../cluster/settings.ts'
 import type { ConfigMessage, GatewayAddressMessage } from './messages.ts'
 import { gatewayAddress } from './waypoint.ts'
-
-/** Hostnames of the services that extension providers name, as `[namespace/]hostname`. */
-export function providerHosts({ forWaypoints }: MeshSettings): ReadonlySet<string> {
-  const hosts = forWaypoints.extensionProviders.flatMap(provider =>
-    Object.values(provider).flatMap(settings => {
-      const { service } = (typeof settings === 'object' ? (settings ?? {}) : {}) as {
-        readonly service?: unknown
-      }
-      return typeof service === 'string' ? [service.slice(service.indexOf('/') + 1)] : []
-    })
-  )
-  return new Set(hosts)
-}
 
 /** Every waypoint there is. */
 export function allWaypoints(view: ClusterView): readonly GatewayAddressMessage[] {
