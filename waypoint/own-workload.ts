@@ -1,5 +1,5 @@
 /** Where this waypoint stands, for choosing near endpoints: its record in the mesh, or what its configuration tells. */
-import type { Workload } from '../shared/mesh/model.ts'
+import { noLabels, type Workload } from '../shared/mesh/model.ts'
 import type { MeshView } from '../shared/mesh/view.ts'
 import type { Config } from './config.ts'
 
@@ -45,6 +45,7 @@ function standInOf({ podName, podNamespace, network, nodeName, clusterId, trustD
     services: new Map(),
     authorizationPolicies: [],
     status: 'Healthy',
-    capacity: 1
+    capacity: 1,
+    labels: noLabels
   }
 }

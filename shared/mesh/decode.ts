@@ -5,6 +5,7 @@
 import { cidrFromBytes, ipFromBytes, type Cidr, type Ip } from '../net/address.ts'
 import { message } from '../xds/schema.ts'
 import {
+  noLabels,
   SPIFFE_DEFAULT_TRUST_DOMAIN,
   type AppProtocol,
   type GatewayAddress,
@@ -23,6 +24,7 @@ import {
 import type {
   WireAddress,
   WireAuthorization,
+  WireExtension,
   WireGatewayAddress,
   WireLoadBalancing,
   WireMatch,
@@ -107,7 +109,8 @@ function workloadOf(wire: WireWorkload): Workload {
     ),
     authorizationPolicies: wire.authorizationPolicies,
     status: choice('workload.status', wire.status, ['Healthy', 'Unhealthy']),
-    capacity: wire.capacity === undefined ? 1 : (wire.capacity.value ?? 0)
+    capacity: wire.capacity === undefined ? 1 : (wire.capacity.value ?? 0),
+    labels: labelsExtension(wire)
   }
 }
 
@@ -176,14 +179,34 @@ export const TRAFFIC_EXTENSION = 'underpass.dev/traffic'
 
 /** Ours, from our control plane; what is not understood is as if it were not there. */
 function trafficExtension({ extensions }: WireService): TrafficExtension | undefined {
-  const config = extensions.find(({ name }) => name === TRAFFIC_EXTENSION)?.config
-  if (config?.value === undefined) return undefined
-  const { fields } = structMessage.decode(config.value)
+  const fields = extensionFields(extensions, TRAFFIC_EXTENSION)
+  if (fields === undefined) return undefined
   const seconds = fields['clientIpAffinitySeconds']?.numberValue ?? 0
   if (!Number.isFinite(seconds) || seconds < 0) {
     throw new DecodeError(`service.extensions[${TRAFFIC_EXTENSION}].clientIpAffinitySeconds`, 'is no time')
   }
   return { clientIpAffinitySeconds: seconds }
+}
+
+export const LABELS_EXTENSION = 'underpass.dev/labels'
+
+/** Ours as well: labels by their keys. */
+function labelsExtension({ extensions }: WireWorkload): Workload['labels'] {
+  const fields = extensionFields(extensions, LABELS_EXTENSION)
+  if (fields === undefined) return noLabels
+  const labels = Object.entries(fields).map(([key, { stringValue }]) => {
+    if (stringValue !== undefined) return [key, stringValue] as const
+    throw new DecodeError(`workload.extensions[${LABELS_EXTENSION}].${key}`, 'is no text')
+  })
+  return new Map(labels)
+}
+
+function extensionFields(
+  extensions: readonly WireExtension[],
+  name: string
+): WireStruct['fields'] | undefined {
+  const value = extensions.find(extension => extension.name === name)?.config?.value
+  return value === undefined ? undefined : structMessage.decode(value).fields
 }
 
 /** Throws a {@link DecodeError}, or protobuf's own error for bytes that are no message. */

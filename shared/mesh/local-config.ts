@@ -4,19 +4,20 @@
  */
 import { parseCidr, parseIp, type Cidr, type Ip } from '../net/address.ts'
 import { parseAllYaml } from '../kube/yaml.ts'
-import type {
-  AppProtocol,
-  GatewayAddress,
-  LoadBalancer,
-  NetworkAddress,
-  Policy,
-  PolicyMatch,
-  PortMap,
-  RoutingScope,
-  Service,
-  ServiceAccountMatch,
-  StringMatch,
-  Workload
+import {
+  noLabels,
+  type AppProtocol,
+  type GatewayAddress,
+  type LoadBalancer,
+  type NetworkAddress,
+  type Policy,
+  type PolicyMatch,
+  type PortMap,
+  type RoutingScope,
+  type Service,
+  type ServiceAccountMatch,
+  type StringMatch,
+  type Workload
 } from './model.ts'
 import { described, Fields, Problems } from './yaml-fields.ts'
 
@@ -97,12 +98,21 @@ function workload(fields: Fields): Workload {
       plain(value, path, problems)
     ),
     status: fields.choice('status', ['Healthy', 'Unhealthy'], 'Healthy'),
-    capacity: fields.integer('capacity', 1, 0xffffffff)
+    capacity: fields.integer('capacity', 1, 0xffffffff),
+    labels: labels(fields)
   }
   locality?.end()
   tunnel?.end()
   fields.end()
   return made
+}
+
+function labels(fields: Fields): Workload['labels'] {
+  const found = fields.map('labels', (key, value, path) => {
+    const text = plain(value, path, fields.problems)
+    return text === undefined ? undefined : ([key, text] as const)
+  })
+  return found.length === 0 ? noLabels : new Map(found)
 }
 
 function service(fields: Fields): Service {

@@ -72,7 +72,11 @@ export interface Workload {
   readonly status: 'Healthy' | 'Unhealthy'
   /** Weight in load balancing; 0 takes no traffic. */
   readonly capacity: number
+  /** Those that some DestinationRule asks for, of all that the workload has; {@link noLabels} when there are none. */
+  readonly labels: ReadonlyMap<string, string>
 }
+
+export const noLabels: Workload['labels'] = new Map()
 
 export type RoutingScope = 'Region' | 'Zone' | 'Subzone' | 'Node' | 'Cluster' | 'Network'
 

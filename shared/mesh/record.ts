@@ -7,18 +7,19 @@
  * takes three times as long and 2.3 KB instead of 0.9.
  */
 import { formatCidr, parseCidr, type Cidr, type Ip } from '../net/address.ts'
-import type {
-  AppProtocol,
-  ApplicationTunnel,
-  GatewayAddress,
-  LoadBalancer,
-  NetworkAddress,
-  Policy,
-  PolicyMatch,
-  PortMap,
-  Service,
-  TrafficExtension,
-  Workload
+import {
+  noLabels,
+  type AppProtocol,
+  type ApplicationTunnel,
+  type GatewayAddress,
+  type LoadBalancer,
+  type NetworkAddress,
+  type Policy,
+  type PolicyMatch,
+  type PortMap,
+  type Service,
+  type TrafficExtension,
+  type Workload
 } from './model.ts'
 
 type PackedPorts = readonly number[]
@@ -50,7 +51,9 @@ type PackedWorkload = readonly [
   services: readonly (readonly [string, PackedPorts])[],
   authorizationPolicies: readonly string[],
   status: Workload['status'],
-  capacity: number
+  capacity: number,
+  // Few have labels that matter: the others do not pay for them.
+  labels?: readonly (readonly [string, string])[]
 ]
 
 export function packWorkload(workload: Workload): string {
@@ -82,7 +85,8 @@ export function packWorkload(workload: Workload): string {
     [...workload.services].map(([key, ports]) => [key, packPorts(ports)] as const),
     workload.authorizationPolicies,
     workload.status,
-    workload.capacity
+    workload.capacity,
+    ...(workload.labels.size === 0 ? ([] as const) : ([[...workload.labels]] as const))
   ]
   return JSON.stringify(packed)
 }
@@ -115,7 +119,8 @@ export function unpackWorkload(text: string): Workload {
     services,
     authorizationPolicies,
     status,
-    capacity
+    capacity,
+    labels
   ] = JSON.parse(text) as PackedWorkload
   return {
     uid,
@@ -142,7 +147,8 @@ export function unpackWorkload(text: string): Workload {
     services: new Map(services.map(([key, ports]) => [key, unpackPorts(ports)])),
     authorizationPolicies,
     status,
-    capacity
+    capacity,
+    labels: labels === undefined ? noLabels : new Map(labels)
   }
 }
 

@@ -48,7 +48,13 @@ export interface WireWorkload {
   readonly clusterId?: string
   readonly locality?: { readonly region?: string; readonly zone?: string; readonly subzone?: string }
   readonly networkMode?: number
+  readonly extensions: readonly WireExtension[]
   readonly capacity?: { readonly value?: number }
+}
+
+export interface WireExtension {
+  readonly name?: string
+  readonly config?: { readonly value?: Uint8Array }
 }
 
 export interface WireLoadBalancing {
@@ -67,10 +73,7 @@ export interface WireService {
   readonly waypoint?: WireGatewayAddress
   readonly loadBalancing?: WireLoadBalancing
   readonly ipFamilies?: number
-  readonly extensions: readonly {
-    readonly name?: string
-    readonly config?: { readonly value?: Uint8Array }
-  }[]
+  readonly extensions: readonly WireExtension[]
   readonly canonical?: boolean
   readonly weightedWaypoints: readonly {
     readonly destination?: WireGatewayAddress
@@ -79,9 +82,9 @@ export interface WireService {
   readonly visibility?: number
 }
 
-/** google.protobuf.Struct, as far as the traffic extension uses it. */
+/** google.protobuf.Struct, as far as extensions use it. */
 export interface WireStruct {
-  readonly fields: Readonly<Record<string, { readonly numberValue?: number }>>
+  readonly fields: Readonly<Record<string, { readonly numberValue?: number; readonly stringValue?: string }>>
 }
 
 export interface WireAuthorization {

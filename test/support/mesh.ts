@@ -1,6 +1,13 @@
 /** Meshes for tests, with only what matters written out; the store and its memory are the real ones. */
 import { ip, parseCidr, type Cidr, type Ip } from '../../shared/net/address.ts'
-import type { GatewayAddress, Policy, PortMap, Service, Workload } from '../../shared/mesh/model.ts'
+import {
+  noLabels,
+  type GatewayAddress,
+  type Policy,
+  type PortMap,
+  type Service,
+  type Workload
+} from '../../shared/mesh/model.ts'
 import { MeshStore, type MeshStoreOptions } from '../../shared/mesh/store.ts'
 
 /** A pod of namespace `shop` on HBONE; its name also makes its uid. */
@@ -31,6 +38,7 @@ export function workload(parts: Partial<Workload> & { readonly name: string }): 
     authorizationPolicies: [],
     status: 'Healthy',
     capacity: 1,
+    labels: noLabels,
     ...parts
   }
 }

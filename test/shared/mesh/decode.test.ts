@@ -1,5 +1,6 @@
 import t from 'tap'
 import { decodeAddress, decodeAuthorization, scopeOf } from '../../../shared/mesh/decode.ts'
+import { noLabels } from '../../../shared/mesh/model.ts'
 import { MeshStore } from '../../../shared/mesh/store.ts'
 import { ip } from '../../../shared/net/address.ts'
 import { evaluate } from '../../../shared/policy/evaluate.ts'
@@ -15,6 +16,13 @@ const four = Buffer.of(10, 0, 0, 1)
 const workloadBytes = (parts: object): Buffer => addressMessage.encode({ workload: { uid: 'u', ...parts } })
 const serviceBytes = (parts: object): Buffer =>
   addressMessage.encode({ service: { namespace: 'shop', hostname: 'web.example', ...parts } })
+const labelsExtension = (fields: object): object => ({
+  name: 'underpass.dev/labels',
+  config: {
+    type_url: 'type.googleapis.com/google.protobuf.Struct',
+    value: structMessage.encode({ fields })
+  }
+})
 const policyBytes = (parts: object): Buffer =>
   authorizationMessage.encode({ name: 'p', namespace: 'shop', ...parts })
 
@@ -46,7 +54,8 @@ t.test('a workload with every field', async t => {
         clusterId: 'c',
         locality: { region: 'r', zone: 'z', subzone: 's' },
         networkMode: 'HOST_NETWORK',
-        capacity: { value: 0 }
+        capacity: { value: 0 },
+        extensions: [labelsExtension({ version: { stringValue: 'v2' }, empty: { stringValue: '' } })]
       }
     })
   )
@@ -76,7 +85,11 @@ t.test('a workload with every field', async t => {
       services: new Map([['shop/web.example', new Map([[80, 8080]])]]),
       authorizationPolicies: ['shop/p'],
       status: 'Unhealthy',
-      capacity: 0
+      capacity: 0,
+      labels: new Map([
+        ['version', 'v2'],
+        ['empty', '']
+      ])
     })
   })
 })
@@ -92,6 +105,7 @@ t.test('what a workload is when nothing is said', async t => {
       workloadType: 'deployment',
       status: 'Healthy',
       capacity: 1,
+      labels: noLabels,
       waypoint: undefined,
       applicationTunnel: undefined,
       services: new Map()
@@ -201,6 +215,10 @@ t.test('resources that are refused, each with its field', async t => {
       /^workload\.application_tunnel\.protocol: unknown value 5/
     ],
     [workloadBytes({ services: { noslash: {} } }), /^workload\.services: key "noslash" has no \//],
+    [
+      workloadBytes({ extensions: [labelsExtension({ version: { numberValue: 2 } })] }),
+      /^workload\.extensions\[underpass\.dev\/labels\]\.version: is no text/
+    ],
     [serviceBytes({ hostname: '' }), /^service\.hostname: is empty/],
     [
       serviceBytes({ addresses: [{ address: Buffer.of(1, 2) }] }),

@@ -1,5 +1,12 @@
 /** A small mesh to explain: two nodes, a shop, policies, a waypoint, and what goes wrong in a mesh. */
-import type { Policy, PolicyMatch, PortMap, Service, Workload } from '../../../shared/mesh/model.ts'
+import {
+  noLabels,
+  type Policy,
+  type PolicyMatch,
+  type PortMap,
+  type Service,
+  type Workload
+} from '../../../shared/mesh/model.ts'
 import type { MeshChange } from '../../../shared/mesh/store.ts'
 import { ip } from '../../../shared/net/address.ts'
 
@@ -45,6 +52,7 @@ function workload(
       authorizationPolicies: [],
       status: 'Healthy',
       capacity: 1,
+      labels: noLabels,
       ...more
     }
   }

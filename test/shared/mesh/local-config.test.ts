@@ -19,6 +19,7 @@ workloads:
   applicationTunnel: { protocol: PROXY, port: 15088 }
   locality: { region: r, zone: z }
   authorizationPolicies: [default/deny-9999]
+  labels: { version: v2 }
   services:
     "default/example.com":
       80: 8080
@@ -68,6 +69,7 @@ t.test('a complete configuration is read, with the defaults of what is left out'
     networkGateway: gatewayTo('net2/10.0.0.1:15009', 'address'),
     applicationTunnel: { protocol: 'PROXY', port: 15088 },
     locality: { region: 'r', zone: 'z', subzone: '' },
+    labels: new Map([['version', 'v2']]),
     services: new Map([
       ['default/example.com', new Map([[80, 8080]])],
       ['default/example2.com', new Map()]
@@ -142,6 +144,7 @@ t.test('each mistake is named with the path of its field', async t => {
     ],
     [`workloads: [{${pod}, name: 5}]`, 'workloads[0].name: expected text, found 5'],
     [`workloads: [{${pod}, nativeTunnel: yes please}]`, 'workloads[0].nativeTunnel: expected true or false'],
+    [`workloads: [{${pod}, labels: {version: 2}}]`, 'workloads[0].labels["version"]: expected text, found 2'],
     [
       `workloads: [{${pod}, capacity: -1}]`,
       'workloads[0].capacity: expected a whole number up to 4294967295'

@@ -52,7 +52,8 @@ t.test('every field survives the way into shared memory and out of it', async t 
     ]),
     authorizationPolicies: ['shop/p'],
     status: 'Unhealthy',
-    capacity: 7
+    capacity: 7,
+    labels: new Map([['version', 'v2']])
   })
   const web: Service = service({
     name: 'web',
