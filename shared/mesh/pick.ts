@@ -48,22 +48,55 @@ export function pickEndpoint(
   return { workload: table.workload(row), port: targetPort(table, row, wanted) }
 }
 
+export interface UsableEndpoint extends Picked {
+  /** Its share of traffic, relative to the others'. */
+  readonly capacity: number
+}
+
+/**
+ * All endpoints that this service port could use, for whoever chooses by other rules. `near`: only those of the best
+ * rank by the service's own preferences. The same array while nothing has changed.
+ */
+export function usableEndpoints(
+  view: MeshView,
+  service: Service,
+  port: number,
+  { source, near }: { readonly source: Workload; readonly near: boolean }
+): readonly UsableEndpoint[] {
+  const table = view.endpointTable(serviceKey(service))
+  if (table.length === 0 || !service.ports.has(port)) return []
+  const wanted: WantedPort = { service, port, mode: 'standard' }
+  const here = table.scopesOf(source)
+  return table.derived(`usable ${near} ${keyOf(wanted, here)}`, () => {
+    const rows = near
+      ? bestRows(table, wanted, here)
+      : Array.from({ length: table.length }, (_, row) => row).filter(row => usable(table, row, wanted, here))
+    return rows.map(row => ({
+      workload: table.workload(row),
+      port: targetPort(table, row, wanted),
+      capacity: table.capacity(row)
+    }))
+  })
+}
+
 /** Rows to choose from, with the sum of their capacities up to each. */
 interface Candidates {
   readonly rows: Uint32Array
   readonly sums: Float64Array
 }
 
-/** Looked for once while no endpoint changes; the key holds everything else that the answer depends on. */
+/** Looked for once while no endpoint changes. */
 function candidatesOf(table: EndpointTable, wanted: WantedPort, source: Workload): Candidates {
-  const { service, port, mode } = wanted
   const here = table.scopesOf(source)
+  return table.derived(keyOf(wanted, here), () => withSums(table, bestRows(table, wanted, here)))
+}
+
+/** Everything else that the answer depends on. */
+function keyOf({ service, port, mode }: WantedPort, here: EndpointScopes): string {
   const balancer = service.loadBalancer
   const policy = `${balancer?.mode} ${balancer?.healthPolicy} ${balancer?.routingPreferences.join()}`
   const place = `${here.Region} ${here.Zone} ${here.Subzone} ${here.Node} ${here.Cluster} ${here.Network}`
-  return table.derived(`${mode} ${port} ${service.ports.get(port)} ${policy} ${place}`, () =>
-    withSums(table, bestRows(table, wanted, here))
-  )
+  return `${mode} ${port} ${service.ports.get(port)} ${policy} ${place}`
 }
 
 function withSums(table: EndpointTable, found: readonly number[]): Candidates {

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { ip } from '../../../shared/net/address.ts'
 import type { LoadBalancer, Locality, RoutingScope, Service, Workload } from '../../../shared/mesh/model.ts'
-import { pickEndpoint, type PickContext, type PortMode } from '../../../shared/mesh/pick.ts'
+import { pickEndpoint, usableEndpoints, type PickContext, type PortMode } from '../../../shared/mesh/pick.ts'
 import { addresses, endpointOf, gatewayTo, service, storeOf, workload } from '../../support/mesh.ts'
 
 const place = (region: string, zone = '', subzone = ''): Locality => ({ region, zone, subzone })
@@ -311,4 +311,30 @@ t.test('client-IP affinity', async t => {
   t.equal(moved.length, 0, 'when an endpoint goes, only its clients move')
   const heavy = placesOf([...pods.slice(1), pod('p0', { capacity: 10 })])
   t.ok(heavy.filter(name => name === 'p0').length > 120, 'capacity is weight here too')
+})
+
+t.test('all that can be used, for those who choose themselves', async t => {
+  const near = pod('near', { locality: place('r1', 'z1', 's1'), capacity: 3 })
+  const far = pod('far', { services: endpointOf('web', [[80, 9090]]) })
+  const ill = pod('ill', { status: 'Unhealthy' })
+  const loadBalancer: LoadBalancer = {
+    mode: 'Failover',
+    routingPreferences: ['Region'],
+    healthPolicy: 'OnlyHealthy'
+  }
+  const web = service({ name: 'web', loadBalancer })
+  const store = storeOf({ services: [web], workloads: [source, near, far, ill] })
+  const listed = (near: boolean, port = 80): string[] =>
+    usableEndpoints(store.view(), web, port, { source, near })
+      .map(({ workload, port, capacity }) => `${workload.name}:${port} x${capacity}`)
+      .toSorted()
+  t.strictSame(listed(false), ['far:9090 x1', 'near:8080 x3'])
+  t.strictSame(listed(true), ['near:8080 x3'], 'the nearest alone, as the service wants it')
+  t.strictSame(listed(false, 81), [], 'a port that it does not have')
+  const again = usableEndpoints(store.view(), web, 80, { source, near: false })
+  t.equal(
+    usableEndpoints(store.view(), web, 80, { source, near: false }),
+    again,
+    'the same while nothing changes'
+  )
 })
