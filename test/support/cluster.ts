@@ -28,6 +28,8 @@ export interface Cluster {
   readonly importImage: (archive: string) => Promise<void>
   /** Runs a shell script in the namespaces of a node; resolves to what it printed. */
   readonly onNode: (node: string, script: string) => Promise<string>
+  /** Gives every Service of type LoadBalancer an address that this machine reaches, from now on. */
+  readonly giveLoadBalancers: () => Promise<void>
   readonly down: () => void
 }
 
@@ -66,6 +68,9 @@ export async function startCluster(nodes = 2): Promise<Cluster> {
     },
     async onNode(node, script) {
       return (await cluster('enter', node, 'sh', '-c', script)).stdout
+    },
+    async giveLoadBalancers() {
+      await cluster('lb')
     },
     down() {
       spawnSync(path.join(tools, 'cluster'), ['down'], { env })
