@@ -26,6 +26,7 @@ import { KeySets } from './jwt/key-sets.ts'
 import { JwtPolicyStore } from './jwt/policy-store.ts'
 import { loadLocalState } from './local-state.ts'
 import { CurrentSettings } from './mesh-settings.ts'
+import { Mirrors } from './mirror.ts'
 import { RequestReports } from './request-report.ts'
 import { RouteStore } from './routes/route-store.ts'
 import { acceptHbone } from './tunnel.ts'
@@ -93,9 +94,9 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   const tunnels = new Tunnels({ identity, certificate, connectTimeoutMs })
   resources.defer(() => tunnels.close())
   const connections = new Connections({
-    open: target => {
+    open: (target, connectTimeoutMs) => {
       metrics.series('underpass_upstream_connects_total').add()
-      return tunnels.open(target)
+      return tunnels.open(target, connectTimeoutMs)
     },
     speak: (protocol, stream, events) =>
       protocol === 'http2'
@@ -113,9 +114,10 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   const view = (): MeshView => mesh.view()
   const random = Math.random
   const authorizers = senderOf({ view, config, random, connections })
+  const proxyLog = output.logger('proxy')
   const waypoint: Waypoint = {
     config,
-    log: output.logger('proxy'),
+    log: proxyLog,
     metrics,
     view,
     settings,
@@ -128,6 +130,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     tunnels,
     connections,
     replayBudget: { left: replayBytes },
+    mirrors: new Mirrors({ view, config, random, connections, metrics, log: proxyLog }),
     reports,
     sessions: new Set(),
     clients: new Set(),

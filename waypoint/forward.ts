@@ -15,7 +15,7 @@ import type { Upstream } from './request.ts'
 import { backoffMs, mayTryAgain, type AttemptEnd } from './retry.ts'
 import { changeHeaders } from './routes/change-request.ts'
 import type { Filters, RouteRule } from './routes/route.ts'
-import type { UpstreamProtocol } from './upstream/connections.ts'
+import { Waiting, type UpstreamProtocol } from './upstream/place.ts'
 import type { Target } from './upstream/tunnels.ts'
 import type { Arrival, Waypoint } from './waypoint.ts'
 
@@ -65,6 +65,8 @@ class Forwarding {
   /** The number of the attempt that may still answer; 0: none. */
   #live = 0
   #piped = false
+  /** For a connection. */
+  #waiting: Waiting | undefined
   #writer: BodySink | undefined
   #release: (() => void) | undefined
   #answer: Body | undefined
@@ -118,10 +120,10 @@ class Forwarding {
     const { connections } = this.#waypoint
     this.#release = connections.count(target, this.#protocol)
     const taken = connections.take(target, this.#protocol)
-    if (!(taken instanceof Promise)) return this.#send(attempt, taken)
-    taken.then(
-      connection =>
-        this.#live === attempt ? this.#send(attempt, connection) : this.#returnUnused(connection),
+    if (!(taken instanceof Waiting)) return this.#send(attempt, taken)
+    this.#waiting = taken
+    taken.settle(
+      connection => this.#send(attempt, connection),
       (error: unknown) =>
         this.#failed(attempt, messageOf(error), { reason: 'connection failure', untouched: true })
     )
@@ -139,6 +141,7 @@ class Forwarding {
   }
 
   #send(attempt: number, connection: ClientConnection): void {
+    this.#waiting = undefined
     const { body } = this.#exchange
     this.#startedAt = performance.now()
     this.#writer = connection.send(this.#request, {
@@ -228,10 +231,9 @@ class Forwarding {
     const { framing } = this.#request
     const replayable = framing.kind === 'none' || !this.#piped || this.#replay?.replayable === true
     if (!mayTryAgain(rule?.retry, end, { attempts: this.#attempts, replayable })) return false
-    this.#live = 0
+    this.#stopAttempt()
     this.#writer = undefined
     this.#replay?.detach()
-    clearTimeout(this.#attemptTimer)
     this.#release?.()
     this.#release = undefined
     if (rule?.retry === undefined) this.#attempt()
@@ -240,11 +242,6 @@ class Forwarding {
       this.#attemptTimer = setTimeout(() => this.#attempt(), waitMs)
     }
     return true
-  }
-
-  /** Made for an attempt that is over meanwhile: nobody else waits for this very connection. */
-  #returnUnused(connection: ClientConnection): void {
-    if (this.#protocol === 'http1') connection.drain()
   }
 
   #timeOut(): void {
@@ -277,8 +274,15 @@ class Forwarding {
 
   #decide(): void {
     this.#decided = true
-    this.#live = 0
     this.#replay?.forget()
+    this.#stopAttempt()
+  }
+
+  /** What still comes of it is not looked at. */
+  #stopAttempt(): void {
+    this.#live = 0
+    this.#waiting?.cancel()
+    this.#waiting = undefined
     clearTimeout(this.#attemptTimer)
   }
 

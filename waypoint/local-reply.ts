@@ -17,11 +17,20 @@ export interface LocalReply {
 /** What operators of Istio know by these words. */
 export const replies = {
   noRoute: { status: 404, body: '', flag: 'NR', details: 'route_not_found' },
+  misdirected: { status: 421, body: '', flag: '-', details: 'misdirected_request' },
   noHealthyUpstream: {
     status: 503,
     body: 'no healthy upstream',
     flag: 'UH',
     details: 'no_healthy_upstream'
+  },
+  /** A limit of the service is reached. Source: Envoy's reply of its circuit breakers. */
+  overflow: {
+    status: 503,
+    body: 'upstream connect error or disconnect/reset before headers. reset reason: overflow',
+    flag: 'UO',
+    details: 'upstream_reset_before_response_started{overflow}',
+    headers: HeaderList.of('x-envoy-overloaded', 'true')
   },
   unresolvedBackend: { status: 500, body: '', flag: 'NC', details: 'cluster_not_found' },
   timeout: {

@@ -4,7 +4,7 @@ import type { ClientConnection, ClientRequest, ResponseHead } from './http/excha
 import type { Framing } from './http/framing.ts'
 import type { HeaderList } from './http/header-list.ts'
 import { pickPod } from './pick-pod.ts'
-import type { UpstreamProtocol } from './upstream/connections.ts'
+import { Waiting, type UpstreamProtocol } from './upstream/place.ts'
 import type { Target } from './upstream/tunnels.ts'
 import type { Waypoint } from './waypoint.ts'
 
@@ -45,10 +45,9 @@ export async function sendOwnRequest(
   const target = endpointOf(means, service)
   const done = connections.count(target, request.protocol)
   try {
-    const connection = await connections.take(target, request.protocol)
-    if (!signal.aborted) return await exchangeOn(connection, request, signal)
-    if (request.protocol === 'http1') connection.drain() // which nobody else can have begun to use
-    throw signal.reason as Error
+    const taken = connections.take(target, request.protocol)
+    if (!(taken instanceof Waiting)) return await exchangeOn(taken, request, signal)
+    return await whenReady(taken, signal, connection => exchangeOn(connection, request, signal))
   } finally {
     done()
   }
@@ -63,6 +62,31 @@ function endpointOf(means: Means, { namespace, hostname, port }: MeshService): T
   const target = pickPod(means, found, port)
   if (target === undefined) throw new Error(`service ${hostname} has no ready endpoint for port ${port}`)
   return target
+}
+
+function whenReady<T>(
+  waiting: Waiting,
+  signal: AbortSignal,
+  use: (connection: ClientConnection) => Promise<T>
+): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => {
+      waiting.cancel()
+      reject(signal.reason as Error)
+    }
+    signal.addEventListener('abort', onAbort, { once: true })
+    const over = (): void => signal.removeEventListener('abort', onAbort)
+    waiting.settle(
+      connection => {
+        over()
+        resolve(use(connection))
+      },
+      (error: unknown) => {
+        over()
+        reject(error)
+      }
+    )
+  })
 }
 
 function exchangeOn(

@@ -36,9 +36,9 @@ export class Tunnels {
   }
 
   /** Throws a MeshError that says why there is none. */
-  async open({ workload, port }: Target): Promise<ByteStream> {
+  async open({ workload, port }: Target, timeoutMs = this.#options.connectTimeoutMs): Promise<ByteStream> {
     const [address] = workload.addresses
-    const signal = AbortSignal.any([this.#ended.signal, AbortSignal.timeout(this.#options.connectTimeoutMs)])
+    const signal = AbortSignal.any([this.#ended.signal, AbortSignal.timeout(timeoutMs)])
     if (address === undefined) {
       const name = `${workload.namespace}/${workload.name}`
       throw new MeshError('CONNECT_FAILED', `${name} has no address in this network`)
