@@ -34,6 +34,11 @@ export const families = {
     help: 'Connections that were made to applications.',
     labels: []
   },
+  underpass_mirrored_requests_total: {
+    type: 'counter',
+    help: 'Requests that mirrors of routes were sent, by what became of them: answered, failed, timeout, overflow (too slow, or one too many), incomplete (the request itself was).',
+    labels: ['outcome']
+  },
   underpass_tunnels_refused_total: {
     type: 'counter',
     help: 'Tunnels for somebody whom this waypoint does not serve.',

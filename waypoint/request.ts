@@ -6,16 +6,15 @@ import { randomUUID } from 'node:crypto'
 import { serviceKey, type Service, type Workload } from '../shared/mesh/model.ts'
 import { admit, type Admission } from './admission.ts'
 import { failureHeader } from './external-authorization/changes.ts'
+import { filterExchange, filterRequest, type Routed } from './filter-request.ts'
 import { forward } from './forward.ts'
-import type { Exchange, RequestHead } from './http/exchange.ts'
-import { HeaderList } from './http/header-list.ts'
+import { withCopiedBody } from './http/copied-body.ts'
+import type { Exchange } from './http/exchange.ts'
 import { pathOf, queryOf } from './http/target.ts'
 import { replies, replyLocally, type LocalReply } from './local-reply.ts'
 import { normalizePath } from './normalize-path.ts'
 import { clientGone, type RequestReport } from './request-report.ts'
-import { changeHeaders, changeTarget, redirectLocation } from './routes/change-request.ts'
-import type { Backend, Filters } from './routes/route.ts'
-import type { Matched } from './routes/route-table.ts'
+import type { Backend } from './routes/route.ts'
 import type { Arrival, Waypoint } from './waypoint.ts'
 
 /** What only we say; a client's own would be believed. */
@@ -73,7 +72,6 @@ interface Admitted {
 
 function route(waypoint: Waypoint, arrival: Arrival, exchange: Exchange, { target, report }: Admitted): void {
   const { head } = exchange
-  const { headers } = head
   const refuse = refuser(exchange, report)
 
   // 3. The route.
@@ -96,34 +94,43 @@ function route(waypoint: Waypoint, arrival: Arrival, exchange: Exchange, { targe
   if (found === undefined) return refuse(replies.noRoute)
   const { rule } = found
   report.routed(rule)
-  if (rule.filters.unsupported !== undefined) return refuse(unsupported(rule.filters.unsupported))
-  const moved = redirectOf(rule.filters, { ...head, target }, { port, found })
-  if (moved !== undefined) return refuse(moved)
+  const routed = { target, port, found }
+  const filtered = filterExchange(rule.filters, exchange, routed)
+  if (filtered.reply !== undefined) return refuser(filtered.exchange, report)(filtered.reply)
+  sendToBackend(waypoint, arrival, filtered.exchange, routed, report)
+}
 
+function sendToBackend(
+  waypoint: Waypoint,
+  arrival: Arrival,
+  ruled: Exchange,
+  routed: Routed,
+  report: RequestReport
+): void {
   // 4. The backend, and what the filters make of the request on its way there.
-  const backend = chooseBackend(rule.backends, waypoint.random)
+  const { found } = routed
+  const { rule } = found
   const without = { ...replies.unresolvedBackend, status: rule.statusWithoutBackend }
-  if (backend === undefined) return refuse(without)
-  if (backend.filters.unsupported !== undefined) return refuse(unsupported(backend.filters.unsupported))
-  const away = redirectOf(backend.filters, { ...head, target }, { port, found })
-  if (away !== undefined) return refuse(away)
+  const backend = chooseBackend(rule.backends, waypoint.random)
+  if (backend === undefined) return refuser(ruled, report)(without)
+  const { exchange, reply } = filterExchange(backend.filters, ruled, routed)
+  const refuse = refuser(exchange, report)
+  if (reply !== undefined) return refuse(reply)
   if (backend.kind === 'unresolved') return refuse(without)
-  const to = waypoint.view().service(`${backend.namespace}/${backend.hostname}`)
-  if (to === undefined) return refuse(without)
-  const changed = applyFilters([rule.filters, backend.filters], {
-    target,
-    authority: head.authority,
-    headers,
-    found
-  })
-  const upstream = { kind: 'service', service: to, port: backend.port } as const
-  forward(
-    waypoint,
-    arrival,
-    exchange,
-    { ...changed, upstream, rule, filters: [rule.filters, backend.filters] },
-    report
-  )
+  const service = waypoint.view().service(`${backend.namespace}/${backend.hostname}`)
+  if (service === undefined) return refuse(without)
+  const { head } = exchange
+  const { requestTimeoutMs } = rule
+  const asked = { target: routed.target, authority: head.authority }
+  const byRule = filterRequest(rule.filters, asked, head.headers, found)
+  const copies = waypoint.mirrors.of(rule.filters.mirrors, head, byRule, requestTimeoutMs)
+  const sent = filterRequest(backend.filters, byRule, head.headers, found)
+  const more = waypoint.mirrors.of(backend.filters.mirrors, head, sent, requestTimeoutMs)
+  const all = copies.concat(more)
+  const upstream = { kind: 'service', service, port: backend.port } as const
+  const plan = { ...sent, upstream, rule, filters: [rule.filters, backend.filters] }
+  forward(waypoint, arrival, withCopiedBody(exchange, all), plan, report)
+  for (const copy of all) copy.start()
 }
 
 /** By weight; undefined where no backend takes anything. */
@@ -137,44 +144,4 @@ export function chooseBackend(backends: readonly Backend[], random: () => number
     if (left < 0) return backend
   }
   return undefined
-}
-
-interface Changing {
-  readonly target: string
-  readonly authority: string
-  /** Changed in place. */
-  readonly headers: HeaderList
-  readonly found: Matched
-}
-
-function applyFilters(
-  filters: readonly Filters[],
-  { target, authority, headers, found }: Changing
-): { readonly target: string; readonly authority: string } {
-  const changed = { target, authority }
-  for (const { requestHeaders, rewrite } of filters) {
-    if (requestHeaders !== undefined) changeHeaders(headers, requestHeaders)
-    if (rewrite?.hostname !== undefined) changed.authority = rewrite.hostname
-    if (rewrite?.path !== undefined) {
-      if (!headers.has('x-envoy-original-path')) headers.append('x-envoy-original-path', target)
-      changed.target = changeTarget(changed.target, rewrite.path, found.prefix)
-    }
-  }
-  return changed
-}
-
-function redirectOf(
-  { redirect }: Filters,
-  head: Pick<RequestHead, 'authority' | 'scheme' | 'target'>,
-  { port, found }: { readonly port: number; readonly found: Matched }
-): LocalReply | undefined {
-  if (redirect === undefined) return undefined
-  const location = redirectLocation(head, redirect, { port, prefix: found.prefix })
-  const headers = HeaderList.of('location', location)
-  return { status: redirect.status, body: '', flag: '-', details: 'direct_response', headers }
-}
-
-function unsupported(what: string): LocalReply {
-  const body = `the route cannot be carried out: ${what}`
-  return { status: 500, body, flag: '-', details: 'route_not_supported' }
 }

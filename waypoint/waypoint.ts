@@ -17,6 +17,7 @@ import type { ReplayBudget } from './http/replay-buffer.ts'
 import type { KeySource } from './jwt/check-token.ts'
 import type { JwtPolicyStore } from './jwt/policy-store.ts'
 import type { CurrentSettings } from './mesh-settings.ts'
+import type { Mirrors } from './mirror.ts'
 import type { RequestReports } from './request-report.ts'
 import type { RouteStore } from './routes/route-store.ts'
 import type { Connections } from './upstream/connections.ts'
@@ -40,6 +41,7 @@ export interface Waypoint {
   readonly tunnels: Tunnels
   readonly connections: Connections
   readonly replayBudget: ReplayBudget
+  readonly mirrors: Mirrors
   readonly reports: RequestReports
   /** What is open, for draining. */
   readonly sessions: Set<ServerSession>

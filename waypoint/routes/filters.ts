@@ -1,9 +1,14 @@
 /** The filters of a rule or a backend. Source: Gateway API v1, HTTPRouteFilter. */
 import { Fields, Problems } from '../../shared/mesh/yaml-fields.ts'
 import { isHeaderText, isHost, isTarget, isToken } from '../http1/characters.ts'
+import type { Place } from './backend-reference.ts'
+import { readCors } from './cors-filter.ts'
+import { readMirror } from './mirror-filter.ts'
 import type { Filters, HeaderChange, PathChange, Redirect, Rewrite } from './route.ts'
 
 export const noFilters: Filters = {
+  cors: undefined,
+  mirrors: [],
   requestHeaders: undefined,
   responseHeaders: undefined,
   rewrite: undefined,
@@ -12,17 +17,18 @@ export const noFilters: Filters = {
 }
 
 /** What is wrong is told to the problems of `holder`; a type that we do not have is no problem of the object. */
-export function readFilters(holder: Fields): Filters {
+export function readFilters(holder: Fields, place: Place): Filters {
   const { problems } = holder
-  const list = holder.list('filters', (value, path) => filter(value, path, problems))
-  return list.length === 0 ? noFilters : Object.assign({ ...noFilters }, ...list)
+  const list = holder.list('filters', (value, path) => filter(new Fields(value, path, problems), place))
+  if (list.length === 0) return noFilters
+  const mirrors = list.flatMap(({ mirrors = [] }) => mirrors)
+  return { ...Object.assign({ ...noFilters }, ...list), mirrors }
 }
 
-function filter(value: unknown, path: string, problems: Problems): Partial<Filters> {
-  const fields = new Fields(value, path, problems)
+function filter(fields: Fields, place: Place): Partial<Filters> {
   const type = fields.text('type')
   const inner = (name: string): Fields =>
-    fields.inner(name) ?? new Fields(undefined, `${path}.${name}`, problems)
+    fields.inner(name) ?? new Fields(undefined, `${fields.path}.${name}`, fields.problems)
   switch (type) {
     case 'RequestHeaderModifier':
       return carriedOut(faults => ({ requestHeaders: headerChange(inner('requestHeaderModifier'), faults) }))
@@ -34,6 +40,10 @@ function filter(value: unknown, path: string, problems: Problems): Partial<Filte
       return carriedOut(faults => ({ redirect: redirect(inner('requestRedirect'), faults) }))
     case 'URLRewrite':
       return carriedOut(faults => ({ rewrite: rewrite(inner('urlRewrite'), faults) }))
+    case 'RequestMirror':
+      return { mirrors: [readMirror(inner('requestMirror'), place)] }
+    case 'CORS':
+      return carriedOut(faults => ({ cors: readCors(inner('cors'), faults) }))
     default:
       return { unsupported: `filter ${type} is not supported` }
   }

@@ -2,16 +2,10 @@
 import { Fields, Problems } from '../../shared/mesh/yaml-fields.ts'
 import { messageOf } from '../../shared/runtime/errors.ts'
 import type { ConfigResource } from '../../shared/xds/config-resource.ts'
+import { readBackendReference, type Place } from './backend-reference.ts'
 import { noFilters, readFilters } from './filters.ts'
 import { regularExpression } from './regular-expression.ts'
 import type { Backend, FieldMatch, Route, RouteMatch, RouteParent, RouteRule, TextMatch } from './route.ts'
-
-/** What names inside of a route are relative to. */
-interface Place {
-  readonly namespace: string
-  readonly name: string
-  readonly domain: string
-}
 
 /** What rules of one kind of route say in their own way. */
 export interface RuleForm {
@@ -97,7 +91,7 @@ function rule(fields: Fields, place: Place, form: RuleForm): RouteRule {
     route: `${place.namespace}/${place.name}`,
     name: ruleName(fields),
     matches: matches.length > 0 ? matches : [form.everything],
-    filters: readFilters(fields),
+    filters: readFilters(fields, place),
     statusWithoutBackend: form.statusWithoutBackend,
     backends: fields.list('backendRefs', (value, path) => backend(new Fields(value, path, problems), place)),
     ...form.limits(fields)
@@ -151,23 +145,8 @@ export function expression(fields: Fields, source: string): TextMatch {
 
 function backend(fields: Fields, place: Place): Backend {
   const weight = fields.integer('weight', 1, 1_000_000)
-  const filters = readFilters(fields)
-  const unresolved = fields.text('unresolved', '')
-  const namespace = fields.text('namespace', place.namespace)
-  const name = fields.text('name', '')
-  const hostname = fields.text('hostname', name === '' ? '' : `${name}.${namespace}.svc.${place.domain}`)
-  const port = fields.integer('port', 0, 65_535)
-  fields.text('group', '')
-  fields.text('kind', '')
+  const filters = readFilters(fields, place)
+  const reference = readBackendReference(fields, place)
   fields.end()
-  if (unresolved !== '') return { kind: 'unresolved', weight, filters, reason: unresolved }
-  if (hostname === '' || port === 0) {
-    return {
-      kind: 'unresolved',
-      weight,
-      filters: noFilters,
-      reason: 'the backend has no hostname or no port'
-    }
-  }
-  return { kind: 'service', weight, filters, hostname, namespace, port }
+  return { ...reference, weight, filters }
 }

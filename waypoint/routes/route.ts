@@ -53,8 +53,49 @@ export interface Rewrite {
   readonly path: PathChange | undefined
 }
 
+/** An origin of a web page: RFC 6454. */
+export interface HttpOrigin {
+  readonly scheme: 'http' | 'https'
+  /** In lower case. */
+  readonly host: string
+  readonly port: number
+}
+
+export type AllowedOrigin =
+  | { readonly kind: 'any' }
+  | ({ readonly kind: 'one' } & HttpOrigin)
+  /** Every host with something before `host`, which may be empty. */
+  | ({ readonly kind: 'ending' } & HttpOrigin)
+
+/** In lists a `*` stands for everything. */
+export interface CorsPolicy {
+  readonly origins: readonly AllowedOrigin[]
+  readonly methods: readonly string[]
+  readonly headers: readonly string[]
+  /** Headers of answers that scripts may read. */
+  readonly exposed: readonly string[]
+  readonly credentials: boolean
+  /** For how long a browser may keep the answer to a preflight. */
+  readonly maxAgeSeconds: number
+}
+
+export type BackendReference =
+  | { readonly kind: 'service'; readonly hostname: string; readonly namespace: string; readonly port: number }
+  /** One that cannot be used, and why. */
+  | { readonly kind: 'unresolved'; readonly reason: string }
+
+/** Who else gets requests, without a say in their answers. */
+export interface Mirror {
+  /** Unresolved: it is left out. */
+  readonly backend: BackendReference
+  /** Of all requests, from 0 to 1. */
+  readonly share: number
+}
+
 /** In the order in which they act; all of them may be empty. */
 export interface Filters {
+  readonly cors: CorsPolicy | undefined
+  readonly mirrors: readonly Mirror[]
   readonly requestHeaders: HeaderChange | undefined
   readonly responseHeaders: HeaderChange | undefined
   readonly rewrite: Rewrite | undefined
@@ -63,14 +104,11 @@ export interface Filters {
   readonly unsupported: string | undefined
 }
 
-export type Backend = {
+/** Unresolved: its share of requests is answered 500. */
+export type Backend = BackendReference & {
   readonly weight: number
   readonly filters: Filters
-} & (
-  | { readonly kind: 'service'; readonly hostname: string; readonly namespace: string; readonly port: number }
-  /** One that cannot be used, and why: its share of requests is answered 500. */
-  | { readonly kind: 'unresolved'; readonly reason: string }
-)
+}
 
 /** Which requests are sent again; those that no pod can have acted on are in any case. */
 export interface Retry {

@@ -1,0 +1,89 @@
+/** A body on its way to a writer that may not be there yet or may be slow: what it has not taken waits, up to a limit. */
+import type { BodySink } from './body.ts'
+import type { HeaderList } from './header-list.ts'
+
+export interface QueueLimits {
+  /** Bytes that may wait. */
+  readonly most: number
+  /** What may wait of all that share this, bytes. */
+  readonly shared: { left: number }
+  /** There is more: nothing waits any longer, and nothing more is taken. */
+  readonly onOverflow: () => void
+}
+
+/** Takes a whole body: whoever gives it is to see to what becomes of one that fails. */
+export class QueuedBody implements Omit<BodySink, 'fail'> {
+  readonly #limits: QueueLimits
+  #queue: Buffer[] = []
+  #bytes = 0
+  #writer: BodySink | undefined
+  #flows = false
+  #end: { readonly trailers: HeaderList | undefined } | undefined
+  #dropped = false
+
+  constructor(limits: QueueLimits) {
+    this.#limits = limits
+  }
+
+  /** Once. */
+  sendTo(writer: BodySink): void {
+    this.#writer = writer
+    this.drained()
+  }
+
+  /** The writer takes more again. */
+  drained(): void {
+    this.#flows = true
+    this.#flush()
+  }
+
+  /** Nothing of it is wanted any more. */
+  drop(): void {
+    this.#dropped = true
+    this.#writer = undefined
+    this.#limits.shared.left += this.#bytes
+    this.#bytes = 0
+    this.#queue = []
+  }
+
+  /** Never asks anybody to wait. */
+  data(bytes: Buffer): boolean {
+    if (this.#dropped) return true
+    if (this.#flows && this.#writer !== undefined) this.#flows = this.#writer.data(bytes)
+    else this.#keep(bytes)
+    return true
+  }
+
+  end(trailers?: HeaderList): void {
+    this.#end = { trailers }
+    this.#flush()
+  }
+
+  #keep(bytes: Buffer): void {
+    const { most, shared, onOverflow } = this.#limits
+    if (this.#bytes + bytes.length > most || bytes.length > shared.left) {
+      this.drop()
+      return onOverflow()
+    }
+    this.#queue.push(bytes)
+    this.#bytes += bytes.length
+    shared.left -= bytes.length
+  }
+
+  #flush(): void {
+    const queue = this.#queue
+    let sent = 0
+    // The writer may fail over what it is given, and then it is gone.
+    for (; this.#writer !== undefined && this.#flows && sent < queue.length; sent += 1) {
+      const bytes = queue[sent] as Buffer
+      this.#bytes -= bytes.length
+      this.#limits.shared.left += bytes.length
+      this.#flows = this.#writer.data(bytes)
+    }
+    queue.splice(0, sent)
+    if (queue.length > 0 || this.#end === undefined) return
+    const writer = this.#writer
+    this.#writer = undefined
+    writer?.end(this.#end.trailers)
+  }
+}

@@ -1,0 +1,187 @@
+/**
+ * Requests that somebody else gets too: one pod of each mirror of a route. A mirror has no say in the request: it gets
+ * the body as it comes, is left behind where it is slow, and what it answers is thrown away. Source: Gateway API v1,
+ * HTTPRequestMirrorFilter.
+ */
+import type { Service } from '../shared/mesh/model.ts'
+import { messageOf } from '../shared/runtime/errors.ts'
+import type { Body, BodySink } from './http/body.ts'
+import type { Destined } from './filter-request.ts'
+import type { ClientConnection, ClientRequest, RequestHead } from './http/exchange.ts'
+import type { HeaderList } from './http/header-list.ts'
+import { QueuedBody } from './http/queued-body.ts'
+import { pickPod } from './pick-pod.ts'
+import type { BackendReference, Mirror } from './routes/route.ts'
+import { Waiting } from './upstream/place.ts'
+import type { Waypoint } from './waypoint.ts'
+
+type Means = Pick<Waypoint, 'view' | 'config' | 'random' | 'connections' | 'metrics' | 'log'>
+type ServiceReference = Extract<BackendReference, { kind: 'service' }>
+
+/** `timeout`: it took too long; `overflow`: it was too slow, or one too many; `incomplete`: the request itself ended early. */
+export type MirrorOutcome = 'answered' | 'failed' | 'timeout' | 'overflow' | 'incomplete'
+
+/** Of bodies that mirrors have not taken yet: of each, and of all together, bytes. */
+const maxQueued = 1 << 20
+const maxQueuedOfAll = 64 << 20
+/** Mirrored requests under way. */
+const maxActive = 1024
+/** Of an answer that is read for nothing, so that its connection can be used again, bytes. */
+const maxDiscarded = 1 << 20
+/** Where the route has no limit. */
+const defaultTimeoutMs = 15_000
+
+export class Mirrors {
+  readonly means: Means
+  readonly queueBudget = { left: maxQueuedOfAll }
+  active = 0
+
+  constructor(means: Means) {
+    this.means = means
+  }
+
+  /**
+   * Copies of a request as it is now, one for each mirror whose turn it is. A stream in both directions is not
+   * mirrored: it would need both of its ends.
+   */
+  of(
+    mirrors: readonly Mirror[],
+    head: RequestHead,
+    destined: Destined,
+    timeoutMs = defaultTimeoutMs
+  ): readonly MirroredRequest[] {
+    if (mirrors.length === 0 || head.upgrade !== undefined) return none
+    return mirrors.flatMap(({ backend, share }) => {
+      if (backend.kind === 'unresolved' || (share < 1 && this.means.random() >= share)) return none
+      const { method, scheme = 'http', headers, framing } = head
+      const request = { ...destined, method, scheme, headers: headers.copy(), framing }
+      return [new MirroredRequest(this, backend, request, timeoutMs)]
+    })
+  }
+}
+
+const none: readonly MirroredRequest[] = []
+
+/** Takes the body from the beginning on; goes out with {@link start}. */
+export class MirroredRequest implements BodySink {
+  readonly #mirrors: Mirrors
+  readonly #backend: ServiceReference
+  readonly #request: ClientRequest
+  readonly #timeoutMs: number
+  readonly #body: QueuedBody
+  #waiting: Waiting | undefined
+  #writer: BodySink | undefined
+  #answer: Body | undefined
+  #uncount: (() => void) | undefined
+  #timer: NodeJS.Timeout | undefined
+  #over = false
+
+  constructor(mirrors: Mirrors, backend: ServiceReference, request: ClientRequest, timeoutMs: number) {
+    this.#mirrors = mirrors
+    this.#backend = backend
+    this.#request = request
+    this.#timeoutMs = timeoutMs
+    this.#body = new QueuedBody({
+      most: maxQueued,
+      shared: mirrors.queueBudget,
+      onOverflow: () => this.#cut('overflow', new Error('the mirror is slower than the request'))
+    })
+    mirrors.active += 1
+    if (mirrors.active > maxActive) this.#finish('overflow')
+  }
+
+  start(): void {
+    if (this.#over) return
+    const { namespace, hostname, port } = this.#backend
+    const { means } = this.#mirrors
+    const service = means.view().service(`${namespace}/${hostname}`)
+    const target = service === undefined ? undefined : pickPod(means, service, port)
+    if (service === undefined || target === undefined) return this.#fail('no healthy upstream')
+    const protocol = protocolOf(service, port)
+    this.#timer = setTimeout(
+      () => this.#cut('timeout', new Error('the mirror took too long')),
+      this.#timeoutMs
+    )
+    this.#timer.unref()
+    this.#uncount = means.connections.count(target, protocol)
+    const taken = means.connections.take(target, protocol)
+    if (!(taken instanceof Waiting)) return this.#send(taken)
+    this.#waiting = taken
+    taken.settle(
+      connection => this.#send(connection),
+      (error: unknown) => this.#fail(messageOf(error))
+    )
+  }
+
+  // ---- as one of those that get the body
+
+  data(bytes: Buffer): boolean {
+    return this.#body.data(bytes)
+  }
+
+  end(trailers?: HeaderList): void {
+    this.#body.end(trailers)
+  }
+
+  fail(error: Error): void {
+    this.#cut('incomplete', error)
+  }
+
+  #send(connection: ClientConnection): void {
+    this.#waiting = undefined
+    this.#writer = connection.send(this.#request, {
+      drained: () => this.#body.drained(),
+      answered: (_, answer) => this.#discard(answer),
+      failed: error => this.#fail(error.message)
+    })
+    if (this.#request.framing.kind === 'none') this.#writer.end()
+    else this.#body.sendTo(this.#writer)
+  }
+
+  #discard(answer: Body): void {
+    if (this.#over) return answer.cancel()
+    this.#answer = answer
+    let left = maxDiscarded
+    answer.pipe({
+      data: ({ length }) => {
+        left -= length
+        if (left < 0) this.#cut('answered', new Error('the answer of a mirror is not read to its end'))
+        return true
+      },
+      end: () => this.#finish('answered'),
+      fail: error => this.#fail(error.message)
+    })
+  }
+
+  #fail(reason: string): void {
+    if (this.#over) return
+    const { namespace, hostname, port } = this.#backend
+    this.#mirrors.means.log.debug('a mirror failed', { mirror: `${namespace}/${hostname}:${port}`, reason })
+    this.#finish('failed')
+  }
+
+  /** Ends what is under way of it. */
+  #cut(outcome: MirrorOutcome, error: Error): void {
+    if (this.#over) return
+    this.#finish(outcome)
+    this.#waiting?.cancel()
+    if (this.#answer === undefined) this.#writer?.fail(error)
+    else this.#answer.cancel()
+  }
+
+  #finish(outcome: MirrorOutcome): void {
+    if (this.#over) return
+    this.#over = true
+    clearTimeout(this.#timer)
+    this.#body.drop()
+    this.#uncount?.()
+    this.#mirrors.active -= 1
+    this.#mirrors.means.metrics.series('underpass_mirrored_requests_total', outcome).add()
+  }
+}
+
+/** HTTP/2 where the port says so, whatever the client speaks. */
+function protocolOf({ protocols }: Service, port: number): 'http1' | 'http2' {
+  const protocol = protocols.get(port)
+  return protocol === 'HTTP2' || protocol === 'GRPC' ? 'http2' : 'http1'
+}
