@@ -135,7 +135,7 @@ class Forwarding {
     const { service, port } = upstream
     return pickPod(this.#waypoint, service, port, {
       sourceIp: this.#arrival.client.ip,
-      load: uid => this.#waypoint.connections.active(uid, port, this.#protocol),
+      load: (uid, port) => this.#waypoint.connections.active(uid, port, this.#protocol),
       exclude: this.#tried
     })
   }

@@ -13,8 +13,8 @@ export interface PickContext {
   /** A number from 0 up to, not including, 1. */
   readonly random: () => number
   readonly loadBalancing?: 'random' | 'least-request'
-  /** Open connections to a workload, for `least-request`. */
-  readonly load?: (uid: WorkloadUid) => number
+  /** What is under way to a port of a workload, for `least-request`. */
+  readonly load?: (uid: WorkloadUid, port: number) => number
   /** Endpoints that a dial just failed for; not picked again while there are others. */
   readonly exclude?: ReadonlySet<WorkloadUid>
 }
@@ -43,7 +43,7 @@ export function pickEndpoint(
   if (table.length === 0) return undefined
   const wanted = { service, port, mode }
   const candidates = withoutExcluded(table, candidatesOf(table, wanted, context.source), context.exclude)
-  const row = chooseRow(table, candidates, service, context)
+  const row = chooseRow(table, candidates, wanted, context)
   if (row === undefined) return undefined
   return { workload: table.workload(row), port: targetPort(table, row, wanted) }
 }
@@ -54,29 +54,28 @@ export interface UsableEndpoint extends Picked {
 }
 
 /**
- * All endpoints that this service port could use, for whoever chooses by other rules. `near`: only those of the best
- * rank by the service's own preferences. The same array while nothing has changed.
+ * All endpoints that this service port could use, near or far, for whoever chooses by other rules. The same array while
+ * nothing has changed.
  */
 export function usableEndpoints(
   view: MeshView,
   service: Service,
   port: number,
-  { source, near }: { readonly source: Workload; readonly near: boolean }
+  source: Workload
 ): readonly UsableEndpoint[] {
   const table = view.endpointTable(serviceKey(service))
   if (table.length === 0 || !service.ports.has(port)) return []
   const wanted: WantedPort = { service, port, mode: 'standard' }
   const here = table.scopesOf(source)
-  return table.derived(`usable ${near} ${keyOf(wanted, here)}`, () => {
-    const rows = near
-      ? bestRows(table, wanted, here)
-      : Array.from({ length: table.length }, (_, row) => row).filter(row => usable(table, row, wanted, here))
-    return rows.map(row => ({
-      workload: table.workload(row),
-      port: targetPort(table, row, wanted),
-      capacity: table.capacity(row)
-    }))
-  })
+  return table.derived(`usable ${keyOf(wanted, here)}`, () =>
+    Array.from({ length: table.length }, (_, row) => row)
+      .filter(row => usable(table, row, wanted, here))
+      .map(row => ({
+        workload: table.workload(row),
+        port: targetPort(table, row, wanted),
+        capacity: table.capacity(row)
+      }))
+  )
 }
 
 /** Rows to choose from, with the sum of their capacities up to each. */
@@ -197,10 +196,10 @@ function withoutExcluded(
 function chooseRow(
   table: EndpointTable,
   candidates: Candidates,
-  service: Service,
+  wanted: WantedPort,
   context: PickContext
 ): number | undefined {
-  if ((service.traffic?.clientIpAffinitySeconds ?? 0) > 0) {
+  if ((wanted.service.traffic?.clientIpAffinitySeconds ?? 0) > 0) {
     return rowOfClient(table, candidates, context.sourceIp)
   }
   const first = weightedRow(candidates, context.random())
@@ -209,7 +208,8 @@ function chooseRow(
   }
   // The less loaded of two chances is nearly as good as the least of all, and does not send everybody there.
   const second = weightedRow(candidates, context.random()) ?? first
-  const load = (row: number): number => context.load?.(table.workload(row).uid) ?? 0
+  const load = (row: number): number =>
+    context.load?.(table.workload(row).uid, targetPort(table, row, wanted)) ?? 0
   return load(second) < load(first) ? second : first
 }
 

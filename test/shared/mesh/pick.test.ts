@@ -324,17 +324,23 @@ t.test('all that can be used, for those who choose themselves', async t => {
   }
   const web = service({ name: 'web', loadBalancer })
   const store = storeOf({ services: [web], workloads: [source, near, far, ill] })
-  const listed = (near: boolean, port = 80): string[] =>
-    usableEndpoints(store.view(), web, port, { source, near })
+  const listed = (port: number): string[] =>
+    usableEndpoints(store.view(), web, port, source)
       .map(({ workload, port, capacity }) => `${workload.name}:${port} x${capacity}`)
       .toSorted()
-  t.strictSame(listed(false), ['far:9090 x1', 'near:8080 x3'])
-  t.strictSame(listed(true), ['near:8080 x3'], 'the nearest alone, as the service wants it')
-  t.strictSame(listed(false, 81), [], 'a port that it does not have')
-  const again = usableEndpoints(store.view(), web, 80, { source, near: false })
-  t.equal(
-    usableEndpoints(store.view(), web, 80, { source, near: false }),
-    again,
-    'the same while nothing changes'
-  )
+  t.strictSame(listed(80), ['far:9090 x1', 'near:8080 x3'])
+  t.strictSame(listed(81), [], 'a port that it does not have')
+  const again = usableEndpoints(store.view(), web, 80, source)
+  t.equal(usableEndpoints(store.view(), web, 80, source), again, 'the same while nothing changes')
+})
+
+t.test('the load that is asked for is that of the port that the endpoint has', async t => {
+  const asked = new Set<string>()
+  const load = (uid: string, port: number): number => {
+    asked.add(`${uid}:${port}`)
+    return 0
+  }
+  const pods = [pod('a'), pod('b', { services: endpointOf('web', [[80, 9090]]) })]
+  everyone({ pods, context: { loadBalancing: 'least-request', load } })
+  t.strictSame([...asked].map(each => each.replace(/^.*\//, '')).toSorted(), ['a:8080', 'b:9090'])
 })
