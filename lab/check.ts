@@ -1,5 +1,6 @@
 /** `lab check`: tries what a lab needs, as this user, and names the fix for what fails. */
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
+import { textIfThere } from '../shared/runtime/read-if-there.ts'
 import { run } from './command.ts'
 import { unshareWords } from './isolate.ts'
 
@@ -112,5 +113,5 @@ function isInstalled(program: string, searchPath: string): boolean {
 }
 
 function readSetting(file: string): string | undefined {
-  return existsSync(file) ? readFileSync(file, 'utf8').trim() : undefined
+  return textIfThere(file)?.trim()
 }

@@ -1,12 +1,13 @@
 /** `lab up`: makes the walls, starts the cluster inside, applies the mesh and the manifests, and ends it all again. */
 import { spawn } from 'node:child_process'
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { KubeClient } from '../shared/kube/client.ts'
 import { loadKubeConfig } from '../shared/kube/config.ts'
 import { ip } from '../shared/net/address.ts'
 import { boundAddress, closeDescriptor, openListener } from '../shared/net/sockets.ts'
 import { sleep } from '../shared/runtime/clock.ts'
+import { textIfThere } from '../shared/runtime/read-if-there.ts'
 import type { UpOptions } from './arguments.ts'
 import { requirements, type Requirement } from './check.ts'
 import type { InsideOptions } from './inside.ts'
@@ -106,7 +107,7 @@ export async function startLab(
     runCommands: options.runCommands,
     projectRoot: context.projectRoot,
     nodePath: context.nodePath,
-    resolvers: options.internet ? hostResolvers(readIfThere) : [],
+    resolvers: options.internet ? hostResolvers(textIfThere) : [],
     port: address?.port ?? 0
   }
   const isolated = isolate(
@@ -277,10 +278,6 @@ function aborted(signal: AbortSignal): Promise<void> {
     if (signal.aborted) resolve()
     signal.addEventListener('abort', () => resolve(), { once: true })
   })
-}
-
-function readIfThere(file: string): string | undefined {
-  return existsSync(file) ? readFileSync(file, 'utf8') : undefined
 }
 
 function searchPathOf(environment: NodeJS.ProcessEnv): string {

@@ -1,7 +1,7 @@
 /** `waypoint`: layer 7 for the services of a namespace. The only file of it that reads the environment or ends the process. */
-import { readFileSync } from 'node:fs'
 import { ConfigError } from '../shared/runtime/env.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
+import { textIfThere } from '../shared/runtime/read-if-there.ts'
 import { LogOutput, parseLogFilter, standardOutput } from '../shared/telemetry/logger.ts'
 import { startWaypoint } from './app.ts'
 import { readConfig, type Config } from './config.ts'
@@ -10,7 +10,7 @@ const EX_CONFIG = 78
 
 let config: Config | undefined
 try {
-  config = readConfig({ env: process.env, readFile: readIfThere }).config
+  config = readConfig({ env: process.env, readFile: textIfThere }).config
 } catch (error) {
   process.stderr.write(`waypoint: ${messageOf(error)}\n`)
   process.exitCode = error instanceof ConfigError ? EX_CONFIG : 1
@@ -42,14 +42,5 @@ async function run(config: Config): Promise<void> {
     setTimeout(() => process.exit(0), 100)
   } catch (error) {
     fatal(error)
-  }
-}
-
-function readIfThere(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
   }
 }

@@ -1,8 +1,8 @@
 /** `ztunnel [proxy …]`: the per-node layer-4 agent. The only file of it that reads the environment or ends the process. */
-import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { ConfigError } from '../shared/runtime/env.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
+import { textIfThere } from '../shared/runtime/read-if-there.ts'
 import { LogOutput, parseLogFilter, standardOutput } from '../shared/telemetry/logger.ts'
 import { startZtunnel } from './app.ts'
 import { readConfig, type Config } from './config.ts'
@@ -34,7 +34,7 @@ switch (command) {
 async function proxy(): Promise<void> {
   let config: Config
   try {
-    config = await readConfig({ env: process.env, readFile: readIfThere, cores: availableParallelism() })
+    config = await readConfig({ env: process.env, readFile: textIfThere, cores: availableParallelism() })
   } catch (error) {
     process.stderr.write(`ztunnel: ${messageOf(error)}\n`)
     process.exitCode = error instanceof ConfigError ? 78 : 1 // EX_CONFIG
@@ -73,14 +73,5 @@ async function proxy(): Promise<void> {
     }, 300)
   } catch (error) {
     fatal(error)
-  }
-}
-
-function readIfThere(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
   }
 }

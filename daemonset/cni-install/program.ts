@@ -1,6 +1,7 @@
 /** The plug-in's program in the runtime's folder. */
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
+import { readIfThere } from '../../shared/runtime/read-if-there.ts'
 import { pluginType } from './chain.ts'
 import { replaceFile } from './replace-file.ts'
 
@@ -19,27 +20,18 @@ const sources = { 'plug-in': pluginType, 'pass-through': `${pluginType}-pass-thr
 export function copyProgram(places: ProgramPlaces, form: keyof typeof sources): boolean {
   const wanted = readFileSync(path.join(places.sourceDir, sources[form]))
   const target = programPath(places)
-  if (contentOf(target)?.equals(wanted) === true) return false
+  if (readIfThere(target)?.equals(wanted) === true) return false
   replaceFile(target, wanted, 0o755)
   return true
 }
 
 /** Whether a plug-in is there that does more than to pass results on. */
 export function hasProgram(places: ProgramPlaces): boolean {
-  const present = contentOf(programPath(places))
+  const present = readIfThere(programPath(places))
   if (present === undefined) return false
   return !present.equals(readFileSync(path.join(places.sourceDir, sources['pass-through'])))
 }
 
 export function programPath({ binDir }: Pick<ProgramPlaces, 'binDir'>): string {
   return path.join(binDir, pluginType)
-}
-
-function contentOf(file: string): Buffer | undefined {
-  try {
-    return readFileSync(file)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
-  }
 }

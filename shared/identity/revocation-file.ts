@@ -1,7 +1,8 @@
 /** `CRL_PATH`: the revocation lists of a file, read again when its folder changes. */
-import { readFileSync, watch, type FSWatcher } from 'node:fs'
+import { watch, type FSWatcher } from 'node:fs'
 import path from 'node:path'
 import { messageOf } from '../runtime/errors.ts'
+import { readIfThere } from '../runtime/read-if-there.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import { RevocationList } from './revocation.ts'
 
@@ -23,7 +24,7 @@ export class RevocationFile {
   /** Reads the file; none is an empty list. Throws a CertificateError for a content that is no list. */
   constructor(options: RevocationFileOptions) {
     this.#options = options
-    this.#bytes = readIfThere(options.file)
+    this.#bytes = contentOf(options.file)
     options.onChange(RevocationList.read(this.#bytes), this.#bytes)
     this.#watch()
   }
@@ -56,7 +57,7 @@ export class RevocationFile {
   #readAgain(): void {
     const { file, onChange, log } = this.#options
     try {
-      const bytes = readIfThere(file)
+      const bytes = contentOf(file)
       if (bytes.equals(this.#bytes)) return
       const list = RevocationList.read(bytes)
       this.#bytes = bytes
@@ -71,11 +72,6 @@ export class RevocationFile {
   }
 }
 
-function readIfThere(file: string): Buffer {
-  try {
-    return readFileSync(file)
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return Buffer.alloc(0)
-    throw error
-  }
+function contentOf(file: string): Buffer {
+  return readIfThere(file) ?? Buffer.alloc(0)
 }
