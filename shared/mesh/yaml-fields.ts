@@ -38,6 +38,13 @@ export class Fields {
     return this.#typed(name, fallback, `a whole number up to ${max}`, parse) ?? 0
   }
 
+  /** With or without a fraction. */
+  number(name: string, fallback: number, max: number): number {
+    const parse = (value: unknown): number | undefined =>
+      typeof value === 'number' && value >= 0 && value <= max ? value : undefined
+    return this.#typed(name, fallback, `a number up to ${max}`, parse) ?? 0
+  }
+
   /** One of these words, whatever their case. */
   choice<T extends string>(name: string, values: readonly T[], fallback?: T): T {
     const parse = (value: unknown): T | undefined =>
