@@ -77,15 +77,31 @@ export interface Limits {
   readonly retries: number
 }
 
+export const noLimits: Limits = {
+  connections: Infinity,
+  pending: Infinity,
+  requests: Infinity,
+  retries: Infinity
+}
+
 /** Undefined: the waypoint's own. */
 export interface ConnectionSettings {
   readonly connectTimeoutMs: number | undefined
+  /** Infinity: never closed for it. */
   readonly idleMs: number | undefined
   /** Infinity where nobody said. */
   readonly maxRequestsPerConnection: number
   readonly maxConcurrentStreams: number
   /** HTTP/2 to pods whose port says HTTP only. */
   readonly upgradeToHttp2: boolean
+}
+
+export const usualConnections: ConnectionSettings = {
+  connectTimeoutMs: undefined,
+  idleMs: undefined,
+  maxRequestsPerConnection: Infinity,
+  maxConcurrentStreams: Infinity,
+  upgradeToHttp2: false
 }
 
 export interface OutlierPolicy {
