@@ -81,7 +81,8 @@ const ownHeaders = new Set([
   ...['upgrade', 'te', 'trailer', 'expect']
 ])
 
-function headerName(name: string, path: string, faults: Problems): string {
+/** In lower case; a name that no message can carry, or that is ours to write, is told to `faults`. */
+export function headerName(name: string, path: string, faults: Problems): string {
   const lower = name.toLowerCase()
   if (!isToken(lower)) faults.add(path, `${JSON.stringify(name)} is no header name`)
   else if (ownHeaders.has(lower)) {

@@ -120,6 +120,22 @@ export interface Retry {
   readonly backoffMs: number | undefined
 }
 
+/** Where clients carry the session that they are in. */
+export type SessionCarrier =
+  /** `permanent`: it outlives the client's own session, up to the timeout. */
+  | { readonly kind: 'cookie'; readonly name: string; readonly path: string; readonly permanent: boolean }
+  /** `name`: in lower case. */
+  | { readonly kind: 'header'; readonly name: string }
+
+/** Clients stay at the pod that answered them first. */
+export interface SessionPersistence {
+  /** Whose sessions they are; no other rule takes them. */
+  readonly rule: string
+  readonly carrier: SessionCarrier
+  /** After which a session is over, used or not; undefined: never. */
+  readonly absoluteTimeoutMs: number | undefined
+}
+
 export interface RouteRule {
   /** `namespace/name` of its object. */
   readonly route: string
