@@ -6,6 +6,7 @@ import {
   isRoute,
   keyOf,
   type BackendReference,
+  type DestinationRuleObject,
   type EndpointSliceObject,
   type Kind,
   type MeshObject,
@@ -43,6 +44,8 @@ export interface ClusterView {
   hostOwners(hostname: string): Iterable<HostOwner>
   /** Routes that name it as a parent or as a backend: a {@link routeTarget}. */
   routesNaming(target: string): Iterable<RouteObject>
+  /** DestinationRules for this hostname or for a wildcard over it. */
+  rulesFor(hostname: string): Iterable<DestinationRuleObject>
   /** Pods of an istiod, ours left out, whatever their state. */
   istiodPods(): Iterable<PodObject>
 }
@@ -58,6 +61,8 @@ export class Cluster implements ClusterView {
   readonly #slicesByService = new Groups<EndpointSliceObject>()
   readonly #ownersByHost = new Groups<HostOwner>()
   readonly #routesByTarget = new Groups<RouteObject & MeshObject>()
+  /** By their hosts; those with wildcards together. */
+  readonly #rulesByHost = new Groups<DestinationRuleObject>()
   readonly #istiods = new Groups<PodObject>()
 
   constructor(settings: MeshSettings) {
@@ -125,6 +130,13 @@ export class Cluster implements ClusterView {
     return this.#routesByTarget.of(target)
   }
 
+  *rulesFor(hostname: string): Generator<DestinationRuleObject> {
+    yield* this.#rulesByHost.of(hostname)
+    for (const rule of this.#rulesByHost.of(wildcards)) {
+      if (covers(hostOfRule(rule, this.#settings.domain), hostname)) yield rule
+    }
+  }
+
   istiodPods(): Iterable<PodObject> {
     return this.#istiods.of('istiod')
   }
@@ -182,6 +194,11 @@ export class Cluster implements ClusterView {
           yield [this.#ownersByHost, host]
         }
         return
+      case 'DestinationRule': {
+        const host = hostOfRule(object, this.#settings.domain)
+        yield [this.#rulesByHost, host.startsWith('*') ? wildcards : host]
+        return
+      }
       default:
         if (!isRoute(object)) return
         for (const parent of object.parents) yield [this.#routesByTarget, routeTarget(parent)]
@@ -220,6 +237,19 @@ function* ofFilters(filters: readonly RouteFilter[]): Generator<BackendReference
 export function hostsOf(object: HostOwner, domain: string): readonly string[] {
   if (object.kind === 'ServiceEntry') return object.hosts
   return object.external ? [] : [`${object.meta.name}.${object.meta.namespace}.svc.${domain}`]
+}
+
+/** Name of the group of the wildcards: no hostname is like it. */
+const wildcards = ''
+
+/** A name without dots is that of a Service of the rule's namespace. Source: Istio's published DestinationRule.host. */
+export function hostOfRule({ host, meta }: DestinationRuleObject, domain: string): string {
+  return host === '*' || host.includes('.') ? host : `${host}.${meta.namespace}.svc.${domain}`
+}
+
+/** Whether a hostname, or narrower wildcard, lies under a wildcard such as `*.example.com` or `*`. */
+export function covers(wildcard: string, hostname: string): boolean {
+  return hostname.endsWith(wildcard.slice(1))
 }
 
 const nothing: ReadonlyMap<string, never> = new Map<string, never>()

@@ -210,6 +210,19 @@ export interface RequestAuthenticationObject {
   readonly spec: JsonObject | undefined
 }
 
+export interface DestinationRuleObject {
+  readonly kind: 'DestinationRule'
+  readonly meta: Meta
+  /** As written: a hostname, a wildcard such as `*.example.com`, or the name of a Service beside it. */
+  readonly host: string
+  /** Namespaces, or `*`; empty = all. */
+  readonly exportTo: readonly string[]
+  /** Keys of the labels by which it chooses endpoints; sorted, each once. */
+  readonly labelKeys: readonly string[]
+  /** As written, unless it is for the workloads of a selector only: waypoints take the others. */
+  readonly spec: JsonObject | undefined
+}
+
 export type TlsMode = 'UNSET' | 'DISABLE' | 'PERMISSIVE' | 'STRICT'
 
 export interface PeerAuthenticationObject {
@@ -229,7 +242,8 @@ export const configKinds = [
   'MeshConfig',
   ...routeKinds,
   'AuthorizationPolicy',
-  'RequestAuthentication'
+  'RequestAuthentication',
+  'DestinationRule'
 ] as const
 
 export type ConfigKind = (typeof configKinds)[number]
@@ -315,6 +329,7 @@ export type MeshObject =
   | AuthorizationPolicyObject
   | PeerAuthenticationObject
   | RequestAuthenticationObject
+  | DestinationRuleObject
   | (RouteObject & { readonly kind: 'HTTPRoute' })
   | (RouteObject & { readonly kind: 'GRPCRoute' })
   | ReferenceGrantObject

@@ -19,6 +19,7 @@ import {
 } from '../../shared/kube/gateway-api.ts'
 import {
   authorizationPolicies,
+  destinationRules,
   peerAuthentications,
   requestAuthentications,
   serviceEntries,
@@ -66,6 +67,7 @@ const kinds: Readonly<Record<Kind, ResourceType>> = {
   AuthorizationPolicy: authorizationPolicies,
   PeerAuthentication: peerAuthentications,
   RequestAuthentication: requestAuthentications,
+  DestinationRule: destinationRules,
   HTTPRoute: httpRoutes,
   GRPCRoute: grpcRoutes,
   ReferenceGrant: referenceGrants

@@ -17,6 +17,7 @@ import {
   keyOf,
   routeKinds,
   type AuthorizationPolicyObject,
+  type DestinationRuleObject,
   type EndpointSliceObject,
   type Labels,
   type MeshObject,
@@ -27,6 +28,7 @@ import {
   type RouteKind,
   type RouteObject
 } from '../cluster/objects.ts'
+import { servicesOfRule } from '../translate/destination-rule.ts'
 import { policySelector } from '../translate/policy.ts'
 import { isEmpty, selects } from '../translate/selector.ts'
 import { waypointReference } from '../translate/waypoint.ts'
@@ -45,6 +47,7 @@ export type Unit =
         /** The policy that lets a waypoint through. */
         | 'Gateway'
         | 'RequestAuthentication'
+        | 'DestinationRule'
         | RouteKind
       readonly key: string
     }
@@ -119,6 +122,13 @@ export function affected(
     case 'RequestAuthentication':
       touch({ kind: 'RequestAuthentication', key: keyOf(either.meta) })
       return
+    case 'DestinationRule':
+      return byRule(
+        view,
+        previous as DestinationRuleObject | undefined,
+        next as DestinationRuleObject | undefined,
+        touch
+      )
     case 'HTTPRoute':
     case 'GRPCRoute':
       for (const version of [previous, next] as (RouteObject | undefined)[]) {
@@ -145,6 +155,7 @@ export function everything(view: ClusterView, touch: Touch): void {
     'PeerAuthentication',
     'Gateway',
     'RequestAuthentication',
+    'DestinationRule',
     ...routeKinds
   ] as const
   for (const kind of kinds) for (const { meta } of view.all(kind)) touch({ kind, key: keyOf(meta) })
@@ -221,8 +232,9 @@ function byNamespace(
   for (const kind of routeKinds) {
     for (const route of view.inNamespace(kind, name)) byRoute(view, route, touch)
   }
-  for (const gateway of view.inNamespace('Gateway', name)) {
-    if (view.settings.discoverySelectors.length > 0) byGateway(view, keyOf(gateway.meta), touch)
+  if (view.settings.discoverySelectors.length > 0) {
+    for (const gateway of view.inNamespace('Gateway', name)) byGateway(view, keyOf(gateway.meta), touch)
+    for (const rule of view.inNamespace('DestinationRule', name)) byRule(view, undefined, rule, touch)
   }
   for (const kind of ['Service', 'ServiceEntry'] as const) {
     for (const owner of view.inNamespace(kind, name)) byHostOwner(view, owner, touch)
@@ -231,7 +243,7 @@ function byNamespace(
 
 /**
  * A Service or ServiceEntry, everybody who declares one of its hosts, the workloads that they select, and the routes
- * that name them.
+ * and rules that name them.
  */
 function byHostOwner(view: ClusterView, owner: HostOwner, touch: Touch): void {
   touchHosts(view, owner, touch)
@@ -242,6 +254,7 @@ function byHostOwner(view: ClusterView, owner: HostOwner, touch: Touch): void {
   for (const host of hostsOf(owner, view.settings.domain)) {
     const target = routeTarget({ kind: 'Hostname', namespace: '', name: host })
     for (const route of view.routesNaming(target)) byRoute(view, route, touch)
+    for (const { meta } of view.rulesFor(host)) touch({ kind: 'DestinationRule', key: keyOf(meta) })
     for (const other of view.hostOwners(host)) {
       touchHosts(view, other, touch)
       // A Service keeps its host whatever others declare.
@@ -254,13 +267,44 @@ function byHostOwner(view: ClusterView, owner: HostOwner, touch: Touch): void {
 function byRoute(view: ClusterView, { kind, meta, rules }: RouteObject, touch: Touch): void {
   touch({ kind, key: keyOf(meta) })
   for (const { kind, namespace, name } of backendsOf({ rules })) {
-    if (kind === 'Service') {
-      touch({ kind: 'Host', key: `${namespace}/${name}.${namespace}.svc.${view.settings.domain}` })
-    } else if (kind === 'Hostname') {
-      for (const owner of view.hostOwners(name))
-        touch({ kind: 'Host', key: `${owner.meta.namespace}/${name}` })
-    }
+    if (kind === 'Service') byAudience(view, `${name}.${namespace}.svc.${view.settings.domain}`, touch)
+    else if (kind === 'Hostname') byAudience(view, name, touch)
   }
+}
+
+/** A hostname that other waypoints have to know: with the rules for it, and the labels that these ask for. */
+function byAudience(view: ClusterView, hostname: string, touch: Touch): void {
+  const rules = [...view.rulesFor(hostname)]
+  for (const { meta } of rules) touch({ kind: 'DestinationRule', key: keyOf(meta) })
+  const asks = rules.some(({ labelKeys }) => labelKeys.length > 0)
+  for (const owner of view.hostOwners(hostname)) {
+    touch({ kind: 'Host', key: `${owner.meta.namespace}/${hostname}` })
+    if (asks) touchMembers(view, owner, touch)
+  }
+}
+
+/** A rule, and when it asks for other labels than before, or for those of others, the workloads that may have them. */
+function byRule(
+  view: ClusterView,
+  previous: DestinationRuleObject | undefined,
+  next: DestinationRuleObject | undefined,
+  touch: Touch
+): void {
+  const versions = [previous, next].filter(version => version !== undefined)
+  for (const { meta } of versions) touch({ kind: 'DestinationRule', key: keyOf(meta) })
+  const [before, after] = [previous, next].map(asking)
+  if (isDeepStrictEqual(before, after)) return
+  for (const rule of versions) {
+    if (rule.labelKeys.length === 0) continue
+    for (const { owner } of servicesOfRule(view, rule)) touchMembers(view, owner, touch)
+  }
+}
+
+/** Which labels a rule asks for, and of whom. */
+function asking(rule: DestinationRuleObject | undefined): unknown {
+  if (rule === undefined || rule.labelKeys.length === 0) return undefined
+  const { host, exportTo, labelKeys, spec } = rule
+  return { host, exportTo, labelKeys, isForWaypoints: spec !== undefined }
 }
 
 /** Grants change seldom, so every route that may lead into the namespace is looked for. */
@@ -306,10 +350,13 @@ function touchMembers(view: ClusterView, owner: HostOwner, touch: Touch): void {
 function byGateway(view: ClusterView, gateway: string, touch: Touch): void {
   touch({ kind: 'Gateway', key: gateway })
   touch({ kind: 'MeshConfig', key: '' })
-  for (const host of view.settings.providerHosts) {
-    for (const { meta } of view.hostOwners(host)) touch({ kind: 'Host', key: `${meta.namespace}/${host}` })
+  for (const host of view.settings.providerHosts) byAudience(view, host, touch)
+  const namespace = gateway.slice(0, Math.max(0, gateway.indexOf('/')))
+  for (const rule of view.all('DestinationRule')) {
+    const isForThere = rule.meta.namespace === namespace || rule.exportTo.includes(namespace)
+    if (isForThere) byRule(view, undefined, rule, touch)
   }
-  targetedPolicies(view, gateway.slice(0, Math.max(0, gateway.indexOf('/'))), touch)
+  targetedPolicies(view, namespace, touch)
   targetedPolicies(view, view.settings.rootNamespace, touch)
   for (const route of view.routesNaming(`Gateway ${gateway}`)) byRoute(view, route, touch)
   for (const pod of view.podsOfGateway(gateway)) touch({ kind: 'Pod', key: keyOf(pod.meta) })

@@ -8,13 +8,15 @@ import type { Kind, MeshObject } from '../cluster/objects.ts'
 import type { MeshSettings } from '../cluster/settings.ts'
 import { Snapshot, type Changes, type Translated } from './snapshot.ts'
 import { allowWaypoint } from '../translate/attachment.ts'
+import { translateDestinationRule } from '../translate/destination-rule.ts'
 import { hostOwner } from '../translate/hostname.ts'
-import { routedWaypoints, translateRoute } from '../translate/route.ts'
+import { translateRoute } from '../translate/route.ts'
 import { staticStrict, translatePeerAuthentication } from '../translate/peer-authentication.ts'
 import type { ConfigMessage } from '../translate/messages.ts'
-import { allWaypoints, meshConfigForWaypoints } from '../translate/mesh-config.ts'
+import { meshConfigForWaypoints } from '../translate/mesh-config.ts'
 import { translatePolicy } from '../translate/policy.ts'
 import { targetedPolicy } from '../translate/targeted-policy.ts'
+import { furtherWaypoints } from '../translate/service-waypoints.ts'
 import { translateService } from '../translate/service.ts'
 import {
   translatePod,
@@ -26,6 +28,7 @@ import {
 /** Kinds that carry a revision; pods, services, namespaces and gateways are everybody's. */
 const revisioned: ReadonlySet<Kind> = new Set([
   'AuthorizationPolicy',
+  'DestinationRule',
   'PeerAuthentication',
   'RequestAuthentication',
   'ServiceEntry',
@@ -143,8 +146,7 @@ export class DesiredState {
         const hostname = unit.key.slice(namespace.length + 1)
         const owner = hostOwner(view, namespace, hostname)
         if (owner === undefined) return []
-        const isProvider = view.settings.providerHosts.has(hostname)
-        const routed = [...routedWaypoints(view, owner, hostname), ...(isProvider ? allWaypoints(view) : [])]
+        const routed = furtherWaypoints(view, owner, hostname)
         return [{ kind: 'service', message: translateService(view, owner, hostname), routed }]
       }
       case 'AuthorizationPolicy': {
@@ -171,6 +173,10 @@ export class DesiredState {
       case 'RequestAuthentication': {
         const policy = view.get('RequestAuthentication', unit.key)
         return config(policy === undefined ? undefined : targetedPolicy(view, policy))
+      }
+      case 'DestinationRule': {
+        const rule = view.get('DestinationRule', unit.key)
+        return config(rule === undefined ? undefined : translateDestinationRule(view, rule))
       }
       case 'MeshConfig':
         return config(meshConfigForWaypoints(view))

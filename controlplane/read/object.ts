@@ -1,6 +1,7 @@
 /** From what the API server sends to what the control plane keeps, or the field that is wrong. */
 import type { Kind, MeshObject } from '../cluster/objects.ts'
 import { readEndpointSlice, readNamespace, readNode, readPod, readService } from './core.ts'
+import { readDestinationRule } from './destination-rule.ts'
 import { FieldError, Fields } from './fields.ts'
 import { readGrpcRoute, readHttpRoute, readReferenceGrant } from './route.ts'
 import {
@@ -30,6 +31,7 @@ const readers: { readonly [K in Kind]: (object: Fields) => MeshObject } = {
   AuthorizationPolicy: readAuthorizationPolicy,
   PeerAuthentication: readPeerAuthentication,
   RequestAuthentication: readRequestAuthentication,
+  DestinationRule: readDestinationRule,
   HTTPRoute: readHttpRoute,
   GRPCRoute: readGrpcRoute,
   ReferenceGrant: readReferenceGrant

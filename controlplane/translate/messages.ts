@@ -56,6 +56,7 @@ export interface WorkloadMessage {
   readonly applicationTunnel?: { readonly protocol?: 'PROXY'; readonly port?: number }
   readonly locality?: LocalityMessage
   readonly networkMode?: 'HOST_NETWORK'
+  readonly extensions?: readonly ExtensionMessage[]
   readonly capacity?: { readonly value: number }
 }
 

@@ -3,12 +3,12 @@ import { ipToBytes } from '../../shared/net/address.ts'
 import type { ClusterView, HostOwner } from '../cluster/cluster.ts'
 import type { Meta, ServiceEntryObject, ServiceObject } from '../cluster/objects.ts'
 import { trafficDistributionAnnotation } from '../read/core.ts'
+import { trafficExtension } from './extension.ts'
 import { hostsToAllocate } from './allocation.ts'
 import { addressOrBlock, networkAddress } from './address.ts'
 import { canonicalOwner, visibility } from './hostname.ts'
 import type { LoadBalancingMessage, NetworkAddressMessage, PortMessage, ServiceMessage } from './messages.ts'
 import { protocolNamed, protocolOfPort } from './protocol.ts'
-import { trafficExtension } from './traffic-extension.ts'
 import { serviceWaypoint, weightedWaypoints } from './waypoint.ts'
 
 export function translateService(view: ClusterView, owner: HostOwner, hostname: string): ServiceMessage {

@@ -14,6 +14,8 @@ import type {
 } from '../cluster/objects.ts'
 import type { WorkloadMessage } from './messages.ts'
 import { attachedPolicies } from './attachment.ts'
+import { askedLabels } from './destination-rule.ts'
+import { labelsExtension } from './extension.ts'
 import {
   entrySpecPorts,
   hostsWon,
@@ -46,6 +48,7 @@ export function translatePod(view: ClusterView, pod: PodObject): WorkloadMessage
     ...described(meta.labels, pod.workloadName),
     ...tunnel(meta.labels, meta.annotations),
     ...attachments(view, meta, meta.labels, services),
+    ...extensions(view, meta.labels, services),
     ...(pod.ready && !pod.terminating ? {} : { status: 'UNHEALTHY' }),
     ...(pod.hostNetwork ? { networkMode: 'HOST_NETWORK' } : {})
   }
@@ -54,6 +57,7 @@ export function translatePod(view: ClusterView, pod: PodObject): WorkloadMessage
 export function translateWorkloadEntry(view: ClusterView, entry: WorkloadEntryObject): WorkloadMessage {
   const { meta, spec } = entry
   const name = meta.labels['service.istio.io/workload-name'] ?? meta.name
+  const services = specServices(view, meta, spec)
   return {
     uid: `${view.settings.clusterId}/networking.istio.io/WorkloadEntry/${meta.namespace}/${meta.name}`,
     name: meta.name,
@@ -61,7 +65,8 @@ export function translateWorkloadEntry(view: ClusterView, entry: WorkloadEntryOb
     ...ofSpec(view, spec),
     ...described(meta.labels, name),
     ...tunnel(meta.labels, meta.annotations),
-    ...attachments(view, meta, meta.labels, specServices(view, meta, spec)),
+    ...attachments(view, meta, meta.labels, services),
+    ...extensions(view, meta.labels, services),
     ...(entry.healthy ? {} : { status: 'UNHEALTHY' })
   }
 }
@@ -95,7 +100,7 @@ const blankSpec: WorkloadSpec = {
   serviceAccount: ''
 }
 
-/** `labels` of the endpoint choose its waypoint and policies; those of the entry name it in telemetry. */
+/** `labels` of the endpoint choose its waypoint, policies and subsets; those of the entry name it in telemetry. */
 function entryEndpoint(
   view: ClusterView,
   entry: ServiceEntryObject,
@@ -113,7 +118,8 @@ function entryEndpoint(
     ...ofSpec(view, spec),
     ...described(meta.labels, meta.name),
     ...tunnel(meta.labels, meta.annotations),
-    ...attachments(view, own, { ...meta.labels, ...labels }, services)
+    ...attachments(view, own, { ...meta.labels, ...labels }, services),
+    ...extensions(view, labels ?? {}, services)
   }
 }
 
@@ -223,6 +229,15 @@ function attachments(
     ...(policies.length === 0 ? {} : { authorizationPolicies: policies }),
     ...(services.length === 0 ? {} : { services: servicesField(services) })
   }
+}
+
+function extensions(
+  view: ClusterView,
+  labels: Labels,
+  services: readonly ServiceOfWorkload[]
+): Partial<WorkloadMessage> {
+  const asked = askedLabels(view, labels, services)
+  return asked.length === 0 ? {} : { extensions: [labelsExtension(asked)] }
 }
 
 const noWaypoint = { binding: { kind: 'none' }, tunnel: undefined } as const

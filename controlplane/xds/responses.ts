@@ -30,7 +30,8 @@ export const servedTypes: ReadonlyMap<string, ServedType> = new Map<string, Serv
   ['gateway.networking.k8s.io/v1/HTTPRoute', { table: 'HTTPRoute', ...forWaypoints }],
   ['gateway.networking.k8s.io/v1/GRPCRoute', { table: 'GRPCRoute', ...forWaypoints }],
   ['security.istio.io/v1/AuthorizationPolicy', { table: 'AuthorizationPolicy', ...forWaypoints }],
-  ['security.istio.io/v1/RequestAuthentication', { table: 'RequestAuthentication', ...forWaypoints }]
+  ['security.istio.io/v1/RequestAuthentication', { table: 'RequestAuthentication', ...forWaypoints }],
+  ['networking.istio.io/v1/DestinationRule', { table: 'DestinationRule', ...forWaypoints }]
 ])
 
 const discoveryResponse: Message<object> = message('envoy.service.discovery.v3.DeltaDiscoveryResponse')

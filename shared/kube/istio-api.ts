@@ -125,6 +125,7 @@ export const peerAuthentications: ResourceType<PeerAuthentication> = namedType(
   'v1',
   'PeerAuthentication'
 )
+export const destinationRules: ResourceType = namedType('networking.istio.io', 'v1', 'DestinationRule')
 /** What it says is for waypoints to read. */
 export const requestAuthentications: ResourceType = namedType(
   'security.istio.io',

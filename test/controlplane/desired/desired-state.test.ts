@@ -2,7 +2,7 @@ import t from 'tap'
 import { DesiredState } from '../../../controlplane/desired/desired-state.ts'
 import type { MeshObject } from '../../../controlplane/cluster/objects.ts'
 import { tables, type Changes, type Snapshot } from '../../../controlplane/desired/snapshot.ts'
-import { generator, randomObject } from './random-objects.ts'
+import { generator, randomObject, randomRuledObject } from './random-objects.ts'
 import { objects, settings } from '../world.ts'
 
 const shop = `
@@ -204,39 +204,41 @@ t.test('the version is the content, so a restart changes nothing', async t => {
  * Whatever happens in whatever order, translating only what is affected gives the same as translating
  * everything. Seeds are printed; UNDERPASS_SEED runs one again.
  */
-t.test('only what is affected is translated, and nothing is missed', async t => {
-  const first = Number(process.env['UNDERPASS_SEED'] ?? Date.now() % 1_000_000)
-  for (let seed = first; seed < first + 20; seed += 1) {
-    const random = generator(seed)
-    const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)] as T
-    const desired = new DesiredState(settings)
-    const held = new Map<string, MeshObject>()
-    for (let step = 0; step < 120; step += 1) {
-      const [object] = objects(randomObject(pick, random))
-      if (object === undefined) continue
-      const { namespace, name } = object.meta
-      const key = namespace === '' ? name : `${namespace}/${name}`
-      if (random() < 0.25) {
-        desired.delete(object.kind, key)
-        held.delete(`${object.kind} ${key}`)
-      } else {
-        desired.put(object)
-        held.set(`${object.kind} ${key}`, object)
+for (const randomYaml of [randomObject, randomRuledObject]) {
+  t.test('only what is affected is translated, and nothing is missed', async t => {
+    const first = Number(process.env['UNDERPASS_SEED'] ?? Date.now() % 1_000_000)
+    for (let seed = first; seed < first + 20; seed += 1) {
+      const random = generator(seed)
+      const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)] as T
+      const desired = new DesiredState(settings)
+      const held = new Map<string, MeshObject>()
+      for (let step = 0; step < 120; step += 1) {
+        const [object] = objects(randomYaml(pick, random))
+        if (object === undefined) continue
+        const { namespace, name } = object.meta
+        const key = namespace === '' ? name : `${namespace}/${name}`
+        if (random() < 0.25) {
+          desired.delete(object.kind, key)
+          held.delete(`${object.kind} ${key}`)
+        } else {
+          desired.put(object)
+          held.set(`${object.kind} ${key}`, object)
+        }
+        if (random() < 0.3) desired.refresh()
       }
-      if (random() < 0.3) desired.refresh()
+      desired.refresh()
+      const fresh = new DesiredState(settings)
+      fresh.outdateAll()
+      for (const object of held.values()) fresh.put(object)
+      fresh.refresh()
+      const [incremental, whole] = [versions(desired.snapshot), versions(fresh.snapshot)]
+      if (JSON.stringify(incremental) !== JSON.stringify(whole))
+        t.strictSame(incremental, whole, `seed ${seed}`)
+      else t.pass(`seed ${seed}: ${Object.keys(whole).length} resources`)
+      t.strictSame(lookups(desired.snapshot), lookups(fresh.snapshot), 'and they are found by the same names')
     }
-    desired.refresh()
-    const fresh = new DesiredState(settings)
-    fresh.outdateAll()
-    for (const object of held.values()) fresh.put(object)
-    fresh.refresh()
-    const [incremental, whole] = [versions(desired.snapshot), versions(fresh.snapshot)]
-    if (JSON.stringify(incremental) !== JSON.stringify(whole))
-      t.strictSame(incremental, whole, `seed ${seed}`)
-    else t.pass(`seed ${seed}: ${Object.keys(whole).length} resources`)
-    t.strictSame(lookups(desired.snapshot), lookups(fresh.snapshot), 'and they are found by the same names')
-  }
-})
+  })
+}
 
 function versions(snapshot: Snapshot): Record<string, string> {
   const all = tables.flatMap(table => [...snapshot.table(table).values()])

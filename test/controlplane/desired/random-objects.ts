@@ -99,3 +99,57 @@ export function randomObject(pick: <T>(list: readonly T[]) => T, random: () => n
       return `kind: PeerAuthentication\n${meta}\nspec: {${pick(['', `${selector}, `])}mtls: {mode: ${pick(['STRICT', 'PERMISSIVE', 'UNSET'])}}, portLevelMtls: {${pick(['', '80: {mode: STRICT}', '80: {mode: PERMISSIVE}'])}}}\n`
   }
 }
+
+/** Where rules for services matter: waypoints that are ready, what goes through them, and what their routes lead to. */
+export function randomRuledObject(pick: <T>(list: readonly T[]) => T): string {
+  const namespace = pick(['shop', 'other', 'istio-system'])
+  const service = (): string => `namespace: ${pick(['shop', 'other'])}, name: ${pick(['a', 'b'])}`
+  const named = `${service()}, creationTimestamp: "${pick([2019, 2020])}-01-01T00:00:00Z"`
+  const through = pick([
+    'istio.io/use-waypoint: wp',
+    'istio.io/use-waypoint: wp, istio.io/use-waypoint-namespace: other',
+    'istio.io/use-waypoint: none',
+    ''
+  ])
+  const app = pick(['web', 'db'])
+  const labels = `labels: {app: ${app}, team: ${pick(['x', 'y'])}}`
+  switch (
+    pick([
+      'Gateway',
+      'Service',
+      'Pod',
+      'Pod',
+      'DestinationRule',
+      'DestinationRule',
+      'ServiceEntry',
+      'HTTPRoute',
+      'ReferenceGrant',
+      'Namespace'
+    ])
+  ) {
+    case 'Gateway':
+      return `kind: Gateway\nmetadata: {name: wp, namespace: ${namespace}}\nspec: {gatewayClassName: c, listeners: [{name: m, port: 15008, protocol: HBONE, allowedRoutes: {namespaces: {from: ${pick(['All', 'All', 'Same'])}}}}]}\nstatus: {addresses: [${pick(['', `{type: Hostname, value: wp.${namespace}}`, '{type: IPAddress, value: 10.9.9.9}'])}]}\n`
+    case 'Service':
+      return `kind: Service\nmetadata: {${named}, labels: {${through}}}\nspec: {selector: {app: ${app}}, ports: [{port: 80}]}\n`
+    case 'Pod':
+      return `kind: Pod\nmetadata: {${named}, ${labels}}\nstatus: {phase: Running, podIPs: [{ip: 10.0.0.1}]}\n`
+    case 'ServiceEntry':
+      return `kind: ServiceEntry\nmetadata: {${named}, labels: {${through}}}\nspec: {hosts: [${pick(['h1.example', 'a.shop.svc.cluster.local'])}], resolution: STATIC, ports: [{number: 80, name: web}], endpoints: [{address: 10.0.0.7, ${labels}}]}\n`
+    case 'HTTPRoute':
+      return `kind: HTTPRoute\nmetadata: {${named}}\nspec: {parentRefs: [{group: "", kind: Service, ${service()}}], rules: [{backendRefs: [{${service()}, port: 80}]}]}\n`
+    case 'ReferenceGrant':
+      return `kind: ReferenceGrant\nmetadata: {${named}}\nspec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: ${pick(['shop', 'other'])}}], to: [{group: "", kind: Service}]}\n`
+    case 'Namespace':
+      return `kind: Namespace\nmetadata: {name: ${namespace}, labels: {${through}}}\n`
+    default: {
+      const host = pick(['a', 'b', 'a.shop.svc.cluster.local', 'h1.example', '*.shop.svc.cluster.local', '*'])
+      const asks = pick([
+        '',
+        'subsets: [{name: s, labels: {app: web}}], ',
+        'subsets: [{name: s, labels: {team: x}}], '
+      ])
+      const exported = pick(['', '', 'exportTo: [.], ', 'exportTo: [other], ', 'workloadSelector: {}, '])
+      return `kind: DestinationRule\nmetadata: {name: ${pick(['r', 's'])}, namespace: ${namespace}}\nspec: {${asks}${exported}host: "${host}"}\n`
+    }
+  }
+}

@@ -1,0 +1,96 @@
+/**
+ * DestinationRules for waypoints: the spec as it is written, with the whole hostname; and the labels of workloads that
+ * they ask for. A waypoint heeds the rules of its own namespace, of the service's, and of the root namespace, as far as
+ * they are exported to it. Source: Istio's published `host` and `exportTo`.
+ */
+import { isDeepStrictEqual } from 'node:util'
+import { covers, hostOfRule, hostsOf, type ClusterView, type HostOwner } from '../cluster/cluster.ts'
+import type { DestinationRuleObject, Labels } from '../cluster/objects.ts'
+import { hostOwner } from './hostname.ts'
+import type { ConfigMessage, GatewayAddressMessage } from './messages.ts'
+import { furtherWaypoints } from './service-waypoints.ts'
+import { gatewayAddress, waypointsOf } from './waypoint.ts'
+
+/** A hostname, and who declares it. */
+export interface ServiceOfRule {
+  readonly owner: HostOwner
+  readonly hostname: string
+}
+
+/** Undefined when no waypoint carries it out. */
+export function translateDestinationRule(
+  view: ClusterView,
+  rule: DestinationRuleObject
+): ConfigMessage | undefined {
+  const waypoints = [...servicesOfRule(view, rule)].flatMap(service => carriers(view, rule, service))
+  const { spec, meta } = rule
+  if (spec === undefined || waypoints.length === 0) return undefined
+  const { namespace, name, createdMs } = meta
+  const host = hostOfRule(rule, view.settings.domain)
+  return {
+    kind: 'DestinationRule',
+    message: { namespace, name, createdMs, spec: { ...spec, host } },
+    waypoints
+  }
+}
+
+export function* servicesOfRule(view: ClusterView, rule: DestinationRuleObject): Generator<ServiceOfRule> {
+  const { domain } = view.settings
+  const host = hostOfRule(rule, domain)
+  if (!host.startsWith('*')) {
+    for (const owner of view.hostOwners(host)) yield { owner, hostname: host }
+    return
+  }
+  for (const kind of ['Service', 'ServiceEntry'] as const) {
+    for (const owner of view.all(kind)) {
+      for (const hostname of hostsOf(owner, domain)) if (covers(host, hostname)) yield { owner, hostname }
+    }
+  }
+}
+
+/** Those labels of a workload that the rules for its services ask for, in the order of their keys. */
+export function askedLabels(
+  view: ClusterView,
+  labels: Labels,
+  services: readonly ServiceOfRule[]
+): readonly (readonly [key: string, value: string])[] {
+  const asked = new Map<string, string>()
+  for (const service of services) {
+    for (const rule of view.rulesFor(service.hostname)) {
+      const found = rule.labelKeys.filter(key => Object.hasOwn(labels, key))
+      // Where no waypoint carries the rule out, nobody would look at them.
+      if (found.length === 0 || carriers(view, rule, service).length === 0) continue
+      for (const key of found) asked.set(key, labels[key] ?? '')
+    }
+  }
+  return [...asked].toSorted(([a], [b]) => (a < b ? -1 : 1))
+}
+
+/** Waypoints that know the service and see the rule. */
+function carriers(
+  view: ClusterView,
+  rule: DestinationRuleObject,
+  { owner, hostname }: ServiceOfRule
+): readonly GatewayAddressMessage[] {
+  const { namespace } = owner.meta
+  // Rules for the workloads of a selector are for sidecars.
+  if (rule.spec === undefined || !view.discovers(rule.meta.namespace)) return []
+  if (hostOwner(view, namespace, hostname) !== owner) return []
+  const knowing = [...waypointsOf(view, owner.meta), ...furtherWaypoints(view, owner, hostname)]
+  const audience = audienceOf(rule, [namespace, view.settings.rootNamespace])
+  if (audience === 'all' || knowing.length === 0) return knowing
+  const seeing = audience.flatMap(namespace =>
+    [...view.inNamespace('Gateway', namespace)].flatMap(gateway => gatewayAddress(view, gateway) ?? [])
+  )
+  return knowing.filter(address => seeing.some(each => isDeepStrictEqual(each, address)))
+}
+
+/** Namespaces whose waypoints see a rule; `everywhere`: those from which a rule is for every waypoint. */
+function audienceOf(
+  { exportTo, meta: { namespace } }: DestinationRuleObject,
+  everywhere: readonly string[]
+): 'all' | readonly string[] {
+  const exported = exportTo.length === 0 || exportTo.includes('*')
+  if (everywhere.includes(namespace)) return exported ? 'all' : exportTo
+  return exported || exportTo.includes(namespace) ? [namespace] : []
+}
