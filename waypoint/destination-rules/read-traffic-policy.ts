@@ -69,7 +69,8 @@ function readTls(fields: Fields, unsupported: Unsupported): object {
   fields.list('subjectAltNames', (value, path) => readText(value, path, fields.problems))
   fields.flag('insecureSkipVerify', false)
   if (mode === 'SIMPLE' || mode === 'MUTUAL') {
-    const remedy = 'leave tls out: tunnels to pods of the mesh are encrypted anyway'
+    const remedy =
+      'leave tls out: tunnels to pods of the mesh are encrypted, for others let the client speak TLS'
     unsupported.add(`${fields.path}.mode`, `${mode} is not carried out by waypoints; ${remedy}`)
   }
   return {}
