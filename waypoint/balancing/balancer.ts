@@ -76,7 +76,7 @@ export class Balancer {
   choose(request: Request): Endpoint | undefined {
     this.#refresh(request)
     const hashed = this.#policy.balancing.kind === 'consistent-hash' && request.hash !== undefined
-    const index = this.#groups.length > 1 ? indexByShare(this.#shares, chanceOf(request)) : 0
+    const index = this.#groups.length > 1 ? indexByShare(this.#shares, chanceOf(request, hashed)) : 0
     if (hashed || request.tried.size === 0) return this.#chooseFrom(index, request, undefined)
     return this.#chooseFrom(index, request, request.tried) ?? this.#chooseFrom(index, request, undefined)
   }
@@ -104,6 +104,6 @@ export class Balancer {
 }
 
 /** Where keys decide, they decide on the group as well; by other bits than on the endpoint. */
-function chanceOf({ hash, random }: Request): number {
-  return hash === undefined ? random() : mixed(hash, 1) / 2 ** 32
+function chanceOf({ hash = 0, random }: Request, hashed: boolean): number {
+  return hashed ? mixed(hash, 1) / 2 ** 32 : random()
 }

@@ -58,6 +58,7 @@ export class EndpointGroup {
   warm(now: number): void {
     for (const row of this.#weights.keys()) this.#weights[row] = this.#weightAt(row, now)
     this.#rows.weigh(this.#weights)
+    this.#turns?.hasten(this.#weights)
   }
 
   countUsable({ usable }: Request): number {

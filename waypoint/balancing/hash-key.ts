@@ -2,8 +2,8 @@
 import { randomBytes } from 'node:crypto'
 import { hashOf } from '../../shared/mesh/hash.ts'
 import type { Ip } from '../../shared/net/address.ts'
+import { cookieValues } from '../http/cookies.ts'
 import type { RequestHead } from '../http/exchange.ts'
-import type { HeaderList } from '../http/header-list.ts'
 import { queryOf } from '../http/target.ts'
 import type { HashKey } from '../traffic-policy.ts'
 
@@ -45,19 +45,8 @@ function valueOf(key: HashKey, { head: { target, headers }, sourceIp }: Keyed): 
     case 'query':
       return new URLSearchParams(queryOf(target)).get(key.name) ?? undefined
     default:
-      return cookieOf(headers, key.name)
+      return cookieValues(headers, key.name)[0]
   }
-}
-
-/** The first of that name; RFC 6265 section 4.2.1. */
-function cookieOf(headers: HeaderList, name: string): string | undefined {
-  for (const field of headers.all('cookie')) {
-    for (const pair of field.split(';')) {
-      const at = pair.indexOf('=')
-      if (at >= 0 && pair.slice(0, at).trim() === name) return pair.slice(at + 1).trim()
-    }
-  }
-  return undefined
 }
 
 /** Without an age where it is for the client's session. Scripts have no use for it (RFC 6265 section 5.2.6). */

@@ -11,7 +11,7 @@ export class Turns {
   constructor(due: Float64Array) {
     this.#due = due
     this.#heap = Uint32Array.from(due.keys())
-    for (let at = (due.length >> 1) - 1; at >= 0; at -= 1) this.#sink(at)
+    this.#order()
   }
 
   /** The row whose turn it is; there has to be one. */
@@ -32,6 +32,19 @@ export class Turns {
   pass(step: number): void {
     this.#due[this.next] = this.now + step
     this.#sink(0)
+  }
+
+  /** Weights have grown: nobody waits longer than a step of today, however little it weighed at its last turn. */
+  hasten(weights: Float64Array): void {
+    const { now } = this
+    for (let row = 0; row < this.#due.length; row += 1) {
+      this.#due[row] = Math.min(this.dueOf(row), now + 1 / (weights[row] ?? 0))
+    }
+    this.#order()
+  }
+
+  #order(): void {
+    for (let at = (this.#heap.length >> 1) - 1; at >= 0; at -= 1) this.#sink(at)
   }
 
   #sink(start: number): void {

@@ -302,6 +302,13 @@ t.test('a place that fails between two counts is left at once', async t => {
   )
 })
 
+t.test('a hash says nothing where the policy does not hash', async t => {
+  const balancer = new Balancer(policyOf(random, failover, outliers), place('r1/z1'))
+  balancer.update(threeZones, 0)
+  const found = counts(balancer, 2000, { hash: 7, usable: without(...near.slice(2)) })
+  t.equal(found.size, 6)
+})
+
 t.test('shares follow within half a second', async t => {
   const balancer = new Balancer(policyOf(random, failover, outliers), place('r1/z1'))
   balancer.update(threeZones, 0)

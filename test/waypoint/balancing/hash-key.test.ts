@@ -31,6 +31,7 @@ t.test('what of a request is its key', async t => {
       ['the client’s address', { from: 'source-ip' }, request('/'), '10.0.0.1'],
       ['a cookie', cookie(), request('/', 'cookie', 'a=1; lb=ann; lb=bob'), 'ann'],
       ['in another field', cookie(), request('/', 'cookie', 'a=1', 'cookie', 'lb=a=b'), 'a=b'],
+      ['in quotes', cookie(), request('/', 'cookie', 'lb="ann"'), 'ann'],
       ['of a name like it', cookie(), request('/', 'cookie', 'xlb=ann; lbx=ann; LB=ann; lb'), undefined],
       ['none, and none is made', cookie(), request('/'), undefined],
       ['one that would be made is there', cookie({ ttlMs: 1000 }), request('/', 'cookie', 'lb=ann'), 'ann']

@@ -2,7 +2,7 @@ import t from 'tap'
 import { Balancer } from '../../../waypoint/balancing/balancer.ts'
 import { warmth } from '../../../waypoint/balancing/warmup.ts'
 import type { Balancing } from '../../../waypoint/traffic-policy.ts'
-import { counts, endpoint, endpoints, percents, place, policyOf } from './world.ts'
+import { counts, endpoint, endpoints, percents, place, policyOf, request } from './world.ts'
 
 t.test('the part of its share that a new pod takes', async t => {
   const minute = { durationMs: 60_000, minimumPercent: 10, aggression: 1 }
@@ -19,6 +19,12 @@ t.test('the part of its share that a new pod takes', async t => {
       ['faster at the beginning: the root of a quarter', { ...minute, aggression: 2 }, 15_000, 0.5],
       ['slower at the beginning: the square of a half', { ...minute, aggression: 0.5 }, 30_000, 0.25],
       ['a minimum of everything', { ...minute, minimumPercent: 100 }, 0, 1],
+      [
+        'next to nothing, but never nothing',
+        { ...minute, minimumPercent: 0, aggression: 1e-4 },
+        30_000,
+        0.001
+      ],
       ['shorter than a second', { ...minute, durationMs: 500 }, 0, 1]
     ]
   for (const [name, warmup, ageMs, expected] of table) {
@@ -48,3 +54,14 @@ for (const kind of ['least-request', 'round-robin'] as const) {
     t.equal(percents(counts(balancer, 40_000, { now: 201_000 }))['young'], 3, 'who comes back is new')
   })
 }
+
+t.test('round robin: who began with next to nothing does not wait for a turn of that time', async t => {
+  const warmup = { durationMs: 86_400_000, minimumPercent: 0, aggression: 1 }
+  const balancer = new Balancer(policyOf({ kind: 'round-robin', warmup }), place(''))
+  balancer.update(endpoints(3), 0)
+  balancer.choose(request({ now: 86_400_000 }))
+  balancer.update([...endpoints(3), endpoint('young')], 86_400_000)
+  counts(balancer, 10, { now: 86_400_000 }) // a turn in a thousand
+  const later = { now: 86_400_000 + 43_200_000 }
+  t.equal(percents(counts(balancer, 1000, later))['young'], 14, 'half a share')
+})
