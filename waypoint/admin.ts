@@ -1,8 +1,9 @@
 /** What an operator may ask a waypoint, on loopback: what it knows, and how much it says. */
 import type { CertificateStore } from '../shared/identity/certificate-store.ts'
 import type { MeshView } from '../shared/mesh/view.ts'
-import { HttpProblem, jsonAnswer, type Route } from '../shared/runtime/admin-http.ts'
-import { formatLogFilter, parseLogFilter, type LogOutput } from '../shared/telemetry/logger.ts'
+import { jsonAnswer, type Route } from '../shared/runtime/admin-http.ts'
+import { answerLogging, levelsOf } from '../shared/telemetry/log-levels.ts'
+import type { LogOutput } from '../shared/telemetry/logger.ts'
 import type { Config } from './config.ts'
 import { readImaginedRequest, type ImaginedRequest, type RequestExplanation } from './explain.ts'
 import type { RouteStore } from './routes/route-store.ts'
@@ -26,6 +27,7 @@ export function adminRoutes({
   explain,
   output
 }: AdminDeps): readonly Route[] {
+  const levels = levelsOf(output)
   return [
     {
       method: 'GET',
@@ -56,17 +58,6 @@ export function adminRoutes({
         return jsonAnswer({ apiVersion: 'underpass.dev/v1', state: config.podName, result })
       }
     },
-    {
-      method: 'POST',
-      path: '/logging',
-      handle: ({ query }) => {
-        const text = query.get('level')
-        if (text === null) return { body: `active log levels: ${formatLogFilter(output.filter)}\n` }
-        const filter = parseLogFilter(text, output.filter)
-        if (filter === undefined) throw new HttpProblem(400, `level=${text}: expected [target=]level,…`)
-        output.setFilter(filter)
-        return { body: `active log levels: ${formatLogFilter(filter)}\n` }
-      }
-    }
+    { method: 'ANY', path: '/logging', handle: request => answerLogging(levels, request) }
   ]
 }

@@ -10,9 +10,9 @@ import {
   type Route
 } from '../shared/runtime/admin-http.ts'
 import type { Readiness } from '../shared/runtime/readiness.ts'
+import { answerLogging, type LogLevels } from '../shared/telemetry/log-levels.ts'
 import type { Config } from './config.ts'
 import { certificateJson, configDump, type DumpSources } from './config-dump.ts'
-import { answerLogging, type LogLevels } from './log-levels.ts'
 import type { Pods } from './pods.ts'
 import { pprofOf, type V8Profile } from './pprof.ts'
 import { printedConfig } from './printed-config.ts'

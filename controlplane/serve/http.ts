@@ -15,7 +15,8 @@ import {
 import { packageVersion } from '../../shared/runtime/package-version.ts'
 import type { Readiness } from '../../shared/runtime/readiness.ts'
 import { metricsAnswer } from '../../shared/telemetry/exposition.ts'
-import { formatLogFilter, parseLogFilter, type LogOutput } from '../../shared/telemetry/logger.ts'
+import { answerLogging, levelsOf } from '../../shared/telemetry/log-levels.ts'
+import type { LogOutput } from '../../shared/telemetry/logger.ts'
 import type { Metrics } from '../../shared/telemetry/metrics.ts'
 import type { Config } from '../config.ts'
 import type { DesiredState } from '../desired/desired-state.ts'
@@ -49,6 +50,7 @@ export async function serveHttp(options: HttpOptions): Promise<HttpServers> {
   const { config, listen, logs } = options
   const logger = logs.logger('http')
   const { ports } = config
+  const levels = levelsOf(logs)
   const readyRoutes: readonly Route[] = [
     { method: 'GET', path: '/ready', handle: ready(options) },
     ...debug(options)
@@ -67,7 +69,11 @@ export async function serveHttp(options: HttpOptions): Promise<HttpServers> {
         path: '/version',
         handle: () => jsonAnswer(versionAnswer(config.mesh.revision))
       },
-      { method: 'ANY', path: '/logging', handle: guarded(options, logging(logs)) },
+      {
+        method: 'ANY',
+        path: '/logging',
+        handle: guarded(options, request => answerLogging(levels, request))
+      },
       ...explanation(options),
       ...readyRoutes
     ]
@@ -113,19 +119,6 @@ function explanation({ explain, desired, ...options }: HttpOptions): readonly Ro
   if (explain === undefined) return []
   const handle: Handler = async request => jsonAnswer(await explain(desired, await request.json()))
   return [{ method: 'POST', path: '/v1/explain', handle: guarded(options, handle) }]
-}
-
-function logging(logs: LogOutput): Handler {
-  return request => {
-    if (request.method === 'POST') {
-      const text = request.query.get('level') ?? ''
-      const filter = parseLogFilter(text, request.query.has('reset') ? undefined : logs.filter)
-      if (filter === undefined)
-        throw new HttpProblem(400, `level=${text}: expected levels such as info or xds=debug`)
-      logs.setFilter(filter)
-    }
-    return { body: `current log level is ${formatLogFilter(logs.filter)}\n` }
-  }
 }
 
 /** What the mesh holds is for those who may ask: from this machine (a port-forward), or with a token of the system namespace. */

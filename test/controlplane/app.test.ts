@@ -109,9 +109,10 @@ const bundleOf = async (client: KubeClient, namespace: string): Promise<string |
 
 const http = async (
   address: { port: number } | undefined,
-  at: string
+  at: string,
+  method = 'GET'
 ): Promise<{ status: number; body: string }> => {
-  const response = await fetch(`http://127.0.0.1:${address?.port}${at}`)
+  const response = await fetch(`http://127.0.0.1:${address?.port}${at}`, { method })
   return { status: response.status, body: await response.text() }
 }
 
@@ -137,6 +138,12 @@ t.test('from an empty cluster to a served one', async t => {
     })
     t.match(JSON.parse((await http(app.addresses.monitoring[0], '/debug/ambientz')).body), {
       workloads: [{ name: 'Kubernetes//Pod/istio-system/ztunnel-1' }]
+    })
+    t.match(await http(app.addresses.monitoring[0], '/logging?level=xds=debug', 'POST'), {
+      body: /^current log level is xds=debug,/
+    })
+    t.match(await http(app.addresses.monitoring[0], '/logging?reset', 'POST'), {
+      body: /^current log level is info$/m
     })
     t.match(await http(app.addresses.monitoring[0], '/nothing'), { status: 404 })
     t.match(await http(app.addresses.monitoring[0], '/v1/explain'), { status: 404 }, 'nobody explains here')

@@ -1,6 +1,6 @@
-/** Log levels at run time: `POST /logging`, in the words of Istio's ztunnel. */
-import { HttpProblem, type AdminRequest, type Answer } from '../shared/runtime/admin-http.ts'
-import { formatLogFilter, parseLogFilter, type LogFilter } from '../shared/telemetry/logger.ts'
+/** Log levels at run time: `/logging` of every program, in the words of Istio's ztunnel. */
+import { HttpProblem, type AdminRequest, type Answer } from '../runtime/admin-http.ts'
+import { formatLogFilter, parseLogFilter, type LogFilter, type LogOutput } from './logger.ts'
 
 const usage = `usage: POST /logging\t\t\t\t(To list the current level)
 usage: POST /logging?level=<level>\t\t(To change all levels)
@@ -17,7 +17,16 @@ export interface LogLevels {
   readonly initial: LogFilter
 }
 
-export function answerLogging(levels: LogLevels, request: AdminRequest): Answer {
+/** Those of a program with one output, asked for when it starts. */
+export function levelsOf(output: LogOutput): LogLevels {
+  return {
+    initial: output.filter,
+    current: () => output.filter,
+    set: filter => output.setFilter(filter)
+  }
+}
+
+export function answerLogging(levels: LogLevels, request: Pick<AdminRequest, 'method' | 'query'>): Answer {
   if (request.method !== 'POST')
     return { status: 405, headers: { allow: 'POST' }, body: `Invalid HTTP method\n${usage}` }
   const reset = request.query.has('reset')
