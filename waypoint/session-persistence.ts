@@ -1,16 +1,16 @@
 /**
  * Clients that stay at the pod that answered them first, without any state of ours: a cookie or a header of theirs says
- * which it was. Source: Gateway API, SessionPersistence and GEP-1619.
+ * which it was. Source: Gateway API, SessionPersistence; GEP-1619.
  *
  * Its value is a digest of the pod, the time at which the session began, and a code over both and the rule. So it tells
  * neither address nor name of a pod; it leads only to pods that backends of the rule have now; and what one rule gave
  * is nothing to another.
  *
  * The key has to be the same in all replicas, so it is made from what each of them knows, which is no secret. Whoever
- * knows how can make a value of its own: it may then choose among the pods that it would be sent to anyway, where it
- * knows their full names, and prolong its session. It gets nowhere else, so nothing may be allowed for what a session says.
+ * knows how can make values of its own: for pods that it may be sent to anyway and whose full names it knows, and for
+ * as long as it likes. They lead nowhere else, and nobody may be allowed anything for what a session says.
  */
-import { createHmac, timingSafeEqual } from 'node:crypto'
+import { hash, timingSafeEqual } from 'node:crypto'
 import type { ServiceKey, WorkloadUid } from '../shared/mesh/model.ts'
 import { cookieValues } from './http/cookies.ts'
 import type { HeaderList } from './http/header-list.ts'
@@ -20,27 +20,27 @@ import type { SessionCarrier, SessionPersistence } from './routes/route.ts'
 export type PodTag = string
 
 export interface SessionContext {
-  readonly key: Buffer
-  /** Milliseconds since the epoch, as other replicas have to agree. */
+  readonly key: string
+  /** Milliseconds since the epoch: other replicas have to agree. */
   readonly now: number
 }
 
-/** Bytes of a value: the tag, the time in milliseconds, the code. */
-const tagBytes = 12
-const timeBytes = 6
-const codeBytes = 18
+/** Characters of a value: the tag, the time in milliseconds, the code. */
+const tagLength = 16
+const timeLength = 9
+const codeLength = 24
 
-const form = /^[\w-]{48}$/
+const form = /^[\w-]{16}[0-9a-z]{9}[\w-]{24}$/
 
 /** Of several values with the right form so many are looked at. */
 const maxValues = 4
 
-/** For all waypoints of a mesh, so that a session outlives the change from one to another. */
-export function sessionKey(trustDomain: string): Buffer {
-  return createHmac('sha256', 'session persistence').update(trustDomain).digest()
+/** For all waypoints of a mesh, so that sessions outlive the change from one to another. */
+export function sessionKey(trustDomain: string): string {
+  return hash('sha256', `session persistence\0${trustDomain}`)
 }
 
-/** The pod of the session that a client is in, undefined where it is in none or it is over. Others are for the caller to find. */
+/** The pod of the session that a client is in; undefined where it is in none, or it is over. */
 export function readSession(
   { rule, carrier, absoluteTimeoutMs = Infinity }: SessionPersistence,
   headers: HeaderList,
@@ -48,62 +48,57 @@ export function readSession(
 ): PodTag | undefined {
   const values = valuesOf(carrier, headers).filter(value => form.test(value))
   for (const value of values.slice(0, maxValues)) {
-    const bytes = Buffer.from(value, 'base64url')
-    const said = bytes.subarray(0, tagBytes + timeBytes)
-    if (!timingSafeEqual(bytes.subarray(said.length), codeOf(said, rule, key))) continue
-    if (now - said.readUIntBE(tagBytes, timeBytes) >= absoluteTimeoutMs) continue
-    return said.toString('base64url', 0, tagBytes)
+    const said = value.slice(0, -codeLength)
+    if (!timingSafeEqual(Buffer.from(value.slice(-codeLength)), Buffer.from(codeOf(said, rule, key))))
+      continue
+    const begunAt = Number.parseInt(said.slice(tagLength), 36)
+    if (now - begunAt < absoluteTimeoutMs) return said.slice(0, tagLength)
   }
   return undefined
 }
 
-/** What the answer of a pod has to carry beside its own headers. */
 export interface SessionChange {
+  /** The pod whose answer it is. */
   readonly answered: PodTag
   /** As {@link readSession} found it. */
   readonly carried: PodTag | undefined
-  /** The client's connection is encrypted, so that it may keep the cookie from others. */
+  /** The client's connection is encrypted; it is told to send the cookie over no other. */
   readonly secure: boolean
 }
 
-/** Name and value of a header to add; undefined where the client has it already. */
+/** Name and value of a header to add to the answer; undefined where the client has it already. */
 export function writeSession(
   { rule, carrier, absoluteTimeoutMs }: SessionPersistence,
   { answered, carried, secure }: SessionChange,
   { key, now }: SessionContext
 ): readonly [name: string, value: string] | undefined {
   if (answered === carried) return undefined
-  const said = Buffer.alloc(tagBytes + timeBytes)
-  said.write(answered, 'base64url')
-  said.writeUIntBE(now, tagBytes, timeBytes)
-  const value = Buffer.concat([said, codeOf(said, rule, key)]).toString('base64url')
+  const said = answered + now.toString(36).padStart(timeLength, '0')
+  const value = said + codeOf(said, rule, key)
   if (carrier.kind === 'header') return [carrier.name, value]
-  const maxAge =
-    carrier.permanent && absoluteTimeoutMs !== undefined
-      ? `; Max-Age=${Math.ceil(absoluteTimeoutMs / 1000)}`
-      : ''
-  const cookie = `${carrier.name}=${value}; Path=${carrier.path}${maxAge}; HttpOnly${secure ? '; Secure' : ''}`
-  return ['set-cookie', cookie]
+  const seconds = Math.ceil((absoluteTimeoutMs ?? 0) / 1000)
+  const maxAge = carrier.permanent ? `; Max-Age=${seconds}` : ''
+  const attributes = `; Path=${carrier.path}${maxAge}; HttpOnly${secure ? '; Secure' : ''}`
+  return ['set-cookie', `${carrier.name}=${value}${attributes}`]
 }
 
 function valuesOf(carrier: SessionCarrier, headers: HeaderList): readonly string[] {
   return carrier.kind === 'cookie' ? cookieValues(headers, carrier.name) : headers.all(carrier.name)
 }
 
-function codeOf(said: Buffer, rule: string, key: Buffer): Buffer {
-  return createHmac('sha256', key).update(`session\0${rule}\0`).update(said).digest().subarray(0, codeBytes)
+/** Cut short, so that nobody can go on from it. */
+function codeOf(said: string, rule: string, key: string): string {
+  return hash('sha256', `${key}\0session\0${rule}\0${said}`, 'base64url').slice(0, codeLength)
 }
 
 /** The pods of a service's port by their tags, which are made once for each. */
 export class SessionPods {
-  readonly #key: Buffer
   readonly #about: string
   #tags: ReadonlyMap<WorkloadUid, PodTag> = new Map()
   #pods: ReadonlyMap<PodTag, WorkloadUid> = new Map()
 
-  constructor(key: Buffer, service: ServiceKey, port: number) {
-    this.#key = key
-    this.#about = `pod\0${service}\0${port}\0`
+  constructor(key: string, service: ServiceKey, port: number) {
+    this.#about = `${key}\0pod\0${service}\0${port}\0`
   }
 
   /** All that there are now. */
@@ -123,7 +118,6 @@ export class SessionPods {
   }
 
   #makeTag(uid: WorkloadUid): PodTag {
-    const digest = createHmac('sha256', this.#key).update(this.#about).update(uid).digest()
-    return digest.toString('base64url', 0, tagBytes)
+    return hash('sha256', this.#about + uid, 'base64url').slice(0, tagLength)
   }
 }
