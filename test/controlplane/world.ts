@@ -21,6 +21,19 @@ export const settings: MeshSettings = {
   sendDryRun: false
 }
 
+/** The waypoint `wp` of namespace shop, with one pod; more objects may follow. */
+export const waypoint = `kind: Gateway
+metadata: {name: wp}
+spec: {gatewayClassName: c}
+status: {addresses: [{type: Hostname, value: wp.shop.svc.cluster.local}]}
+---
+kind: Pod
+metadata: {name: wp-1, labels: {gateway.networking.k8s.io/gateway-name: wp}}
+spec: {serviceAccountName: wp}
+status: {phase: Running, podIPs: [{ip: 10.0.1.1}]}
+---
+`
+
 interface Raw {
   readonly kind: Kind
   readonly metadata: Readonly<Record<string, unknown>>

@@ -2,7 +2,7 @@ import t from 'tap'
 import type { MeshSettings } from '../../../controlplane/cluster/settings.ts'
 import { allowWaypoint } from '../../../controlplane/translate/attachment.ts'
 import { translatePod } from '../../../controlplane/translate/workload.ts'
-import { world } from '../world.ts'
+import { waypoint, world } from '../world.ts'
 
 const pod = `
 kind: Pod
@@ -52,35 +52,24 @@ t.test('policies that a workload lists', async t => {
 })
 
 t.test('a waypoint reaches the workloads that it serves', async t => {
-  const waypoint = `
-kind: Gateway
-metadata: {name: wp}
-spec: {gatewayClassName: c}
-status: {addresses: [{type: Hostname, value: wp.shop.svc.cluster.local}]}
----
-kind: Pod
-metadata: {name: wp-1, labels: {gateway.networking.k8s.io/gateway-name: wp}}
-spec: {serviceAccountName: wp}
-status: {phase: Running, podIPs: [{ip: 10.0.0.9}]}
----
-kind: Service
+  const serving = `${waypoint}kind: Service
 metadata: {name: web, labels: {istio.io/use-waypoint: wp}}
 spec: {selector: {app: web}}
 ---
 `
   const allow = policy('a', `{${web}, rules: [{from: [{source: {namespaces: [x]}}]}]}`)
   const name = 'shop/istio_allow_waypoint_shop_wp'
-  t.strictSame(attached(waypoint + allow), ['shop/a', name], 'under an ALLOW policy')
-  t.strictSame(attached(waypoint + policy('n', '{}')), [name], 'of its namespace too')
-  t.strictSame(attached(waypoint + policy('n', '{}', 'istio-system')), [name], 'of the mesh too')
-  t.strictSame(attached(waypoint), [], 'without one everybody may, and it would shut the others out')
-  t.strictSame(attached(waypoint + policy('n', '{action: DENY}')), [], 'a DENY policy changes nothing')
+  t.strictSame(attached(serving + allow), ['shop/a', name], 'under an ALLOW policy')
+  t.strictSame(attached(serving + policy('n', '{}')), [name], 'of its namespace too')
+  t.strictSame(attached(serving + policy('n', '{}', 'istio-system')), [name], 'of the mesh too')
+  t.strictSame(attached(serving), [], 'without one everybody may, and it would shut the others out')
+  t.strictSame(attached(serving + policy('n', '{action: DENY}')), [], 'a DENY policy changes nothing')
   t.strictSame(
-    attached(waypoint + allow, { allowWaypoints: false }),
+    attached(serving + allow, { allowWaypoints: false }),
     ['shop/a'],
     'unless the operator says no'
   )
-  const view = world(waypoint)
+  const view = world(serving)
   const gateway = view.get('Gateway', 'shop/wp')
   t.strictSame(gateway === undefined ? gateway : allowWaypoint(view, gateway), {
     name: 'istio_allow_waypoint_shop_wp',
@@ -88,7 +77,7 @@ spec: {selector: {app: web}}
     scope: 'WORKLOAD_SELECTOR',
     rules: [{ clauses: [{ matches: [{ principals: [{ exact: 'cluster.local/ns/shop/sa/wp' }] }] }] }]
   })
-  const without = world(waypoint.replace('gateway.networking.k8s.io/gateway-name: wp', 'x: y'))
+  const without = world(serving.replace('gateway.networking.k8s.io/gateway-name: wp', 'x: y'))
   const idle = without.get('Gateway', 'shop/wp')
   t.equal(
     idle === undefined ? idle : allowWaypoint(without, idle),

@@ -3,22 +3,10 @@ import t from 'tap'
 import { readMeshConfig } from '../../../controlplane/cluster/mesh-config.ts'
 import { addressType } from '../../../controlplane/desired/snapshot.ts'
 import { meshConfigForWaypoints } from '../../../controlplane/translate/mesh-config.ts'
-import { settings, world } from '../world.ts'
-import { next, ServedWorld } from './served-world.ts'
+import { settings, waypoint, world } from '../world.ts'
+import { next, ServedWorld, waypointNode as node } from './served-world.ts'
 
 const type = 'mesh.istio.io/v1alpha1/MeshConfig'
-const node = { id: 'waypoint~10.0.1.1~wp-1.shop~shop.svc.cluster.local' }
-const gateway = `kind: Gateway
-metadata: {name: wp}
-spec: {gatewayClassName: c}
-status: {addresses: [{type: Hostname, value: wp.shop.svc.cluster.local}]}
----
-kind: Pod
-metadata: {name: wp-1, labels: {gateway.networking.k8s.io/gateway-name: wp}}
-spec: {serviceAccountName: wp}
-status: {phase: Running, podIPs: [{ip: 10.0.1.1}]}
----
-`
 const mesh = `
 trustDomainAliases: [old.example]
 pathNormalization: {normalization: MERGE_SLASHES}
@@ -30,7 +18,7 @@ extensionProviders:
 t.test('aliases, the form of paths and providers, as they are written', async t => {
   const read = readMeshConfig(mesh, settings)
   if (read.kind === 'problem') throw new Error(read.message)
-  const view = world(gateway, read.settings)
+  const view = world(waypoint, read.settings)
   t.match(meshConfigForWaypoints(view), {
     message: {
       namespace: 'istio-system',
@@ -52,7 +40,7 @@ t.test('aliases, the form of paths and providers, as they are written', async t 
 })
 
 t.test('a waypoint hears of it, and of a change; a ztunnel does not', async t => {
-  const served = await new ServedWorld(t, 1).start(gateway)
+  const served = await new ServedWorld(t, 1).start(waypoint)
   const client = served.client()
   client.send({ typeUrl: type, node })
   const told = { type: 'MeshConfig', names: ['istio-system/mesh'], removed: [] }
@@ -77,7 +65,7 @@ metadata: {name: other, namespace: auth}
 spec: {clusterIPs: [10.96.0.8], ports: [{port: 8080}]}
 ---
 `
-  const served = await new ServedWorld(t, 1).start(login + gateway)
+  const served = await new ServedWorld(t, 1).start(login + waypoint)
   const client = served.client()
   client.send({ typeUrl: type, node })
   t.match(await next(client), { type: 'MeshConfig' })

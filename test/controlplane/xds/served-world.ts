@@ -12,6 +12,9 @@ import { Metrics } from '../../../shared/telemetry/metrics.ts'
 import { DeltaClient, type DeltaClientOptions, type Response } from './delta-client.ts'
 import { objects, settings } from '../world.ts'
 
+/** How a waypoint's pod of `world.ts` calls itself. */
+export const waypointNode = { id: 'waypoint~10.0.1.1~wp-1.shop~shop.svc.cluster.local' }
+
 export class ServedWorld {
   readonly desired = new DesiredState(settings)
   readonly metrics = new Metrics(metricFamilies)

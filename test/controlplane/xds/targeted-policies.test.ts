@@ -1,27 +1,16 @@
 import t from 'tap'
 import { addressType, authorizationType } from '../../../controlplane/desired/snapshot.ts'
-import { next, ServedWorld } from './served-world.ts'
+import { waypoint } from '../world.ts'
+import { next, ServedWorld, waypointNode as node } from './served-world.ts'
 
 const authorization = 'security.istio.io/v1/AuthorizationPolicy'
 const authentication = 'security.istio.io/v1/RequestAuthentication'
 
-const gateway = `kind: Gateway
-metadata: {name: wp}
-spec: {gatewayClassName: c}
-status: {addresses: [{type: Hostname, value: wp.shop.svc.cluster.local}]}
----
-kind: Pod
-metadata: {name: wp-1, labels: {gateway.networking.k8s.io/gateway-name: wp}}
-spec: {serviceAccountName: wp}
-status: {phase: Running, podIPs: [{ip: 10.0.1.1}]}
----
-`
 const service = (labels = 'istio.io/use-waypoint: wp'): string =>
   `kind: Service\nmetadata: {name: web, labels: {${labels}}}\nspec: {clusterIPs: [10.96.0.1], ports: [{port: 80}]}\n---\n`
 const policy = (kind: string, spec: string): string =>
   `kind: ${kind}\nmetadata: {name: p}\nspec: {${spec}targetRefs: [{kind: Service, name: web}]}\n---\n`
 
-const node = { id: 'waypoint~10.0.1.1~wp-1.shop~shop.svc.cluster.local' }
 const host = 'shop/web.shop.svc.cluster.local'
 const heard = (type: string, names: readonly string[], removed: readonly string[] = []): unknown => ({
   type,
@@ -31,7 +20,7 @@ const heard = (type: string, names: readonly string[], removed: readonly string[
 
 t.test('a policy with targets is for their waypoint, not for ztunnels', async t => {
   const world = await new ServedWorld(t, 1).start(
-    gateway + service() + policy('AuthorizationPolicy', '') + policy('RequestAuthentication', '')
+    waypoint + service() + policy('AuthorizationPolicy', '') + policy('RequestAuthentication', '')
   )
   const client = world.client()
   client.send({ typeUrl: authorization, node })
@@ -58,7 +47,7 @@ t.test('a policy with targets is for their waypoint, not for ztunnels', async t 
 })
 
 t.test('a service comes to a waypoint after its policies, and leaves before them', async t => {
-  const world = await new ServedWorld(t, 1).start(gateway + service('') + policy('AuthorizationPolicy', ''))
+  const world = await new ServedWorld(t, 1).start(waypoint + service('') + policy('AuthorizationPolicy', ''))
   const client = world.client()
   client.send({ typeUrl: authorization, node })
   t.strictSame(await next(client), heard('AuthorizationPolicy', []))
