@@ -17,6 +17,7 @@ import { adminRoutes } from './admin.ts'
 import { PolicyStore } from './authorization/policy-store.ts'
 import type { Config } from './config.ts'
 import { configTypes } from './config-types.ts'
+import { DestinationRuleStore } from './destination-rules/destination-rule-store.ts'
 import { explainRequest } from './explain.ts'
 import { senderOf } from './external-authorization/send.ts'
 import { families } from './families.ts'
@@ -30,6 +31,7 @@ import { Mirrors } from './mirror.ts'
 import { RequestReports } from './request-report.ts'
 import { RouteStore } from './routes/route-store.ts'
 import { acceptHbone } from './tunnel.ts'
+import { Clusters } from './upstream/clusters.ts'
 import { Connections } from './upstream/connections.ts'
 import { Tunnels } from './upstream/tunnels.ts'
 import type { Waypoint } from './waypoint.ts'
@@ -74,6 +76,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   const gateway = { namespace, ...config.gateway, clusterDomain: config.clusterDomain }
   const policies = new PolicyStore(gateway)
   const jwtPolicies = new JwtPolicyStore(gateway)
+  const destinationRules = new DestinationRuleStore({ namespace, rootNamespace: config.rootNamespace })
   const keys = new KeySets({ log: output.logger('jwt'), signal: ending.signal })
   const onJwtRules = (): void => keys.keepOnly(jwtPolicies.allRules())
   const own = {
@@ -82,7 +85,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     providers: new Map()
   }
   const settings = new CurrentSettings(own, output.logger('config'))
-  const types = configTypes({ settings, routes, policies, jwtPolicies, onJwtRules }, config)
+  const types = configTypes({ settings, routes, policies, jwtPolicies, destinationRules, onJwtRules }, config)
   await loadLocalState(config, mesh, types)
 
   // 2. The way to the pods, and what is told of requests.
@@ -115,6 +118,16 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   const random = Math.random
   const authorizers = senderOf({ view, config, random, connections })
   const proxyLog = output.logger('proxy')
+  const clusters = new Clusters({
+    ...{ view, config, random, rules: destinationRules },
+    eventsOf: cluster => ({
+      onEjected: ({ uid, reason, forMs }) => {
+        metrics.series('underpass_ejections_total', cluster, reason).add()
+        proxyLog.warn('a pod is left out', { cluster, workload: uid, reason, for: `${forMs}ms` })
+      },
+      onReturned: uid => proxyLog.info('a pod is used again', { cluster, workload: uid })
+    })
+  })
   const waypoint: Waypoint = {
     config,
     log: proxyLog,
@@ -129,6 +142,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     certificate,
     tunnels,
     connections,
+    clusters,
     replayBudget: { left: replayBytes },
     mirrors: new Mirrors({ view, config, random, connections, metrics, log: proxyLog }),
     reports,

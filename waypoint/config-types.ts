@@ -6,6 +6,8 @@ import type { ConfigResource } from '../shared/xds/config-resource.ts'
 import type { PolicyStore } from './authorization/policy-store.ts'
 import { readAuthorizationPolicy, unreadablePolicy, type PolicyMesh } from './authorization/read-policy.ts'
 import type { Config } from './config.ts'
+import type { DestinationRuleStore } from './destination-rules/destination-rule-store.ts'
+import { readDestinationRule, unreadableRule } from './destination-rules/read-destination-rule.ts'
 import type { JwtPolicyStore } from './jwt/policy-store.ts'
 import { readRequestAuthentication } from './jwt/read-request-authentication.ts'
 import type { CurrentSettings } from './mesh-settings.ts'
@@ -27,6 +29,7 @@ export interface ConfigStores {
   readonly routes: RouteStore
   readonly policies: PolicyStore
   readonly jwtPolicies: JwtPolicyStore
+  readonly destinationRules: DestinationRuleStore
   /** The rules for tokens have changed. */
   readonly onJwtRules: () => void
 }
@@ -35,7 +38,7 @@ type MeshNames = Pick<Config, 'clusterDomain' | 'rootNamespace'>
 
 /** By type URL, in the order in which they are asked for: what refuses first. */
 export function configTypes(
-  { settings, routes, policies, jwtPolicies, onJwtRules }: ConfigStores,
+  { settings, routes, policies, jwtPolicies, destinationRules, onJwtRules }: ConfigStores,
   { clusterDomain, rootNamespace }: MeshNames
 ): ReadonlyMap<string, ConfigType> {
   const mesh = (): PolicyMesh => ({ trustDomains: settings.current.trustDomains, rootNamespace })
@@ -96,6 +99,18 @@ export function configTypes(
           jwtPolicies.remove(name)
           onJwtRules()
         }
+      }
+    ],
+    [
+      'networking.istio.io/v1/DestinationRule',
+      {
+        has: name => destinationRules.has(name),
+        put: (name, resource) => destinationRules.put(name, readDestinationRule(resource, clusterDomain)),
+        putStandIn: (name, resource) => {
+          const rule = unreadableRule(resource, clusterDomain)
+          if (rule !== undefined) destinationRules.put(name, rule)
+        },
+        remove: name => destinationRules.remove(name)
       }
     ],
     ['gateway.networking.k8s.io/v1/HTTPRoute', routeType('HTTPRoute', readHttpRoute)],

@@ -39,6 +39,11 @@ export const families = {
     help: 'Requests that mirrors of routes were sent, by what became of them: answered, failed, timeout, overflow (too slow, or one too many), incomplete (the request itself was).',
     labels: ['outcome']
   },
+  underpass_ejections_total: {
+    type: 'counter',
+    help: 'Pods that were left out for what they answered (DestinationRule outlierDetection).',
+    labels: ['cluster', 'reason']
+  },
   underpass_tunnels_refused_total: {
     type: 'counter',
     help: 'Tunnels for somebody whom this waypoint does not serve.',

@@ -2,6 +2,7 @@
  * Sends one request to one pod after another until one answers, and passes the answer on. A request is tried again
  * where no pod can have acted on it, and where its route says so.
  */
+import type { KeyHash } from './balancing/hash-key.ts'
 import type { WorkloadUid } from '../shared/mesh/model.ts'
 import { relay } from '../shared/net/relay.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
@@ -16,6 +17,8 @@ import { backoffMs, mayTryAgain, type AttemptEnd } from './retry.ts'
 import { changeHeaders } from './routes/change-request.ts'
 import type { Filters, RouteRule } from './routes/route.ts'
 import { Waiting, type UpstreamProtocol } from './upstream/place.ts'
+import { ClusterUse } from './upstream/cluster-use.ts'
+import type { Cluster } from './upstream/cluster.ts'
 import type { Target } from './upstream/tunnels.ts'
 import type { Arrival, Waypoint } from './waypoint.ts'
 
@@ -61,6 +64,11 @@ class Forwarding {
   readonly #tried = new Set<WorkloadUid>()
   /** Keeps the body where the route has tries to spare. */
   readonly #replay: ReplayBuffer | undefined
+  /** Undefined: no traffic policy applies. */
+  readonly #cluster: Cluster | undefined
+  readonly #use: ClusterUse
+  /** What decides on its pod. */
+  readonly #key: KeyHash | undefined
   #attempts = 0
   /** The number of the attempt that may still answer; 0: none. */
   #live = 0
@@ -93,12 +101,21 @@ class Forwarding {
       framing: head.framing,
       ...upgrade
     }
-    this.#protocol = protocolOf(plan.upstream)
+    const { upstream } = plan
+    this.#cluster =
+      upstream.kind === 'service' ? waypoint.clusters.of(upstream.service, upstream.port) : undefined
+    this.#use = new ClusterUse(this.#cluster)
+    this.#key = this.#cluster?.keyOf({ head, sourceIp: arrival.client.ip })
+    const { upgradeToHttp2 = false } = this.#cluster?.policy.connections ?? {}
+    this.#protocol = protocolOf(upstream, upgradeToHttp2)
     const keeps = (plan.rule?.retry?.times ?? 0) > 0 && head.framing.kind !== 'none'
     this.#replay = keeps ? new ReplayBuffer(waypoint.replayBudget) : undefined
   }
 
   start(): void {
+    const { unsupported } = this.#cluster?.policy ?? {}
+    if (unsupported !== undefined) return this.#reply(policyNotSupported(unsupported))
+    if (!this.#use.begin()) return this.#reply(replies.overflow)
     this.#exchange.onGone(reason => this.#giveUp(reason))
     const timeoutMs = this.#plan.rule?.requestTimeoutMs
     if (timeoutMs !== undefined) this.#timer = setTimeout(() => this.#timeOut(), timeoutMs)
@@ -114,12 +131,14 @@ class Forwarding {
     if (backendTimeoutMs !== undefined) {
       this.#attemptTimer = setTimeout(() => this.#attemptTimedOut(), backendTimeoutMs)
     }
+    this.#use.attempt(target)
     this.#tried.add(target.workload.uid)
     this.#report.attempt(target)
     this.#request.headers.set('x-envoy-attempt-count', String(this.#attempts))
     const { connections } = this.#waypoint
     this.#release = connections.count(target, this.#protocol)
-    const taken = connections.take(target, this.#protocol)
+    const taken = connections.take(target, this.#protocol, this.#cluster?.terms)
+    if (taken === 'overflow') return this.#reply(replies.overflow)
     if (!(taken instanceof Waiting)) return this.#send(attempt, taken)
     this.#waiting = taken
     taken.settle(
@@ -133,9 +152,14 @@ class Forwarding {
     const { upstream } = this.#plan
     if (upstream.kind === 'workload') return upstream
     const { service, port } = upstream
+    const load = (uid: WorkloadUid, port: number): number =>
+      this.#waypoint.connections.active(uid, port, this.#protocol)
+    if (this.#cluster !== undefined) {
+      return this.#cluster.pick(service, port, { tried: this.#tried, load, hash: this.#key?.hash })
+    }
     return pickPod(this.#waypoint, service, port, {
       sourceIp: this.#arrival.client.ip,
-      load: (uid, port) => this.#waypoint.connections.active(uid, port, this.#protocol),
+      load,
       exclude: this.#tried
     })
   }
@@ -173,6 +197,7 @@ class Forwarding {
 
   #answered(attempt: number, head: ResponseHead, answer: Body): void {
     if (this.#live !== attempt) return answer.cancel()
+    this.#use.answered(head)
     const retry = this.#plan.rule?.retry
     if (retry?.statuses.has(head.status) === true) {
       if (this.#tryAgain({ kind: 'answer', status: head.status })) return discard(answer)
@@ -184,6 +209,7 @@ class Forwarding {
     for (const { responseHeaders } of this.#plan.filters) {
       if (responseHeaders !== undefined) changeHeaders(headers, responseHeaders)
     }
+    if (this.#key?.setCookie !== undefined) headers.append('set-cookie', this.#key.setCookie)
     headers.set('x-envoy-upstream-service-time', String(Math.round(performance.now() - this.#startedAt)))
     const sink = this.#exchange.respond(head, () => answer.resume())
     const report = this.#report
@@ -214,12 +240,14 @@ class Forwarding {
   /** Before any answer. */
   #failed(attempt: number, text: string, { reason, untouched }: Failure): void {
     if (this.#live !== attempt) return
+    this.#use.failed()
     this.#report.attemptFailed(text)
     if (!this.#tryAgain({ kind: 'failure', untouched })) this.#reply(connectFailure(reason))
   }
 
   #attemptTimedOut(): void {
     const writer = this.#writer
+    this.#use.failed()
     this.#report.attemptFailed('the attempt took too long')
     if (!this.#tryAgain({ kind: 'timeout' })) this.#reply(replies.timeout)
     writer?.fail(new Error('the request took too long'))
@@ -231,6 +259,7 @@ class Forwarding {
     const { framing } = this.#request
     const replayable = framing.kind === 'none' || !this.#piped || this.#replay?.replayable === true
     if (!mayTryAgain(rule?.retry, end, { attempts: this.#attempts, replayable })) return false
+    if (!this.#use.retry()) return false
     this.#stopAttempt()
     this.#writer = undefined
     this.#replay?.detach()
@@ -246,6 +275,7 @@ class Forwarding {
 
   #timeOut(): void {
     if (!this.#decided) {
+      this.#use.failed()
       this.#reply(replies.timeout)
       this.#writer?.fail(new Error('the request took too long'))
       return
@@ -291,14 +321,20 @@ class Forwarding {
     clearTimeout(this.#timer)
     this.#release?.()
     this.#release = undefined
+    this.#use.over()
   }
 }
 
 /** HTTP/2 where the port says so, whatever the client speaks. */
-function protocolOf(upstream: Upstream): UpstreamProtocol {
+function protocolOf(upstream: Upstream, upgradeToHttp2: boolean): UpstreamProtocol {
   if (upstream.kind === 'workload') return 'http1'
   const protocol = upstream.service.protocols.get(upstream.port)
-  return protocol === 'HTTP2' || protocol === 'GRPC' ? 'http2' : 'http1'
+  return upgradeToHttp2 || protocol === 'HTTP2' || protocol === 'GRPC' ? 'http2' : 'http1'
+}
+
+function policyNotSupported(what: string): LocalReply {
+  const body = `the DestinationRule cannot be carried out: ${what}`
+  return { status: 500, body, flag: '-', details: 'traffic_policy_not_supported' }
 }
 
 /** Bytes of an answer that are read for nothing, so that its connection can be used again. */

@@ -20,6 +20,7 @@ import type { CurrentSettings } from './mesh-settings.ts'
 import type { Mirrors } from './mirror.ts'
 import type { RequestReports } from './request-report.ts'
 import type { RouteStore } from './routes/route-store.ts'
+import type { Clusters } from './upstream/clusters.ts'
 import type { Connections } from './upstream/connections.ts'
 import type { Tunnels } from './upstream/tunnels.ts'
 
@@ -40,6 +41,8 @@ export interface Waypoint {
   readonly certificate: (signal: AbortSignal) => Promise<WorkloadCertificate>
   readonly tunnels: Tunnels
   readonly connections: Connections
+  /** Services with a traffic policy. */
+  readonly clusters: Clusters
   readonly replayBudget: ReplayBudget
   readonly mirrors: Mirrors
   readonly reports: RequestReports

@@ -6,6 +6,7 @@ import { encodeConfigResource } from '../../shared/xds/config-resource.ts'
 import { HeaderList } from '../../waypoint/http/header-list.ts'
 import { PolicyStore } from '../../waypoint/authorization/policy-store.ts'
 import { configTypes } from '../../waypoint/config-types.ts'
+import { DestinationRuleStore } from '../../waypoint/destination-rules/destination-rule-store.ts'
 import { CurrentSettings } from '../../waypoint/mesh-settings.ts'
 import { JwtPolicyStore } from '../../waypoint/jwt/policy-store.ts'
 import { RouteStore } from '../../waypoint/routes/route-store.ts'
@@ -33,6 +34,7 @@ t.test('broken ones among good ones', async t => {
   const stores = {
     policies: new PolicyStore(own),
     jwtPolicies: new JwtPolicyStore(own),
+    destinationRules: new DestinationRuleStore(own),
     onJwtRules: () => undefined
   }
   const settings = new CurrentSettings(

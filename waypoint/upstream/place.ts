@@ -3,19 +3,14 @@
  * opened for a request which is gone meanwhile serves the next one.
  */
 import type { ClientConnection, ClientConnectionEvents } from '../http/exchange.ts'
+import type { CircuitBreaker } from '../resilience/circuit-breaker.ts'
 
 export type UpstreamProtocol = 'http1' | 'http2'
 
-/** Counts against limits of what a connection belongs to. */
-export interface Counts {
-  /** False: the limit is reached. Whoever acquired releases, once. */
-  acquire(what: 'connections' | 'pending'): boolean
-  release(what: 'connections' | 'pending'): void
-}
-
 /** What a request asks of its connection; undefined: what the waypoint does for everybody. */
 export interface Terms {
-  readonly counts: Counts
+  /** What `connections` and `pending` are counted in. */
+  readonly counts: Pick<CircuitBreaker, 'tryAcquire' | 'acquire' | 'release'>
   readonly connectTimeoutMs: number | undefined
   readonly idleMs: number | undefined
   readonly maxRequestsPerConnection: number
@@ -93,7 +88,7 @@ export class Place {
   take(terms: Terms | undefined): ClientConnection | Waiting | 'overflow' {
     const kept = this.#free(terms)
     if (kept !== undefined) return this.#use(kept)
-    if (terms?.counts.acquire('pending') === false) return 'overflow'
+    if (terms?.counts.tryAcquire('pending') === false) return 'overflow'
     const waiting = new Waiting(terms, left => this.#leave(left))
     this.#waiting.push(waiting)
     this.#openMore(terms)
@@ -135,13 +130,15 @@ export class Place {
     // One of HTTP/2 may be enough for all that wait.
     const enough = this.#protocol === 'http2' ? 1 : this.#waiting.length
     if (this.#opening >= enough) return
-    const counted = terms?.counts.acquire('connections') ?? false
-    if (terms !== undefined && !counted && this.#connections > 0) return // one there may always be
+    if (terms?.counts.tryAcquire('connections') === false) {
+      if (this.#connections > 0) return
+      terms.counts.acquire('connections') // one there may always be
+    }
     this.#connections += 1
     this.#opening += 1
     const gone = (): void => {
       this.#connections -= 1
-      if (counted) terms?.counts.release('connections')
+      terms?.counts.release('connections')
     }
     let kept: Kept | undefined
     const opened = this.#open(

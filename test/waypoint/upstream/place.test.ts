@@ -2,6 +2,8 @@
 import t from 'tap'
 import type { BodySink } from '../../../waypoint/http/body.ts'
 import type { ClientConnection, ClientConnectionEvents } from '../../../waypoint/http/exchange.ts'
+import { CircuitBreaker } from '../../../waypoint/resilience/circuit-breaker.ts'
+import { noLimits, usualConnections, type Limits } from '../../../waypoint/traffic-policy.ts'
 import { Place, Waiting, type Terms, type UpstreamProtocol } from '../../../waypoint/upstream/place.ts'
 
 /** A connection whose requests are begun and ended by the test. */
@@ -82,24 +84,10 @@ function request(place: Place, terms?: Terms) {
   return told
 }
 
-function limited(most: { connections?: number; pending?: number }, more: Partial<Terms> = {}) {
-  const used = { connections: 0, pending: 0 }
-  const limits = { connections: Infinity, pending: Infinity, ...most }
-  const terms: Terms = {
-    counts: {
-      acquire: what => {
-        if (used[what] >= limits[what]) return false
-        used[what] += 1
-        return true
-      },
-      release: what => void (used[what] -= 1)
-    },
-    connectTimeoutMs: undefined,
-    idleMs: undefined,
-    maxRequestsPerConnection: Infinity,
-    maxConcurrentStreams: Infinity,
-    ...more
-  }
+function limited(most: Partial<Limits>, more: Partial<Terms> = {}) {
+  const counts = new CircuitBreaker({ ...noLimits, ...most })
+  const terms: Terms = { counts, ...usualConnections, ...more }
+  const used = (): object => ({ connections: counts.count('connections'), pending: counts.count('pending') })
   return { terms, used }
 }
 
@@ -163,13 +151,13 @@ t.test('beyond the connections that there may be requests wait', async t => {
   const connection = await dials[0]?.answer()
   const second = request(place, terms)
   t.equal(dials.length, 1)
-  t.strictSame(used, { connections: 1, pending: 1 })
+  t.strictSame(used(), { connections: 1, pending: 1 })
   t.equal(request(place, terms).refused, true, 'and beyond those that may wait they are refused')
   connection?.end()
   t.equal(second.connection, connection)
   t.equal(first.connection, connection)
   connection?.destroy()
-  t.strictSame(used, { connections: 0, pending: 0 }, 'nothing stays counted')
+  t.strictSame(used(), { connections: 0, pending: 0 }, 'nothing stays counted')
 })
 
 t.test('when the connection breaks that others wait for, another one is dialled', async t => {

@@ -1,0 +1,142 @@
+/**
+ * A service's port under the traffic policy that applies to it, and what is counted of it: what Envoy calls a cluster.
+ * Counts are those of this process.
+ */
+import { usableEndpoints, type UsableEndpoint } from '../../shared/mesh/pick.ts'
+import type { Service, WorkloadUid } from '../../shared/mesh/model.ts'
+import { steadyClock, type Clock } from '../../shared/runtime/clock.ts'
+import { Balancer } from '../balancing/balancer.ts'
+import type { Endpoint } from '../balancing/endpoint.ts'
+import { keyHashOf, type Keyed, type KeyHash } from '../balancing/hash-key.ts'
+import { ownWorkload } from '../own-workload.ts'
+import type { Means } from '../pick-pod.ts'
+import { CircuitBreaker } from '../resilience/circuit-breaker.ts'
+import { OutlierDetection, type OutlierEvents } from '../resilience/outlier-detection.ts'
+import { RetryBudget } from '../resilience/retry-budget.ts'
+import type { TrafficPolicy } from '../traffic-policy.ts'
+import type { Terms } from './place.ts'
+import type { Target } from './tunnels.ts'
+
+export interface ClusterDeps extends Means {
+  readonly events: OutlierEvents
+  readonly clock?: Clock
+}
+
+export interface Choice {
+  /** Avoided while there are others. */
+  readonly tried: ReadonlySet<WorkloadUid>
+  /** Requests under way to a port of a workload. */
+  readonly load: (uid: WorkloadUid, port: number) => number
+  /** Of what the policy looks at in the request; undefined: it has nothing of it. */
+  readonly hash: number | undefined
+}
+
+export class Cluster {
+  readonly policy: TrafficPolicy
+  /** For its connections. */
+  readonly terms: Terms
+  readonly breaker: CircuitBreaker
+  readonly #deps: ClusterDeps
+  readonly #clock: Clock
+  readonly #outliers: OutlierDetection | undefined
+  readonly #budget: RetryBudget | undefined
+  #balancer: Balancer | undefined
+  #balanced: Service['loadBalancer']
+  #found: readonly UsableEndpoint[] = []
+
+  /** `breaker`: of the cluster whose policy was another one, if there was one; what is under way stays counted. */
+  constructor(policy: TrafficPolicy, deps: ClusterDeps, breaker = new CircuitBreaker(policy.limits)) {
+    this.policy = policy
+    this.breaker = breaker
+    breaker.limitTo(policy.limits)
+    this.terms = { counts: breaker, ...policy.connections }
+    this.#deps = deps
+    this.#clock = deps.clock ?? steadyClock
+    const { outliers, retryBudget } = policy
+    this.#outliers = outliers && new OutlierDetection(outliers, this.#clock, deps.events)
+    this.#budget = retryBudget && new RetryBudget(retryBudget, this.#clock)
+  }
+
+  /** Pods that are left out now. */
+  get ejected(): number {
+    return this.#outliers?.ejected ?? 0
+  }
+
+  /** What of a request decides on its pod, where the policy wants that. */
+  keyOf(request: Keyed): KeyHash | undefined {
+    const { balancing } = this.policy
+    return balancing.kind === 'consistent-hash' ? keyHashOf(balancing.key, request) : undefined
+  }
+
+  /** Undefined: nobody can be used. */
+  pick(service: Service, port: number, { tried, load, hash }: Choice): Target | undefined {
+    const { random } = this.#deps
+    return this.#balancerOf(service, port).choose({
+      random,
+      now: this.#clock.now(),
+      active: ({ workload, port }) => load(workload.uid, port),
+      usable: this.#usable,
+      tried,
+      hash
+    })
+  }
+
+  /** False: as many requests are under way as there may be. True: {@link requestEnded}, once. */
+  requestBegins(): boolean {
+    if (!this.breaker.tryAcquire('requests')) return false
+    this.#budget?.requestBegan()
+    return true
+  }
+
+  requestEnded(): void {
+    this.breaker.release('requests')
+    this.#budget?.requestEnded()
+  }
+
+  /** False: enough requests are being sent again. True: {@link retryEnded}, once. */
+  retryBegins(): boolean {
+    return this.#budget === undefined ? this.breaker.tryAcquire('retries') : this.#budget.tryAcquire()
+  }
+
+  retryEnded(): void {
+    if (this.#budget === undefined) this.breaker.release('retries')
+    else this.#budget.release()
+  }
+
+  answered({ workload }: Target, status: number): void {
+    this.#outliers?.answered(workload.uid, status)
+  }
+
+  /** Without an answer. */
+  failed({ workload }: Target): void {
+    this.#outliers?.failedLocally(workload.uid)
+  }
+
+  readonly #usable = ({ workload }: Endpoint): boolean => this.#outliers?.usable(workload.uid) ?? true
+
+  /** With the members that the service has now. */
+  #balancerOf(service: Service, port: number): Balancer {
+    const { view, config } = this.#deps
+    const mesh = view()
+    const here = ownWorkload(mesh, config)
+    const found = usableEndpoints(mesh, service, port, here)
+    let balancer = this.#balancer
+    if (balancer !== undefined && found === this.#found && this.#balanced === service.loadBalancer) {
+      return balancer
+    }
+    if (balancer === undefined || this.#balanced !== service.loadBalancer) {
+      this.#balancer = balancer = new Balancer(this.policy, here, service.loadBalancer)
+    }
+    this.#balanced = service.loadBalancer
+    this.#found = found
+    const endpoints = found.map(({ workload, port, capacity }) => ({
+      workload,
+      port,
+      weight: capacity,
+      labels: workload.labels
+    }))
+    balancer.update(endpoints, this.#clock.now())
+    this.#outliers?.members(found.map(({ workload }) => workload.uid))
+    return balancer
+  }
+}
