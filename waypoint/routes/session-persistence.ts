@@ -1,6 +1,6 @@
 /**
- * How a rule keeps clients at one pod. Source: Gateway API, SessionPersistence (experimental): of v1.6, with `sessionName`
- * and `cookieConfig`, and its later form, with `cookie` and `header`.
+ * How a rule keeps clients at one pod. Source: Gateway API, SessionPersistence (experimental): of v1.6, with
+ * `sessionName` and `cookieConfig`, and its later form, with `cookie` and `header`.
  */
 import { hashOf } from '../../shared/mesh/hash.ts'
 import type { Fields } from '../../shared/mesh/yaml-fields.ts'
