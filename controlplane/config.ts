@@ -67,6 +67,7 @@ export function readConfig(env: Env): {
       revision,
       discoverySelectors: [],
       serviceEntryVisibility: [],
+      ruleExportTo: ['*'],
       forWaypoints: defaultWaypointSettings,
       providerHosts: new Set(),
       allowWaypoints: reader.flag(

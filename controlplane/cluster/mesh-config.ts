@@ -27,6 +27,9 @@ export function readMeshConfig(text: string, defaults: MeshSettings): MeshConfig
           selector: readSelector(rule.at('namespaceSelector')),
           visibility: rule.oneOf('visibility', visibilities, 'PUBLIC')
         })),
+        ruleExportTo: mesh.has('defaultDestinationRuleExportTo')
+          ? mesh.texts('defaultDestinationRuleExportTo')
+          : defaults.ruleExportTo,
         forWaypoints: {
           trustDomainAliases: mesh.texts('trustDomainAliases'),
           pathNormalization: mesh

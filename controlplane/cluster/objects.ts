@@ -215,7 +215,7 @@ export interface DestinationRuleObject {
   readonly meta: Meta
   /** As written: a hostname, a wildcard such as `*.example.com`, or the name of a Service beside it. */
   readonly host: string
-  /** Namespaces, or `*`; empty = all. */
+  /** Namespaces, `*` for all, `.` for its own; empty: as the mesh configuration says. */
   readonly exportTo: readonly string[]
   /** Keys of the labels by which it chooses endpoints; sorted, each once. */
   readonly labelKeys: readonly string[]

@@ -44,6 +44,8 @@ export interface MeshSettings {
     readonly selector: LabelSelector
     readonly visibility: Visibility
   }[]
+  /** Namespaces that see a DestinationRule which does not say so: `*` is all of them, `.` its own. */
+  readonly ruleExportTo: readonly string[]
   /** What waypoints have to know of the mesh configuration. */
   readonly forWaypoints: WaypointSettings
   /** Hostnames of the services that its extension providers name. */

@@ -7,6 +7,7 @@ import { isDeepStrictEqual } from 'node:util'
 import {
   backendsOf,
   gatewayNameLabel,
+  hostOfRule,
   hostsOf,
   routeTarget,
   runsIstiod,
@@ -28,7 +29,6 @@ import {
   type RouteKind,
   type RouteObject
 } from '../cluster/objects.ts'
-import { servicesOfRule } from '../translate/destination-rule.ts'
 import { policySelector } from '../translate/policy.ts'
 import { isEmpty, selects } from '../translate/selector.ts'
 import { waypointReference } from '../translate/waypoint.ts'
@@ -294,9 +294,19 @@ function byRule(
   for (const { meta } of versions) touch({ kind: 'DestinationRule', key: keyOf(meta) })
   const [before, after] = [previous, next].map(asking)
   if (isDeepStrictEqual(before, after)) return
-  for (const rule of versions) {
-    if (rule.labelKeys.length === 0) continue
-    for (const { owner } of servicesOfRule(view, rule)) touchMembers(view, owner, touch)
+  for (const rule of versions) if (rule.labelKeys.length > 0) touchAsked(view, rule, touch)
+}
+
+/** Workloads that may have labels which the rule asks for. */
+function touchAsked(view: ClusterView, rule: DestinationRuleObject, touch: Touch): void {
+  const host = hostOfRule(rule, view.settings.domain)
+  if (!host.startsWith('*')) {
+    for (const owner of view.hostOwners(host)) touchMembers(view, owner, touch)
+    return
+  }
+  // Under a wildcard there may be thousands of services: looking for the members of each takes longer than this.
+  for (const kind of ['Pod', 'WorkloadEntry', 'ServiceEntry'] as const) {
+    for (const { meta } of view.all(kind)) touch({ kind, key: keyOf(meta) })
   }
 }
 

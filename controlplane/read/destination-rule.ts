@@ -5,14 +5,13 @@ import { readMeta } from './meta.ts'
 
 export function readDestinationRule(object: Fields): DestinationRuleObject {
   const spec = object.at('spec')
-  const meta = readMeta(object)
   const host = spec.text('host')
   if (host === '') spec.fail('host', 'is missing: name the service that the rule is for')
   return {
     kind: 'DestinationRule',
-    meta,
+    meta: readMeta(object),
     host,
-    exportTo: spec.texts('exportTo').map(name => (name === '.' ? meta.namespace : name)),
+    exportTo: spec.texts('exportTo'),
     labelKeys: [...new Set(askedLabels(spec))].toSorted(),
     spec: spec.has('workloadSelector') ? undefined : spec.json()
   }

@@ -34,7 +34,7 @@ export function translateDestinationRule(
   }
 }
 
-export function* servicesOfRule(view: ClusterView, rule: DestinationRuleObject): Generator<ServiceOfRule> {
+function* servicesOfRule(view: ClusterView, rule: DestinationRuleObject): Generator<ServiceOfRule> {
   const { domain } = view.settings
   const host = hostOfRule(rule, domain)
   if (!host.startsWith('*')) {
@@ -75,22 +75,28 @@ function carriers(
   const { namespace } = owner.meta
   // Rules for the workloads of a selector are for sidecars.
   if (rule.spec === undefined || !view.discovers(rule.meta.namespace)) return []
-  if (hostOwner(view, namespace, hostname) !== owner) return []
   const knowing = [...waypointsOf(view, owner.meta), ...furtherWaypoints(view, owner, hostname)]
-  const audience = audienceOf(rule, [namespace, view.settings.rootNamespace])
-  if (audience === 'all' || knowing.length === 0) return knowing
-  const seeing = audience.flatMap(namespace =>
+  if (knowing.length === 0 || hostOwner(view, namespace, hostname) !== owner) return []
+  const audience = audienceOf(view, rule, namespace)
+  if (audience === 'all') return knowing
+  const among = audience.flatMap(namespace =>
     [...view.inNamespace('Gateway', namespace)].flatMap(gateway => gatewayAddress(view, gateway) ?? [])
   )
-  return knowing.filter(address => seeing.some(each => isDeepStrictEqual(each, address)))
+  return knowing.filter(address => among.some(each => isDeepStrictEqual(each, address)))
 }
 
-/** Namespaces whose waypoints see a rule; `everywhere`: those from which a rule is for every waypoint. */
+/** Namespaces whose waypoints heed a rule for a service of the given one. */
 function audienceOf(
+  { settings }: ClusterView,
   { exportTo, meta: { namespace } }: DestinationRuleObject,
-  everywhere: readonly string[]
+  serviceNamespace: string
 ): 'all' | readonly string[] {
-  const exported = exportTo.length === 0 || exportTo.includes('*')
-  if (everywhere.includes(namespace)) return exported ? 'all' : exportTo
-  return exported || exportTo.includes(namespace) ? [namespace] : []
+  const seeing = (exportTo.length > 0 ? exportTo : settings.ruleExportTo).map(name =>
+    name === '.' ? namespace : name
+  )
+  const isPublic = seeing.includes('*')
+  if (namespace === serviceNamespace || namespace === settings.rootNamespace) {
+    return isPublic ? 'all' : seeing
+  }
+  return isPublic || seeing.includes(namespace) ? [namespace] : []
 }

@@ -15,6 +15,7 @@ export const settings: MeshSettings = {
   revision: 'default',
   discoverySelectors: [],
   serviceEntryVisibility: [],
+  ruleExportTo: ['*'],
   forWaypoints: defaultWaypointSettings,
   providerHosts: new Set(),
   allowWaypoints: true,

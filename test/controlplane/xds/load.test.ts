@@ -35,3 +35,58 @@ t.test('a service of a large namespace touches its own pods only', async t => {
   t.equal(touched.length, 1 + 4, 'the service and the four pods that it selects')
   t.equal(changes.address.changed.size, 1 + 4)
 })
+
+t.test(
+  'a rule of a large namespace touches itself, and its own pods when it asks for other labels',
+  async t => {
+    const desired = new DesiredState(settings)
+    desired.outdateAll()
+    const inOne = (raw: unknown, more: object = {}): unknown => {
+      const { metadata, ...rest } = raw as { readonly metadata: object }
+      return { ...rest, metadata: { ...metadata, ...more, namespace: 'one' } }
+    }
+    const address = { type: 'Hostname', value: 'wp.one' }
+    const gateway = { kind: 'Gateway', metadata: { name: 'wp' }, spec: {}, status: { addresses: [address] } }
+    desired.put(object(inOne(gateway)))
+    const use = { labels: { 'istio.io/use-waypoint': 'wp' } }
+    for (let app = 0; app < serviceCount; app += 1) desired.put(object(inOne(service(app), use)))
+    for (let index = 0; index < 2000; index += 1) desired.put(object(inOne(pod(index))))
+    const rule = (app: number, spec: object): unknown =>
+      inOne({
+        kind: 'DestinationRule',
+        metadata: { name: `app-${app}` },
+        spec: { host: `app-${app}`, ...spec }
+      })
+    for (let app = 0; app < serviceCount; app += 1) desired.put(object(rule(app, {})))
+    desired.refresh()
+    const change = (raw: unknown): unknown => {
+      let touched = 0
+      desired.put(object(raw))
+      const { DestinationRule, address } = desired.refresh(() => void (touched += 1))
+      return { touched, rules: DestinationRule.changed.size, addresses: address.changed.size }
+    }
+    const connections = { connectionPool: { tcp: { maxConnections: 10 } } }
+    const subsets = [{ name: 'v1', labels: { version: 'v1' } }]
+    t.strictSame(
+      change(rule(7, { trafficPolicy: connections })),
+      { touched: 1, rules: 1, addresses: 0 },
+      'one rule, one resource'
+    )
+    t.strictSame(
+      change(rule(7, { subsets })),
+      { touched: 1 + 4, rules: 1, addresses: 4 },
+      'the four pods of its service have their labels from now on'
+    )
+    t.strictSame(change(rule(7, { subsets, trafficPolicy: connections })), {
+      touched: 1,
+      rules: 1,
+      addresses: 0
+    })
+    t.strictSame(
+      change(inOne(pod(7, false))),
+      { touched: 1, rules: 0, addresses: 1 },
+      'one pod, one resource'
+    )
+    t.strictSame(change(rule(7, {})), { touched: 1 + 4, rules: 1, addresses: 4 })
+  }
+)
