@@ -3,11 +3,11 @@
  * who may read it; a request is never kept back for it. Source: Gateway API v1, HTTPCORSFilter; the Fetch standard, CORS protocol.
  */
 import { HeaderList } from './http/header-list.ts'
-import type { HttpOrigin, AllowedOrigin, CorsPolicy } from './routes/route.ts'
+import type { AllowedOrigin, CorsPolicy, HttpOrigin } from './routes/route.ts'
 
 export type CorsDecision =
   /** The whole answer. */
-  | { readonly kind: 'preflight'; readonly allowed: boolean; readonly headers: HeaderList }
+  | { readonly kind: 'preflight'; readonly headers: HeaderList }
   /** `origin`: whom the answer may be shared with; undefined: nobody else. */
   | { readonly kind: 'request'; readonly origin: string | undefined }
 
@@ -29,7 +29,7 @@ export function decideCors(policy: CorsPolicy, method: string, headers: HeaderLi
     answer.append('access-control-max-age', String(policy.maxAgeSeconds))
   }
   answer.append('vary', 'origin')
-  return { kind: 'preflight', allowed: origin !== undefined, headers: answer }
+  return { kind: 'preflight', headers: answer }
 }
 
 /** Changes an answer's headers in place. What the application says of other origins gives way to the route's policy. */

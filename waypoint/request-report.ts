@@ -207,9 +207,11 @@ export class RequestReport {
   }
 }
 
-/** Answered by a pod, or moved by a route. */
+/** Answered by a pod, moved by a route, or told who may ask from a page. */
+const well = new Set(['via_upstream', 'direct_response', 'cors_response'])
+
 function isWell({ status, flag, details }: Outcome): boolean {
-  return status < 500 && flag === '-' && (details === 'via_upstream' || details === 'direct_response')
+  return status < 500 && flag === '-' && well.has(details)
 }
 
 function partyOf(workload: Workload): Party {

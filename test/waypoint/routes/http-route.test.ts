@@ -1,6 +1,7 @@
 /** What is read of an HTTPRoute, and what is refused as a whole, with the field that is wrong. */
 import t from 'tap'
 import { changeTarget, redirectLocation } from '../../../waypoint/routes/change-request.ts'
+import { noFilters } from '../../../waypoint/routes/filters.ts'
 import { readHttpRoute } from '../../../waypoint/routes/http-route.ts'
 import type { PathChange, Redirect } from '../../../waypoint/routes/route.ts'
 
@@ -58,6 +59,56 @@ function modified(requestHeaderModifier: object): Record<string, unknown> {
   return { rules: [{ filters: [{ type: 'RequestHeaderModifier', requestHeaderModifier }] }] }
 }
 
+function mirrored(requestMirror: object): Record<string, unknown> {
+  return { rules: [{ filters: [{ type: 'RequestMirror', requestMirror }] }] }
+}
+
+t.test('mirrors: which service, and which share of requests', async t => {
+  const backend = { kind: 'service', hostname: 'a.shop.svc.cluster.local', namespace: 'shop', port: 80 }
+  const rows = [
+    { written: {}, share: 1 },
+    { written: { percent: 0 }, share: 0 },
+    { written: { percent: 35 }, share: 0.35 },
+    { written: { fraction: { numerator: 5 } }, share: 0.05 },
+    { written: { fraction: { numerator: 1, denominator: 1_000_000 } }, share: 0.000_001 },
+    { written: { fraction: { numerator: 3, denominator: 3 } }, share: 1 }
+  ]
+  for (const { written, share } of rows) {
+    const { rules } = read(mirrored({ backendRef: { name: 'a', port: 80 }, ...written }))
+    t.strictSame(rules[0]?.filters, { ...noFilters, mirrors: [{ backend, share }] }, JSON.stringify(written))
+  }
+  const sent = { group: '', kind: 'Service', namespace: 'out', name: 'b', port: 81, weight: 1 }
+  const refs = [
+    { ...sent, hostname: 'b.example' },
+    { weight: 1, unresolved: 'RefNotPermitted' }
+  ]
+  const filters = refs.map(backendRef => ({ type: 'RequestMirror', requestMirror: { backendRef } }))
+  const onBackend = { name: 'a', port: 80, filters }
+  const mirrors = [
+    { backend: { kind: 'service', hostname: 'b.example', namespace: 'out', port: 81 }, share: 1 },
+    { backend: { kind: 'unresolved', reason: 'RefNotPermitted' }, share: 1 }
+  ]
+  const [rule] = read({ rules: [{ filters, backendRefs: [onBackend] }] }).rules
+  t.strictSame(rule?.filters.mirrors, mirrors, 'as the control plane tells them')
+  t.strictSame(rule?.backends[0]?.filters.mirrors, mirrors, 'of a backend')
+})
+
+t.test('a policy for other origins', async t => {
+  const cors = { allowOrigins: ['https://a.example', 'http://*.b.example:81', '*'], allowCredentials: true }
+  t.strictSame(read({ rules: [{ filters: [{ type: 'CORS', cors }] }] }).rules[0]?.filters.cors, {
+    origins: [
+      { kind: 'one', scheme: 'https', host: 'a.example', port: 443 },
+      { kind: 'ending', scheme: 'http', host: '.b.example', port: 81 },
+      { kind: 'any' }
+    ],
+    methods: [],
+    headers: [],
+    exposed: [],
+    credentials: true,
+    maxAgeSeconds: 5
+  })
+})
+
 const wrong: readonly (readonly [name: string, spec: Record<string, unknown>, complaint: RegExp])[] = [
   [
     'a field that we do not know',
@@ -97,6 +148,32 @@ const wrong: readonly (readonly [name: string, spec: Record<string, unknown>, co
     { rules: [{ filters: [{ type: 'URLRewrite' }] }] },
     /urlRewrite: expected a mapping/
   ],
+  ['a mirror without a backend', mirrored({}), /requestMirror\.backendRef: is required/],
+  [
+    'a percentage',
+    mirrored({ backendRef: { name: 'a', port: 80 }, percent: 101 }),
+    /percent: expected a whole number up to 100/
+  ],
+  [
+    'two shares',
+    mirrored({ backendRef: { name: 'a', port: 80 }, percent: 1, fraction: { numerator: 1 } }),
+    /requestMirror: has percent and fraction/
+  ],
+  [
+    'a share of nothing',
+    mirrored({ backendRef: { name: 'a', port: 80 }, fraction: { numerator: 0, denominator: 0 } }),
+    /fraction: 0\/0 is no share/
+  ],
+  [
+    'more than all',
+    mirrored({ backendRef: { name: 'a', port: 80 }, fraction: { numerator: 101 } }),
+    /fraction: 101\/100 is no share/
+  ],
+  [
+    'a field of a mirror that we do not know',
+    mirrored({ backendRef: { name: 'a', port: 80, filters: [] } }),
+    /backendRef\.filters: unknown field/
+  ],
   ['rules that are none', { rules: 'all' }, /spec\.rules: expected a list/]
 ]
 
@@ -132,6 +209,11 @@ const uncarried: typeof wrong = [
     'a host to rewrite to',
     { rules: [{ filters: [{ type: 'URLRewrite', urlRewrite: { hostname: 'a b' } }] }] },
     /urlRewrite\.hostname: "a b" is no host/
+  ],
+  [
+    'an origin that is none',
+    { rules: [{ filters: [{ type: 'CORS', cors: { allowOrigins: ['a.example'] } }] }] },
+    /cors\.allowOrigins\[0\]: "a\.example" is no origin/
   ],
   [
     'a path to rewrite to',
