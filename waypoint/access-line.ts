@@ -19,6 +19,8 @@ export interface AccessLine {
   /** As the client addressed it, and the client. */
   readonly local: string
   readonly remote: string
+  /** Of the client's TLS; empty where there is none. */
+  readonly serverName: string
   readonly route: string
 }
 
@@ -48,7 +50,7 @@ export function requestLine(line: AccessLine): string {
     '-',
     line.local,
     line.remote,
-    '-',
+    line.serverName === '' ? '-' : line.serverName,
     line.route
   ].join(' ')
 }

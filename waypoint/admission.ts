@@ -173,5 +173,8 @@ function requestFacts(
 
 function connectionFacts({ peer, client, destination, addressed }: Arrival): RequestFacts {
   const ip = addressed.kind === 'address' ? addressed.address.ip : undefined
-  return { peer, clientIp: client.ip, destination: { ip, port: destination.port } }
+  const { port } = destination
+  const sni =
+    destination.kind === 'listener' && destination.serverName !== '' ? destination.serverName : undefined
+  return { peer, clientIp: client.ip, destination: { ip, port }, sni }
 }

@@ -21,6 +21,9 @@ import { DestinationRuleStore } from './destination-rules/destination-rule-store
 import { explainRequest } from './explain.ts'
 import { senderOf } from './external-authorization/send.ts'
 import { families } from './families.ts'
+import { Edge } from './gateway/edge.ts'
+import { GatewayState } from './gateway/gateway-state.ts'
+import { gatewayTypes } from './gateway/gateway-types.ts'
 import { Http1ClientConnection } from './http1/client-connection.ts'
 import { Http2ClientConnection } from './http2/client-connection.ts'
 import { KeySets } from './jwt/key-sets.ts'
@@ -28,6 +31,7 @@ import { JwtPolicyStore } from './jwt/policy-store.ts'
 import { loadLocalState } from './local-state.ts'
 import { CurrentSettings } from './mesh-settings.ts'
 import { Mirrors } from './mirror.ts'
+import { ownWorkload } from './own-workload.ts'
 import { RequestReports } from './request-report.ts'
 import { RouteStore } from './routes/route-store.ts'
 import { acceptHbone } from './tunnel.ts'
@@ -59,7 +63,7 @@ const farewellMs = 5000
 /** Throws when something cannot start; nothing is left behind then. */
 export async function startWaypoint(config: Config, { log: output, writeLine }: AppDeps): Promise<App> {
   const log = output.logger('app')
-  log.info('waypoint starts', { version: packageVersion(), identity: config.identity })
+  log.info(`${config.role} starts`, { version: packageVersion(), identity: config.identity })
   const readiness = new Readiness()
   const ending = new AbortController()
   await using resources = new AsyncDisposableStack()
@@ -85,10 +89,15 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     providers: new Map()
   }
   const settings = new CurrentSettings(own, output.logger('config'))
-  const types = configTypes({ settings, routes, policies, jwtPolicies, destinationRules, onJwtRules }, config)
+  const edge = new GatewayState()
+  const types = new Map([
+    ...configTypes({ settings, routes, policies, jwtPolicies, destinationRules, onJwtRules }, config),
+    ...(config.role === 'gateway' ? gatewayTypes(edge, config) : [])
+  ])
   await loadLocalState(config, mesh, types)
 
   // 2. The way to the pods, and what is told of requests.
+  const view = (): MeshView => mesh.view()
   const metrics = new Metrics(families)
   metrics.series('istio_build', 'proxy', config.istioVersion).set(1)
   const certificate = (signal: AbortSignal): ReturnType<CertificateStore['get']> =>
@@ -112,9 +121,9 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     metrics,
     accessLog: config.accessLog,
     write: writeLine,
-    now: systemClock.now
+    now: systemClock.now,
+    self: config.role === 'gateway' ? () => ownWorkload(view(), config) : undefined
   })
-  const view = (): MeshView => mesh.view()
   const random = Math.random
   const authorizers = senderOf({ view, config, random, connections })
   const proxyLog = output.logger('proxy')
@@ -135,6 +144,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     view,
     settings,
     routes,
+    gateway: edge,
     policies,
     jwtPolicies,
     keys,
@@ -147,7 +157,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     mirrors: new Mirrors({ view, config, random, connections, metrics, log: proxyLog }),
     reports,
     sessions: new Set(),
-    clients: new Set(),
+    clients: new Map(),
     ending: ending.signal,
     random
   }
@@ -195,11 +205,9 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   readiness.set('state manager', true)
   await certificate(ending.signal)
   readiness.set('certificate', true)
-  const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, socket => {
-    void acceptHbone(waypoint, socket)
-  })
-  resources.defer(() => void server.close())
-  addresses.set('hbone', await listen(server, ports.hbone, ipv6))
+  const entrance = config.role === 'gateway' ? openGateway(waypoint) : await openHbone(waypoint)
+  resources.defer(() => entrance.destroy())
+  if (entrance.address !== undefined) addresses.set('hbone', entrance.address)
   readiness.set('listener', true)
   for (const [name, address] of addresses) log.info(`listening ${name}=${formatSocketAddress(address)}`)
 
@@ -210,14 +218,13 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     const deadline = performance.now() + config.terminationDeadlineMs
     readiness.set('draining', false)
     log.info('shutdown started, letting requests end', { deadline: `${config.terminationDeadlineMs}ms` })
-    for (const client of waypoint.clients) client.drain('stay')
-    await waitUntil(() => waypoint.sessions.size === 0, Math.min(deadline, performance.now() + farewellMs))
-    server.close()
+    for (const client of waypoint.clients.keys()) client.drain('stay')
+    await waitUntil(() => entrance.open() === 0, Math.min(deadline, performance.now() + farewellMs))
+    entrance.stopListening()
     for (const session of waypoint.sessions) session.drain()
-    for (const client of waypoint.clients) client.drain()
-    const inTime = await waitUntil(() => waypoint.sessions.size === 0, deadline)
+    for (const client of waypoint.clients.keys()) client.drain()
+    const inTime = await waitUntil(() => entrance.open() === 0, deadline)
     if (!inTime) log.warn('connections were still open at the deadline and have been closed')
-    for (const session of waypoint.sessions) session.destroy(new Error('the waypoint is ending'))
     await owned.disposeAsync()
   }
   return {
@@ -235,6 +242,48 @@ async function waitUntil(check: () => boolean, deadline: number): Promise<boolea
     await new Promise(resolve => setTimeout(resolve, Math.min(50, left)))
   }
   return true
+}
+
+/** Where clients come in. */
+interface Entrance {
+  readonly address: SocketAddress | undefined
+  /** What is connected: sessions of ztunnels, or clients of a gateway. */
+  open(): number
+  stopListening(): void
+  destroy(): void
+}
+
+async function openHbone(waypoint: Waypoint): Promise<Entrance> {
+  const { config, sessions } = waypoint
+  const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, socket => {
+    void acceptHbone(waypoint, socket)
+  })
+  const address = await listen(server, config.ports.hbone, config.ipv6)
+  const stopListening = (): void => void server.close()
+  return {
+    address,
+    open: () => sessions.size,
+    stopListening,
+    destroy: () => {
+      stopListening()
+      for (const session of sessions) session.destroy(new Error('the waypoint is ending'))
+    }
+  }
+}
+
+function openGateway(waypoint: Waypoint): Entrance {
+  const edge = new Edge(waypoint)
+  waypoint.gateway.watch(() => edge.update())
+  edge.update()
+  return {
+    address: undefined,
+    open: () => edge.open,
+    stopListening: () => {
+      waypoint.gateway.watch(() => undefined)
+      edge.stopListening()
+    },
+    destroy: () => edge.destroy()
+  }
 }
 
 async function listen(server: net.Server, port: number, ipv6: boolean): Promise<SocketAddress> {

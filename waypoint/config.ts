@@ -14,6 +14,8 @@ import {
 import { pathNormalizations, type PathNormalization } from './normalize-path.ts'
 
 export interface Config {
+  /** For whom it works: clients inside the mesh on the way to services, or those at its edge. */
+  readonly role: 'waypoint' | 'gateway'
   readonly podName: string
   readonly podNamespace: string
   readonly nodeName: string
@@ -87,6 +89,12 @@ export function readConfig(sources: ConfigSources): {
     'Trust domain of its own identity, and of its clients'
   )
   const config: Config = {
+    role: env.choice(
+      'UNDERPASS_ROLE',
+      ['waypoint', 'gateway'],
+      'waypoint',
+      'Whether it takes HBONE of the mesh, or what comes to the listeners of its Gateway'
+    ),
     podName: env.text('POD_NAME', '', "The waypoint's own pod"),
     podNamespace,
     nodeName: env.text('NODE_NAME', '', 'The node, for choosing near endpoints'),

@@ -1,5 +1,5 @@
 /** What is told of each request, exactly once: metrics, and a line of the access log in Istio's form. */
-import { workloadIdentity, type Workload } from '../shared/mesh/model.ts'
+import { workloadIdentity, type Service, type Workload } from '../shared/mesh/model.ts'
 import { formatSocketAddress } from '../shared/net/address.ts'
 import type { RelayCounters } from '../shared/net/relay.ts'
 import type { Metrics, Series } from '../shared/telemetry/metrics.ts'
@@ -19,6 +19,8 @@ export interface RequestReportsOptions {
   readonly write: (line: string) => void
   /** Milliseconds since the epoch. */
   readonly now: () => number
+  /** Of a gateway: to its clients, of whom nothing is known, it is the one who asks. */
+  readonly self: (() => Workload) | undefined
 }
 
 export interface Outcome {
@@ -58,7 +60,7 @@ export class RequestReports {
     let known = this.#series.get(report.arrival)
     if (known === undefined) this.#series.set(report.arrival, (known = new Map()))
     const { protocol, code, grpc, flag } = labels
-    const key = `${report.target?.workload.uid ?? ''} ${protocol} ${code} ${grpc} ${flag}`
+    const key = `${report.target?.workload.uid ?? ''} ${report.service?.hostname ?? ''} ${protocol} ${code} ${grpc} ${flag}`
     let series = known.get(key)
     if (series === undefined) known.set(key, (series = this.#make(report, labels)))
     series.requests.add()
@@ -67,22 +69,25 @@ export class RequestReports {
     series.sent.observe(report.bytes.bToA)
   }
 
-  #make({ arrival, target }: RequestReport, { protocol, code, grpc, flag }: ResultLabels): RequestSeries {
-    const { destination } = arrival
+  #make(report: RequestReport, { protocol, code, grpc, flag }: ResultLabels): RequestSeries {
+    const { arrival, target, service } = report
+    const { metrics, self } = this.options
     const values = [
       ...endLabelValues({
-        reporter: 'waypoint',
-        source: { workload: arrival.source, identity: arrival.peer, baggage: arrival.baggage },
+        reporter: self === undefined ? 'waypoint' : 'source',
+        source:
+          self === undefined
+            ? { workload: arrival.source, identity: arrival.peer, baggage: arrival.baggage }
+            : partyOf(self()),
         destination: target === undefined ? nobody : partyOf(target.workload),
-        service: destination.kind === 'service' ? destination.service : undefined
+        service
       }),
       protocol,
       String(code),
       grpc,
       flag,
-      'mutual_tls'
+      self === undefined ? 'mutual_tls' : 'unknown'
     ]
-    const { metrics } = this.options
     return {
       requests: metrics.series('istio_requests_total', ...values),
       duration: metrics.series('istio_request_duration_milliseconds', ...values),
@@ -108,6 +113,7 @@ export class RequestReport {
   readonly #head: RequestHead
   readonly #startedAt = performance.now()
   #rule: RouteRule | undefined
+  #upstream: { readonly service: Service; readonly port: number } | undefined
   #failure = '-'
   #serviceTime = '-'
   #exhausted = false
@@ -121,6 +127,18 @@ export class RequestReport {
 
   routed(rule: RouteRule): void {
     this.#rule = rule
+  }
+
+  /** Where its route leads. */
+  towards(service: Service, port: number): void {
+    this.#upstream = { service, port }
+  }
+
+  /** That the client asked for; of a gateway that its route chose. */
+  get service(): Service | undefined {
+    const { destination } = this.arrival
+    if (destination.kind === 'service') return destination.service
+    return destination.kind === 'listener' ? this.#upstream?.service : undefined
   }
 
   attempt(target: Target): void {
@@ -179,12 +197,7 @@ export class RequestReport {
 
   #line({ status, flag, details }: Outcome, startedAt: number, durationMs: number): AccessLine {
     const { arrival, target } = this
-    const { destination } = arrival
     const [address] = target?.workload.addresses ?? []
-    const cluster =
-      destination.kind === 'service'
-        ? `inbound-vip|${destination.port}|http|${destination.service.hostname}`
-        : 'direct-http'
     return {
       head: this.#head,
       startedAt,
@@ -199,10 +212,28 @@ export class RequestReport {
         address === undefined || target === undefined
           ? '-'
           : formatSocketAddress({ ip: address, port: target.port }),
-      upstreamCluster: cluster,
+      upstreamCluster: this.#cluster(),
       local: arrival.authority,
       remote: formatSocketAddress(arrival.client),
+      serverName: arrival.destination.kind === 'listener' ? arrival.destination.serverName : '',
       route: this.#rule === undefined ? 'default' : `${this.#rule.route}/${this.#rule.name}`
+    }
+  }
+
+  /** In Envoy's words. */
+  #cluster(): string {
+    const { destination } = this.arrival
+    switch (destination.kind) {
+      case 'service':
+        return `inbound-vip|${destination.port}|http|${destination.service.hostname}`
+      case 'workload':
+        return 'direct-http'
+      case 'listener': {
+        const upstream = this.#upstream
+        return upstream === undefined ? '-' : `outbound|${upstream.port}||${upstream.service.hostname}`
+      }
+      default:
+        return destination satisfies never
     }
   }
 }

@@ -3,18 +3,21 @@
  * said here; `forward.ts` does the rest.
  */
 import { randomUUID } from 'node:crypto'
-import { serviceKey, type Service, type Workload } from '../shared/mesh/model.ts'
+import type { Service, Workload } from '../shared/mesh/model.ts'
 import { admit, type Admission } from './admission.ts'
 import { failureHeader } from './external-authorization/changes.ts'
 import { filterExchange, filterRequest, type Routed } from './filter-request.ts'
 import { forward } from './forward.ts'
+import { stampEdge } from './gateway/edge-headers.ts'
 import { withCopiedBody } from './http/copied-body.ts'
-import type { Exchange } from './http/exchange.ts'
+import type { Exchange, RequestHead } from './http/exchange.ts'
 import { pathOf, queryOf } from './http/target.ts'
+import { keptSession, type KeptSession } from './keep-session.ts'
 import { replies, replyLocally, type LocalReply } from './local-reply.ts'
 import { normalizePath } from './normalize-path.ts'
 import { clientGone, type RequestReport } from './request-report.ts'
-import type { Backend } from './routes/route.ts'
+import type { Backend, RouteRule } from './routes/route.ts'
+import { wayOf } from './way.ts'
 import type { Arrival, Waypoint } from './waypoint.ts'
 
 /** What only we say; a client's own would be believed. */
@@ -44,6 +47,7 @@ export function serveRequest(
   const { headers } = head
   for (const name of ours) headers.remove(name)
   if (!headers.has('x-request-id')) headers.append('x-request-id', randomUUID())
+  if (arrival.destination.kind === 'listener') stampEdge(headers, arrival.client)
   if (!headers.has('x-forwarded-proto')) headers.append('x-forwarded-proto', head.scheme ?? 'http')
 
   // 2. Who may ask it.
@@ -75,22 +79,14 @@ function route(waypoint: Waypoint, arrival: Arrival, exchange: Exchange, { targe
   const refuse = refuser(exchange, report)
 
   // 3. The route.
-  const { destination } = arrival
-  if (destination.kind === 'workload') {
-    const plan = { target, authority: head.authority, upstream: destination, rule: undefined, filters: [] }
+  const way = wayOf(waypoint, arrival, head.authority)
+  if (way.kind === 'refused') return refuse(way.reply)
+  if (way.kind === 'straight') {
+    const plan = { target, authority: head.authority, upstream: way.upstream, rule: undefined, filters: [] }
     return forward(waypoint, arrival, exchange, plan, report)
   }
-  const { port } = destination
-  // As it is now: a tunnel may be older than the last change of its service.
-  const service = waypoint.view().service(serviceKey(destination.service))
-  if (service === undefined) return refuse(replies.noHealthyUpstream)
-  const table = waypoint.routes.table(service, port, arrival.peerNamespace)
-  if (table === undefined) {
-    const upstream = { kind: 'service', service, port } as const
-    const plan = { target, authority: head.authority, upstream, rule: undefined, filters: [] }
-    return forward(waypoint, arrival, exchange, plan, report)
-  }
-  const found = table.find(head, pathOf(target), queryOf(target))
+  const { port } = arrival.destination
+  const found = way.table.find(head, pathOf(target), queryOf(target))
   if (found === undefined) return refuse(replies.noRoute)
   const { rule } = found
   report.routed(rule)
@@ -111,7 +107,8 @@ function sendToBackend(
   const { found } = routed
   const { rule } = found
   const without = { ...replies.unresolvedBackend, status: rule.statusWithoutBackend }
-  const backend = chooseBackend(rule.backends, waypoint.random)
+  const session = sessionOf(waypoint, arrival, rule, ruled.head)
+  const backend = session?.backend ?? chooseBackend(rule.backends, waypoint.random)
   if (backend === undefined) return refuser(ruled, report)(without)
   const { exchange, reply } = filterExchange(backend.filters, ruled, routed)
   const refuse = refuser(exchange, report)
@@ -127,14 +124,28 @@ function sendToBackend(
   const sent = filterRequest(backend.filters, byRule, head.headers, found)
   const more = waypoint.mirrors.of(backend.filters.mirrors, head, sent, requestTimeoutMs)
   const all = copies.concat(more)
+  report.towards(service, backend.port)
   const upstream = { kind: 'service', service, port: backend.port } as const
-  const plan = { ...sent, upstream, rule, filters: [rule.filters, backend.filters] }
+  const plan = { ...sent, upstream, rule, filters: [rule.filters, backend.filters], session }
   forward(waypoint, arrival, withCopiedBody(exchange, all), plan, report)
   for (const copy of all) copy.start()
 }
 
+function sessionOf(
+  waypoint: Waypoint,
+  { destination }: Arrival,
+  { persistence, backends }: RouteRule,
+  { headers }: RequestHead
+): KeptSession | undefined {
+  const secure = destination.kind === 'listener' && destination.tls
+  return persistence && keptSession(waypoint, persistence, { backends, headers, secure })
+}
+
 /** By weight; undefined where no backend takes anything. */
-export function chooseBackend(backends: readonly Backend[], random: () => number): Backend | undefined {
+export function chooseBackend<B extends Pick<Backend, 'weight'>>(
+  backends: readonly B[],
+  random: () => number
+): B | undefined {
   if (backends.length === 1) return (backends[0]?.weight ?? 0) > 0 ? backends[0] : undefined
   let total = 0
   for (const { weight } of backends) total += weight

@@ -4,14 +4,13 @@ import { parseAuthority, parseBaggage, type Baggage } from '../shared/hbone/conn
 import { serveTunnels, type TunnelRequest } from '../shared/hbone/server.ts'
 import { acceptTls } from '../shared/hbone/tls.ts'
 import { spiffeParts, type SpiffeId } from '../shared/identity/spiffe-id.ts'
-import { parseIp, type SocketAddress } from '../shared/net/address.ts'
+import type { SocketAddress } from '../shared/net/address.ts'
 import type { ByteStream } from '../shared/net/byte-stream.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
+import { clientAddress } from './client-address.ts'
 import { findDestination } from './destination.ts'
-import type { Exchange } from './http/exchange.ts'
-import { Http1ServerConnection } from './http1/server-connection.ts'
-import { Http2ServerConnection } from './http2/server-connection.ts'
-import { serveRequest } from './request.ts'
+import type { Upstream } from './request.ts'
+import { serveHttp } from './serve-http.ts'
 import { sniff } from './sniff.ts'
 import { serveTcp } from './tcp.ts'
 import type { Arrival, Waypoint } from './waypoint.ts'
@@ -19,7 +18,7 @@ import type { Arrival, Waypoint } from './waypoint.ts'
 /** Resolves when the session stands, or was refused. */
 export async function acceptHbone(waypoint: Waypoint, socket: net.Socket): Promise<void> {
   const { config, ending, log } = waypoint
-  const client = addressOf(socket)
+  const client = clientAddress(socket)
   try {
     const certificate = await waypoint.certificate(ending)
     const {
@@ -73,65 +72,24 @@ function openTunnel(waypoint: Waypoint, { peer, client }: Peer, request: TunnelR
     authority: request.authority ?? '',
     addressed: authority
   }
-  serve(waypoint, arrival, request.accept([]))
+  serve(waypoint, arrival, destination, request.accept([]))
 }
 
 /** Hands the stream to whoever speaks its protocol. */
-function serve(waypoint: Waypoint, arrival: Arrival, stream: ByteStream): void {
-  const { destination } = arrival
+function serve(waypoint: Waypoint, arrival: Arrival, destination: Upstream, stream: ByteStream): void {
   const declared =
     destination.kind === 'service' ? destination.service.protocols.get(destination.port) : undefined
-  if (declared === 'TCP' || declared === 'TLS') return serveTcp(waypoint, arrival, stream)
+  if (declared === 'TCP' || declared === 'TLS') return serveTcp(waypoint, arrival, stream, destination)
   // Whoever declared HTTP waits for the client as HTTP does; of others a server may speak first.
   const timeoutMs = declared === undefined ? waypoint.config.detectionTimeoutMs : undefined
   sniff(stream, timeoutMs, (detected, whole) => {
-    if (detected === 'http2') serveHttp(waypoint, arrival, Http2ServerConnection, whole)
-    else if (detected === 'http1' || declared !== undefined)
-      serveHttp(waypoint, arrival, Http1ServerConnection, whole)
-    else serveTcp(waypoint, arrival, whole)
+    if (detected === 'http2') serveHttp(waypoint, arrival, 'http2', whole)
+    else if (detected === 'http1' || declared !== undefined) serveHttp(waypoint, arrival, 'http1', whole)
+    else serveTcp(waypoint, arrival, whole, destination)
   })
-}
-
-function serveHttp(
-  waypoint: Waypoint,
-  arrival: Arrival,
-  Connection: typeof Http1ServerConnection | typeof Http2ServerConnection,
-  stream: ByteStream
-): void {
-  const { clients, log } = waypoint
-  const onDefect = (error: unknown): void => {
-    log.error('a request could not be served', { authority: arrival.authority, error: messageOf(error) })
-    stream.destroy()
-  }
-  const serve = (exchange: Exchange): void => {
-    try {
-      serveRequest(waypoint, arrival, exchange, onDefect)
-    } catch (error) {
-      onDefect(error) // one client's connection, not everybody's
-    }
-  }
-  const connection = new Connection(stream, serve, {
-    onOver: () => clients.delete(connection),
-    onRefused: ({ status, reason }) => {
-      log.warn('a request was refused', {
-        'src.identity': arrival.peer,
-        authority: arrival.authority,
-        status,
-        reason
-      })
-    }
-  })
-  clients.add(connection)
 }
 
 /** Asserted by the peer: only where it is of the namespace that the certificate proves. */
 function believed(baggage: Baggage | undefined, namespace: string): Baggage | undefined {
   return baggage?.namespace === namespace ? baggage : undefined
 }
-
-function addressOf(socket: net.Socket): SocketAddress {
-  const ip = parseIp(socket.remoteAddress ?? '')
-  return { ip: ip ?? unknownAddress, port: socket.remotePort ?? 0 }
-}
-
-const unknownAddress = parseIp('0.0.0.0') as SocketAddress['ip']

@@ -13,6 +13,7 @@ import type { Config } from './config.ts'
 import type { Destination } from './destination.ts'
 import type { Sender } from './external-authorization/check.ts'
 import type { families } from './families.ts'
+import type { GatewayState } from './gateway/gateway-state.ts'
 import type { ReplayBudget } from './http/replay-buffer.ts'
 import type { KeySource } from './jwt/check-token.ts'
 import type { JwtPolicyStore } from './jwt/policy-store.ts'
@@ -31,6 +32,8 @@ export interface Waypoint {
   readonly view: () => MeshView
   readonly settings: CurrentSettings
   readonly routes: RouteStore
+  /** Of a gateway; without listeners in a waypoint. */
+  readonly gateway: GatewayState
   readonly policies: PolicyStore
   readonly jwtPolicies: JwtPolicyStore
   /** Keys that tokens are verified with. */
@@ -48,7 +51,7 @@ export interface Waypoint {
   readonly reports: RequestReports
   /** What is open, for draining. */
   readonly sessions: Set<ServerSession>
-  readonly clients: Set<ClientSide>
+  readonly clients: Map<ClientSide, Arrival>
   /** Aborts when what is still open must end. */
   readonly ending: AbortSignal
   /** A number from 0 up to, not including, 1. */
@@ -61,17 +64,28 @@ export interface ClientSide {
   drain(idle?: 'end' | 'stay'): void
 }
 
-/** One CONNECT: who calls, and whom. What is inside cannot change it. */
+/** A client's connection: who calls, and whom. What is inside cannot change it. */
 export interface Arrival {
-  readonly peer: SpiffeId
+  /** Undefined: a client of a gateway, of which only its address is known. */
+  readonly peer: SpiffeId | undefined
+  /** Empty where there is no peer. */
   readonly peerNamespace: string
   readonly client: SocketAddress
   /** The client's record, where there is one. */
   readonly source: Workload | undefined
   /** What it says of itself; only believed where its certificate agrees. */
   readonly baggage: Baggage | undefined
-  readonly destination: Exclude<Destination, { kind: 'refused' }>
+  readonly destination: Exclude<Destination, { kind: 'refused' }> | ListenerPort
   /** As the client addressed it; and what that says. */
   readonly authority: string
   readonly addressed: Authority
+}
+
+/** A port of a gateway. Which of its listeners is meant, each request says. */
+export interface ListenerPort {
+  readonly kind: 'listener'
+  readonly port: number
+  readonly tls: boolean
+  /** The name in the client's hello; empty without one. */
+  readonly serverName: string
 }

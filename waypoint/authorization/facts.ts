@@ -5,8 +5,8 @@ import type { HeaderList } from '../http/header-list.ts'
 import type { Claims } from '../jwt/claims.ts'
 
 export interface RequestFacts {
-  /** Of the tunnel, from its certificate. */
-  readonly peer: SpiffeId
+  /** Of the tunnel, from its certificate; undefined where the client has none. */
+  readonly peer: SpiffeId | undefined
   readonly clientIp: Ip
   /** As the client addressed it; a hostname has no address. */
   readonly destination: { readonly ip?: Ip | undefined; readonly port: number }

@@ -1,4 +1,7 @@
-/** Tests of the client's identity. It has always the form `spiffe://<trust domain>/ns/<namespace>/sa/<account>`. */
+/**
+ * Tests of the client's identity, which has the form `spiffe://<trust domain>/ns/<namespace>/sa/<account>`. None holds for a client without one.
+ */
+import type { SpiffeId } from '../../shared/identity/spiffe-id.ts'
 import type { Test } from './facts.ts'
 import { globPattern, textPattern, type TextTest } from './text-pattern.ts'
 
@@ -11,20 +14,20 @@ export function principalTest(value: string, trustDomains: readonly string[]): T
     // A pattern that begins with a star is of the end alone.
     return textPattern(one.startsWith('*') ? one : scheme + one)
   })
-  return ({ peer }) => anyFits(tests, peer)
+  return ofPeer(peer => anyFits(tests, peer))
 }
 
 /** A star stands for anything within the namespace, wherever it is. */
 export function namespaceTest(value: string): Test {
   if (!value.includes('*')) {
     const part = `/ns/${value}/sa/`
-    return ({ peer }) => peer.startsWith(part, peer.indexOf('/ns/'))
+    return ofPeer(peer => peer.startsWith(part, peer.indexOf('/ns/')))
   }
   const matches = globPattern(value)
-  return ({ peer }) => {
+  return ofPeer(peer => {
     const start = peer.indexOf('/ns/') + 4
     return matches(peer.slice(start, peer.indexOf('/sa/', start)))
-  }
+  })
 }
 
 /** `<namespace>/<account>`, or an account of the policy's own namespace. Throws an Error with what is wrong. */
@@ -37,7 +40,7 @@ export function serviceAccountTest(value: string, ownNamespace: string): Test {
   const slash = value.indexOf('/')
   const namespace = slash < 0 ? ownNamespace : value.slice(0, slash)
   const end = `/ns/${namespace}/sa/${value.slice(slash + 1)}`
-  return ({ peer }) => peer.endsWith(end)
+  return ofPeer(peer => peer.endsWith(end))
 }
 
 /** Throws an Error with what is wrong. */
@@ -46,10 +49,7 @@ export function trustDomainTest(value: string, trustDomains: readonly string[]):
     throw new Error(`${JSON.stringify(value)} is no trust domain: write a name with one wildcard at most`)
   }
   const tests = (trustDomains.includes(value) ? trustDomains : [value]).map(globPattern)
-  return ({ peer }) => {
-    const name = peer.slice(scheme.length, peer.indexOf('/', scheme.length))
-    return anyFits(tests, name)
-  }
+  return ofPeer(peer => anyFits(tests, peer.slice(scheme.length, peer.indexOf('/', scheme.length))))
 }
 
 /**
@@ -64,6 +64,10 @@ function withAliases(principal: string, trustDomains: readonly string[]): readon
   return trustDomains.map(name =>
     written.startsWith('*') && name.endsWith(written.slice(1)) ? principal : [name, ...rest].join('/')
   )
+}
+
+function ofPeer(test: (peer: SpiffeId) => boolean): Test {
+  return ({ peer }) => peer !== undefined && test(peer)
 }
 
 /** Either of the two may have a wildcard. */

@@ -8,8 +8,8 @@ import type { AuthorizerService } from './providers.ts'
 
 /** A request, or a connection that is carried as it is. */
 export interface Subject {
-  /** Of the tunnel, from its certificate. */
-  readonly peer: SpiffeId
+  /** Of the tunnel, from its certificate; undefined where the client has none. */
+  readonly peer: SpiffeId | undefined
   readonly client: SocketAddress
   /** As the client addressed it: an IP address or a hostname. */
   readonly destination: { readonly address: string; readonly port: number }

@@ -82,7 +82,7 @@ export function encodeCheckRequest({ peer, client, destination, receivedMs, http
   const time = { seconds, nanos: Math.floor((receivedMs - seconds * 1000) * 1e6) }
   return checkRequest.encode({
     attributes: {
-      source: { ...peerAt(client.ip, client.port), principal: peer },
+      source: { ...peerAt(client.ip, client.port), ...(peer === undefined ? {} : { principal: peer }) },
       destination: peerAt(destination.address, destination.port),
       request: http === undefined ? { time } : { time, http: httpRequest(http) }
     }

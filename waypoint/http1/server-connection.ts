@@ -18,6 +18,8 @@ import { responseHeadText } from './write-head.ts'
 
 export interface Http1ServerOptions {
   readonly maxHeadBytes?: number
+  /** Of all its requests, where it is known better than by what the client says. */
+  readonly scheme?: 'http' | 'https'
   /** From the first byte of a head to its last. */
   readonly headTimeoutMs?: number
   /** Between requests. */
@@ -131,7 +133,8 @@ export class Http1ServerConnection {
     this.#deadline = Infinity
     this.#pending = cut.rest
     keepEndToEnd(head.headers)
-    this.#current = new ServerExchange(head, this.#parts)
+    const { scheme } = this.#options
+    this.#current = new ServerExchange(scheme === undefined ? head : { ...head, scheme }, this.#parts)
     this.#serve(this.#current)
     return true
   }

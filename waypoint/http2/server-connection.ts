@@ -15,6 +15,8 @@ import { httpSession, keepTrailers } from './session.ts'
 export interface Http2ServerOptions {
   /** Requests at once; default 100. */
   readonly maxStreams?: number
+  /** Of all its requests, where it is known better than by what the client says. */
+  readonly scheme?: 'http' | 'https'
   /** As HTTP/2 counts header lists; default 60 KiB. */
   readonly maxHeaderListSize?: number
   /** Without a request for so long, or up to twice as long, it ends; default an hour. */
@@ -75,7 +77,9 @@ export class Http2ServerConnection {
     this.#busy = true
     const head = readRequestHead(section, endStream)
     if (head.kind === 'request') {
-      this.#serve(new ServerExchange(this.#connection, tunnel, head))
+      const { scheme } = this.#options
+      const known = scheme === undefined ? head : { ...head, scheme }
+      this.#serve(new ServerExchange(this.#connection, tunnel, known))
       return undefined
     }
     if (head.status !== 400) {

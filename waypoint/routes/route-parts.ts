@@ -5,7 +5,9 @@ import type { ConfigResource } from '../../shared/xds/config-resource.ts'
 import { readBackendReference, type Place } from './backend-reference.ts'
 import { noFilters, readFilters } from './filters.ts'
 import { regularExpression } from './regular-expression.ts'
-import type { Backend, FieldMatch, Route, RouteMatch, RouteParent, RouteRule, TextMatch } from './route.ts'
+import { readParents } from './route-parents.ts'
+import type { Backend, FieldMatch, Route, RouteMatch, RouteRule, TextMatch } from './route.ts'
+import { readSessionPersistence } from './session-persistence.ts'
 
 /** What rules of one kind of route say in their own way. */
 export interface RuleForm {
@@ -47,10 +49,10 @@ export function readRoute(
     namespace,
     name,
     createdMs,
-    parents: fields.list('parentRefs', (value, path) => parent(new Fields(value, path, problems), place)),
+    ...readParents(fields, place),
     rules: fields.list('rules', (value, path) => rule(new Fields(value, path, problems), place, form))
   }
-  fields.list('hostnames', () => undefined) // a service's address says already who is meant
+  fields.list('hostnames', () => undefined) // parents say already who is meant
   fields.text('useDefaultGateways', '')
   fields.end()
   if (problems.found.length > 0) throw new Error(problems.found.join('; '))
@@ -63,13 +65,12 @@ export function readRoute(
  */
 export function standIn({ namespace, name, createdMs, spec }: ConfigResource, domain: string): Route {
   const place = { namespace, name, domain }
-  const fields = new Fields(spec, 'spec', new Problems())
-  const nothing = new Problems() // they are told already
+  const fields = new Fields(spec, 'spec', new Problems()) // they are told already
   return {
     namespace,
     name,
     createdMs,
-    parents: fields.list('parentRefs', (value, path) => parent(new Fields(value, path, nothing), place)),
+    ...readParents(fields, place),
     rules: [
       {
         route: `${namespace}/${name}`,
@@ -78,6 +79,7 @@ export function standIn({ namespace, name, createdMs, spec }: ConfigResource, do
         filters: { ...noFilters, unsupported: 'it was not understood; the log of the waypoint says why' },
         statusWithoutBackend: 500,
         backends: [],
+        persistence: undefined,
         ...noLimits
       }
     ]
@@ -87,13 +89,17 @@ export function standIn({ namespace, name, createdMs, spec }: ConfigResource, do
 function rule(fields: Fields, place: Place, form: RuleForm): RouteRule {
   const { problems } = fields
   const matches = fields.list('matches', (value, path) => form.match(new Fields(value, path, problems)))
+  const route = `${place.namespace}/${place.name}`
+  const name = ruleName(fields)
+  const persistence = fields.inner('sessionPersistence')
   const made: RouteRule = {
-    route: `${place.namespace}/${place.name}`,
-    name: ruleName(fields),
+    route,
+    name,
     matches: matches.length > 0 ? matches : [form.everything],
     filters: readFilters(fields, place),
     statusWithoutBackend: form.statusWithoutBackend,
     backends: fields.list('backendRefs', (value, path) => backend(new Fields(value, path, problems), place)),
+    persistence: persistence && readSessionPersistence(persistence, `${route}/${name}`),
     ...form.limits(fields)
   }
   fields.end()
@@ -103,18 +109,6 @@ function rule(fields: Fields, place: Place, form: RuleForm): RouteRule {
 /** As logs call a rule that has no name: its place. */
 function ruleName(fields: Fields): string {
   return fields.text('name', /\d+/.exec(fields.path)?.[0] ?? '')
-}
-
-function parent(fields: Fields, { domain, ...place }: Place): RouteParent {
-  const kind = fields.choice('kind', ['Service', 'ServiceEntry', 'Hostname'], 'Service')
-  fields.text('group', '')
-  const namespace = fields.text('namespace', place.namespace)
-  const name = fields.text('name')
-  const port = fields.integer('port', 0, 65_535)
-  const hostname = fields.text('hostname', kind === 'Service' ? `${name}.${namespace}.svc.${domain}` : name)
-  fields.text('sectionName', '')
-  fields.end()
-  return { namespace, hostname, port: port === 0 ? undefined : port }
 }
 
 /** Of entries with the same name only the first counts. */

@@ -1,5 +1,7 @@
 /** All routes that are known, and the table for one service and port, made when it is first asked for. */
 import { serviceKey, type ServiceKey } from '../../shared/mesh/model.ts'
+import type { HostTable } from '../gateway/host-table.ts'
+import { ListenerTables, type ListenerName } from '../gateway/listener-tables.ts'
 import type { Route } from './route.ts'
 import { RouteTable } from './route-table.ts'
 
@@ -8,6 +10,7 @@ export class RouteStore {
   readonly #routes = new Map<string, Route>()
   readonly #byService = new Map<ServiceKey, Set<Route>>()
   readonly #tables = new Map<string, RouteTable | undefined>()
+  readonly #atListeners = new ListenerTables((routes: readonly Route[]) => new RouteTable(routes))
   #version = 0
 
   /** Changes whenever a table that was given may not be the right one any more. */
@@ -28,6 +31,7 @@ export class RouteStore {
       if (routes === undefined) this.#byService.set(service, new Set([route]))
       else routes.add(route)
     }
+    this.#atListeners.put(key, route)
     this.#changed()
   }
 
@@ -41,6 +45,7 @@ export class RouteStore {
       routes?.delete(route)
       if (routes?.size === 0) this.#byService.delete(service)
     }
+    this.#atListeners.remove(key)
     this.#changed()
   }
 
@@ -71,6 +76,11 @@ export class RouteStore {
     const table = chosen.length === 0 ? undefined : new RouteTable(chosen)
     this.#tables.set(key, table)
     return table
+  }
+
+  /** For requests to a listener of a Gateway, by their host. */
+  tablesAt(listener: ListenerName): HostTable<RouteTable> {
+    return this.#atListeners.at(listener)
   }
 
   #changed(): void {

@@ -151,6 +151,7 @@ export interface RouteRule {
   readonly backendTimeoutMs: number | undefined
   /** Undefined: the route says nothing of it. */
   readonly retry: Retry | undefined
+  readonly persistence: SessionPersistence | undefined
 }
 
 /** The service that a route is for. */
@@ -161,10 +162,20 @@ export interface RouteParent {
   readonly port: number | undefined
 }
 
+/** A listener of a Gateway that a route is for. */
+export interface ListenerParent {
+  readonly namespace: string
+  readonly gateway: string
+  readonly listener: string
+  /** Those that listener and route have in common: `a.b`, `*.b`, or '' for any; in lower case. */
+  readonly hostnames: readonly string[]
+}
+
 export interface Route {
   readonly namespace: string
   readonly name: string
   readonly createdMs: number
   readonly parents: readonly RouteParent[]
+  readonly listeners: readonly ListenerParent[]
   readonly rules: readonly RouteRule[]
 }

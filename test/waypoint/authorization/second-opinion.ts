@@ -88,7 +88,7 @@ function isHttp(name: string): boolean {
 }
 
 function valueMatches(name: string, value: string, { facts, namespace, trustDomains }: Looking): boolean {
-  const { peer, clientIp, destination, sni, http } = facts
+  const { peer = '', clientIp, destination, sni, http } = facts
   switch (name) {
     case 'principals':
     case 'source.principal':

@@ -1,0 +1,159 @@
+/** A gateway's clients: what comes to a port of its listeners, and who takes it. */
+import type net from 'node:net'
+import { formatSocketAddress, parseIp } from '../../shared/net/address.ts'
+import type { ByteStream } from '../../shared/net/byte-stream.ts'
+import { streamOf } from '../../shared/net/socket-stream.ts'
+import { messageOf } from '../../shared/runtime/errors.ts'
+import { clientAddress } from '../client-address.ts'
+import { chooseBackend } from '../request.ts'
+import { serveHttp } from '../serve-http.ts'
+import { sniff } from '../sniff.ts'
+import { serveTcp } from '../tcp.ts'
+import type { Arrival, ListenerPort, Waypoint } from '../waypoint.ts'
+import { EdgeTls } from './edge-tls.ts'
+import type { Listener } from './gateway.ts'
+import { awaitClientHello } from './hello-reader.ts'
+import { ListenerSockets } from './listener-sockets.ts'
+
+/** For the first bytes of a request. Source: the edge profile of Istio's published connection settings. */
+const firstBytesMs = 60_000
+
+export class Edge {
+  readonly #waypoint: Waypoint
+  readonly #sockets: ListenerSockets
+  readonly #tls: EdgeTls
+  /** Those that have not said what they want yet. */
+  readonly #silent = new Set<net.Socket>()
+
+  constructor(waypoint: Waypoint) {
+    this.#waypoint = waypoint
+    const { config, gateway, log } = waypoint
+    this.#sockets = new ListenerSockets({
+      ipv6: config.ipv6,
+      log,
+      accept: (port, socket) => this.#accept(port, socket)
+    })
+    this.#tls = new EdgeTls({
+      gateway,
+      log,
+      handshakeTimeoutMs: config.connectTimeoutMs,
+      secured: (listener, socket) => {
+        const serverName = socket.servername || ''
+        const { port } = listener
+        const arrival = arrivalAt(
+          { kind: 'listener', port, tls: true, serverName: serverName.toLowerCase() },
+          socket
+        )
+        const stream = streamOf(socket)
+        if (listener.protocol === 'TLS') this.#relayByName(arrival, listener, stream)
+        else serveHttp(waypoint, arrival, socket.alpnProtocol === 'h2' ? 'http2' : 'http1', stream, 'https')
+      }
+    })
+  }
+
+  /** Connections that are open. */
+  get open(): number {
+    return this.#sockets.open.size
+  }
+
+  /** Listeners or certificates have changed. */
+  update(): void {
+    const { gateway, clients } = this.#waypoint
+    this.#sockets.listenAt(new Set(gateway.ports.keys()))
+    this.#tls.keepOnly(gateway.listeners)
+    for (const [client, { destination }] of clients) {
+      if (destination.kind !== 'listener') continue
+      const kind = gateway.ports.get(destination.port)?.kind
+      if (kind !== (destination.tls ? 'tls' : 'http')) client.drain()
+    }
+  }
+
+  /** What is under way goes on. */
+  stopListening(): void {
+    this.#sockets.listenAt(new Set())
+    for (const socket of this.#silent) socket.destroy()
+  }
+
+  destroy(): void {
+    this.stopListening()
+    this.#sockets.destroyOpen()
+  }
+
+  #accept(port: number, socket: net.Socket): void {
+    this.#silent.add(socket)
+    socket.once('close', () => this.#silent.delete(socket))
+    const plan = this.#waypoint.gateway.ports.get(port)
+    switch (plan?.kind) {
+      case 'http':
+        return this.#serveHttp(port, socket)
+      case 'tls':
+        return this.#serveTls(port, socket)
+      default:
+        socket.destroy() // of a port that is closed by now, or has a protocol for which there are no routes
+    }
+  }
+
+  /** HTTP/1.1, or HTTP/2 of clients that know it of us. */
+  #serveHttp(port: number, socket: net.Socket): void {
+    const arrival = arrivalAt({ kind: 'listener', port, tls: false, serverName: '' }, socket)
+    sniff(streamOf(socket), firstBytesMs, (detected, whole) => {
+      this.#silent.delete(socket)
+      serveHttp(this.#waypoint, arrival, detected === 'http2' ? 'http2' : 'http1', whole, 'http')
+    })
+  }
+
+  #serveTls(port: number, socket: net.Socket): void {
+    const { config, gateway, log } = this.#waypoint
+    const refuse = (error: unknown): void => {
+      log.debug('a TLS client was refused', {
+        'src.addr': socket.remoteAddress,
+        port,
+        error: messageOf(error)
+      })
+      socket.destroy()
+    }
+    awaitClientHello(socket, config.connectTimeoutMs)
+      .then(hello => {
+        this.#silent.delete(socket)
+        if (hello.kind === 'refused') throw new Error(hello.reason)
+        const serverName = hello.serverName ?? ''
+        const listener = gateway.ports.get(port)?.listeners.find(serverName)
+        if (listener === undefined) throw new Error(`no listener has the name ${JSON.stringify(serverName)}`)
+        if (listener.certificates.length > 0) return this.#tls.end(listener, socket)
+        const arrival = arrivalAt({ kind: 'listener', port, tls: true, serverName }, socket)
+        return this.#relayByName(arrival, listener, streamOf(socket))
+      })
+      .catch(refuse)
+  }
+
+  /** As its TLSRoute says, whether or not TLS has ended here. */
+  #relayByName(arrival: Arrival, listener: Listener, stream: ByteStream): void {
+    const { gateway, log, random, view } = this.#waypoint
+    const { serverName, port } = arrival.destination as ListenerPort
+    const route = gateway.tlsRoutes.at(listener.id).find(serverName)
+    const backend = route && chooseBackend(route.backends, random)
+    const service =
+      backend?.kind === 'service' ? view().service(`${backend.namespace}/${backend.hostname}`) : undefined
+    if (backend?.kind === 'service' && service !== undefined) {
+      return serveTcp(this.#waypoint, arrival, stream, { kind: 'service', service, port: backend.port })
+    }
+    const reason = route === undefined ? 'no route' : 'no backend that can be used'
+    log.debug('a TLS client was refused', { 'src.addr': arrival.client.ip, port, serverName, error: reason })
+    stream.destroy()
+  }
+}
+
+function arrivalAt(destination: ListenerPort, socket: net.Socket): Arrival {
+  const client = clientAddress(socket)
+  const address = { ip: parseIp(socket.localAddress ?? '') ?? client.ip, port: destination.port }
+  return {
+    peer: undefined,
+    peerNamespace: '',
+    client,
+    source: undefined,
+    baggage: undefined,
+    destination,
+    authority: formatSocketAddress(address),
+    addressed: { kind: 'address', address }
+  }
+}

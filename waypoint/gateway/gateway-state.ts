@@ -1,0 +1,93 @@
+/** What a gateway listens for: the listeners of its Gateway by port, and the certificates that they show. */
+import { constants } from 'node:crypto'
+import type tls from 'node:tls'
+import { oldestTlsRoute } from '../routes/tls-route.ts'
+import type { Listener, ServerCertificate } from './gateway.ts'
+import { HostTable } from './host-table.ts'
+import { ListenerTables } from './listener-tables.ts'
+
+/** Everything that listens on one port. */
+export interface PortPlan {
+  /** `tls`: of some names TLS ends here, of others it is passed on. */
+  readonly kind: 'http' | 'tls' | 'tcp'
+  readonly listeners: HostTable<Listener>
+}
+
+export class GatewayState {
+  readonly tlsRoutes = new ListenerTables(oldestTlsRoute)
+  #onChange: () => void = () => undefined
+  #listeners: readonly Listener[] = []
+  #ports: ReadonlyMap<number, PortPlan> = new Map()
+  readonly #certificates = new Map<string, ServerCertificate>()
+  readonly #contexts = new Map<string, tls.SecureContextOptions>()
+
+  /** `onChange`: ports or certificates may be other ones now. */
+  watch(onChange: () => void): void {
+    this.#onChange = onChange
+  }
+
+  get listeners(): readonly Listener[] {
+    return this.#listeners
+  }
+
+  get ports(): ReadonlyMap<number, PortPlan> {
+    return this.#ports
+  }
+
+  setListeners(listeners: readonly Listener[]): void {
+    this.#listeners = listeners
+    const ports = new Map<number, PortPlan>()
+    for (const listener of listeners) {
+      const { port, hostname } = listener
+      const kind = kindOf(listener)
+      let plan = ports.get(port)
+      if (plan === undefined) ports.set(port, (plan = { kind, listeners: new HostTable() }))
+      // Listeners that exclude each other: the control plane has told them apart already, the first one stays.
+      if (plan.kind === kind && plan.listeners.get(hostname) === undefined)
+        plan.listeners.set(hostname, listener)
+    }
+    this.#ports = ports
+    this.#changed()
+  }
+
+  hasCertificate(name: string): boolean {
+    return this.#certificates.has(name)
+  }
+
+  putCertificate(name: string, certificate: ServerCertificate): void {
+    this.#certificates.set(name, certificate)
+    this.#changed()
+  }
+
+  removeCertificate(name: string): void {
+    if (this.#certificates.delete(name)) this.#changed()
+  }
+
+  /** What a listener shows to clients; the same object for as long as it is the same. Undefined: nothing yet. */
+  credentials({ id: { listener: name }, certificates }: Listener): tls.SecureContextOptions | undefined {
+    const known = this.#contexts.get(name)
+    if (known !== undefined) return known
+    const found = certificates
+      .map(secret => this.#certificates.get(secret))
+      .filter(certificate => certificate !== undefined)
+    if (found.length === 0) return undefined
+    const options: tls.SecureContextOptions = {
+      cert: found.map(({ cert }) => cert),
+      key: found.map(({ key }) => key),
+      minVersion: 'TLSv1.2',
+      secureOptions: constants.SSL_OP_NO_RENEGOTIATION
+    }
+    this.#contexts.set(name, options)
+    return options
+  }
+
+  #changed(): void {
+    this.#contexts.clear()
+    this.#onChange()
+  }
+}
+
+function kindOf({ protocol }: Listener): PortPlan['kind'] {
+  if (protocol === 'HTTP') return 'http'
+  return protocol === 'TCP' ? 'tcp' : 'tls'
+}
