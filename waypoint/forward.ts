@@ -9,6 +9,7 @@ import { messageOf } from '../shared/runtime/errors.ts'
 import type { Body, BodySink } from './http/body.ts'
 import type { ClientConnection, ClientRequest, Exchange, ResponseHead } from './http/exchange.ts'
 import { ReplayBuffer } from './http/replay-buffer.ts'
+import type { KeptSession } from './keep-session.ts'
 import { connectFailure, replies, replyLocally, type LocalReply } from './local-reply.ts'
 import { pickPod } from './pick-pod.ts'
 import { clientGone, type RequestReport } from './request-report.ts'
@@ -31,6 +32,8 @@ export interface Plan {
   readonly rule: RouteRule | undefined
   /** Of the rule, then of the backend: what they make of the answer. */
   readonly filters: readonly Filters[]
+  /** That the client is in, where the rule keeps any. */
+  readonly session?: KeptSession | undefined
 }
 
 /** RFC 9110 section 9.2.2. */
@@ -70,6 +73,8 @@ class Forwarding {
   /** What decides on its pod. */
   readonly #key: KeyHash | undefined
   #attempts = 0
+  /** Where the latest attempt went. */
+  #target: Target | undefined
   /** The number of the attempt that may still answer; 0: none. */
   #live = 0
   #piped = false
@@ -131,6 +136,7 @@ class Forwarding {
     if (backendTimeoutMs !== undefined) {
       this.#attemptTimer = setTimeout(() => this.#attemptTimedOut(), backendTimeoutMs)
     }
+    this.#target = target
     this.#use.attempt(target)
     this.#tried.add(target.workload.uid)
     this.#report.attempt(target)
@@ -151,6 +157,8 @@ class Forwarding {
   #pick(): Target | undefined {
     const { upstream } = this.#plan
     if (upstream.kind === 'workload') return upstream
+    const kept = this.#plan.session?.pod
+    if (kept !== undefined && this.#tried.size === 0 && this.#cluster?.leavesOut(kept) !== true) return kept
     const { service, port } = upstream
     const load = (uid: WorkloadUid, port: number): number =>
       this.#waypoint.connections.active(uid, port, this.#protocol)
@@ -210,6 +218,7 @@ class Forwarding {
       if (responseHeaders !== undefined) changeHeaders(headers, responseHeaders)
     }
     if (this.#key?.setCookie !== undefined) headers.append('set-cookie', this.#key.setCookie)
+    if (this.#target !== undefined) this.#plan.session?.mark(this.#target, headers)
     headers.set('x-envoy-upstream-service-time', String(Math.round(performance.now() - this.#startedAt)))
     const sink = this.#exchange.respond(head, () => answer.resume())
     const report = this.#report

@@ -81,6 +81,11 @@ export class Cluster {
     })
   }
 
+  /** For what it answered before. */
+  leavesOut({ workload }: Target): boolean {
+    return this.#outliers?.usable(workload.uid) === false
+  }
+
   /** False: as many requests are under way as there may be. True: {@link requestEnded}, once. */
   requestBegins(): boolean {
     if (!this.breaker.tryAcquire('requests')) return false

@@ -112,8 +112,8 @@ t.test('a policy for other origins', async t => {
 const wrong: readonly (readonly [name: string, spec: Record<string, unknown>, complaint: RegExp])[] = [
   [
     'a field that we do not know',
-    { rules: [{ sessionPersistence: {} }] },
-    /spec\.rules\[0\]\.sessionPersistence: unknown field/
+    { rules: [{ sessionPersistence: { type: 'Query' } }] },
+    /spec\.rules\[0\]\.sessionPersistence\.type: expected one of/
   ],
   [
     'a match that we do not know',
