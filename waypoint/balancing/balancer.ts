@@ -77,7 +77,7 @@ export class Balancer {
     this.#refresh(request)
     const hashed = this.#policy.balancing.kind === 'consistent-hash' && request.hash !== undefined
     const index = this.#groups.length > 1 ? indexByShare(this.#shares, chanceOf(request, hashed)) : 0
-    if (hashed || request.tried.size === 0) return this.#chooseFrom(index, request, undefined)
+    if (request.tried.size === 0) return this.#chooseFrom(index, request, undefined)
     return this.#chooseFrom(index, request, request.tried) ?? this.#chooseFrom(index, request, undefined)
   }
 

@@ -65,7 +65,7 @@ export class EndpointGroup {
     return this.#endpoints.reduce((count, endpoint) => (usable(endpoint) ? count + 1 : count), 0)
   }
 
-  /** `tried`: not these. */
+  /** `tried`: not these, except where a key decides. */
   choose(request: Request, tried: Request['tried'] | undefined): Endpoint | undefined {
     if (this.#endpoints.length === 0) return undefined
     return this.#endpoints[this.#chooseRow(request, tried)]

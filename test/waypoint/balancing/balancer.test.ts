@@ -1,6 +1,7 @@
 import t from 'tap'
 import { Balancer } from '../../../waypoint/balancing/balancer.ts'
 import type { Endpoint } from '../../../waypoint/balancing/endpoint.ts'
+import { byName, slotsOf } from '../../../waypoint/balancing/slots.ts'
 import type { Balancing, LocalityPolicy } from '../../../waypoint/traffic-policy.ts'
 import {
   chiSquare,
@@ -20,16 +21,16 @@ import {
   without
 } from './world.ts'
 
-const ring: Balancing = {
+const ring = {
   kind: 'consistent-hash',
   key: { from: 'source-ip' },
   table: { kind: 'ring', minimumSize: 1024 }
-}
-const maglev: Balancing = {
+} as const
+const maglev = {
   kind: 'consistent-hash',
   key: { from: 'source-ip' },
   table: { kind: 'maglev', size: 65_537 }
-}
+} as const
 const kinds: readonly (readonly [name: string, balancing: Balancing])[] = [
   ['least-request', leastRequest],
   ['round-robin', roundRobin],
@@ -191,20 +192,53 @@ t.test('a key has its pod while that one can be used', async t => {
   for (const balancing of [ring, maglev]) {
     const pods = endpoints(10)
     const balancer = balancerOf(balancing, pods)
-    const mirrored = balancerOf(balancing, pods.toReversed())
+    const replica = balancerOf(balancing, pods.toReversed())
+    const wrong: string[] = []
     for (let key = 0; key < 200; key += 1) {
       const hash = Math.imul(key, 0x9e3779b1) >>> 0
       const chosen = balancer.choose(request({ hash }))
-      t.equal(balancer.choose(request({ hash, random: seeded(key) })), chosen, 'whatever chance says')
-      t.equal(mirrored.choose(request({ hash })), chosen, 'in each replica')
       const tried = new Set([chosen?.workload.uid ?? ''])
-      t.equal(balancer.choose(request({ hash, tried })), chosen, 'also when it is tried again')
-      const next = balancer.choose(request({ hash, usable: without(nameOf(chosen)) }))
-      t.not(nameOf(next), 'nobody')
-      t.not(next, chosen)
-      t.equal(balancer.choose(request({ hash, usable: without(nameOf(chosen)) })), next, 'one in its place')
+      if (balancer.choose(request({ hash, random: seeded(key) })) !== chosen) wrong.push(`${key} by chance`)
+      if (replica.choose(request({ hash })) !== chosen) wrong.push(`${key} in another replica`)
+      if (balancer.choose(request({ hash, tried })) !== chosen) wrong.push(`${key} at the second try`)
     }
+    t.strictSame(wrong, [], balancing.table.kind)
   }
+})
+
+t.test('in place of one that cannot be used comes the next of the table', async t => {
+  for (const [name, balancing] of [
+    ['ring', ring],
+    ['maglev', maglev]
+  ] as const) {
+    const pods = endpoints(10).toSorted(byName)
+    const slots = slotsOf(balancing.table, pods)
+    const { rows } = slots
+    const balancer = balancerOf(balancing, pods)
+    const wrong: number[] = []
+    for (let key = 0; key < 200; key += 1) {
+      const hash = Math.imul(key, 0x9e3779b1) >>> 0
+      const slot = slots.slotOf(hash)
+      const ill = rows[slot]
+      const next = rows.subarray(slot).find(row => row !== ill) ?? rows.find(row => row !== ill) ?? -1
+      const usable = without(nameOf(pods[ill ?? -1]))
+      if (balancer.choose(request({ hash, usable })) !== pods[next]) wrong.push(key)
+    }
+    t.strictSame(wrong, [], name)
+  }
+})
+
+t.test('a table is made anew only where members or weights changed', async t => {
+  const table = { kind: 'maglev', size: 999_983 } as const
+  const balancer = balancerOf({ ...ring, table }, endpoints(10))
+  const timeOf = (pods: readonly Endpoint[]): number => {
+    const start = performance.now()
+    balancer.update(pods, 0)
+    return performance.now() - start
+  }
+  const made = timeOf(endpoints(11))
+  const kept = Math.min(...[1, 2, 3, 4, 5].map(() => timeOf(endpoints(11))))
+  t.ok(kept < made / 10, `${kept} ms instead of ${made} ms`)
 })
 
 const threeZones = [
@@ -307,6 +341,15 @@ t.test('a hash says nothing where the policy does not hash', async t => {
   balancer.update(threeZones, 0)
   const found = counts(balancer, 2000, { hash: 7, usable: without(...near.slice(2)) })
   t.equal(found.size, 6)
+})
+
+t.test('members that changed count at once', async t => {
+  const balancer = new Balancer(policyOf(random, failover, outliers), place('r1/z1'))
+  balancer.update(threeZones, 0)
+  counts(balancer, 10, { usable: without(...near.slice(1)) })
+  balancer.update([...threeZones, endpoint('near-4', { at: 'r1/z1' })], 1)
+  const found = counts(balancer, 1000, { now: 1 })
+  t.ok([...found.keys()].every(name => name.startsWith('near')))
 })
 
 t.test('shares follow within half a second', async t => {
