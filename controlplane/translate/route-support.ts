@@ -13,12 +13,15 @@ interface Supported {
 
 const supported: Readonly<Record<RouteKind, Supported>> = {
   HTTPRoute: {
-    filters: new Set(['RequestHeaderModifier', 'ResponseHeaderModifier', 'RequestRedirect', 'URLRewrite']),
-    settings: new Set(['name', 'matches', 'timeouts', 'retry'])
+    filters: new Set([
+      ...['RequestHeaderModifier', 'ResponseHeaderModifier', 'RequestRedirect', 'URLRewrite'],
+      ...['RequestMirror', 'CORS']
+    ]),
+    settings: new Set(['name', 'matches', 'timeouts', 'retry', 'sessionPersistence'])
   },
   GRPCRoute: {
-    filters: new Set(['RequestHeaderModifier', 'ResponseHeaderModifier']),
-    settings: new Set(['name', 'matches'])
+    filters: new Set(['RequestHeaderModifier', 'ResponseHeaderModifier', 'RequestMirror']),
+    settings: new Set(['name', 'matches', 'sessionPersistence'])
   }
 }
 
@@ -41,6 +44,7 @@ export function supportedRule(kind: RouteKind, rule: RouteRule): SupportedRule {
   const faults = written.map((match, index) => [
     ...expressionFaults(match, `${rule.field}.matches[${index}]`)
   ])
+  const session = rule.fields['sessionPersistence'] as JsonObject | undefined
   const matches = written.filter((_, index) => faults[index]?.length === 0)
   const kept = Object.entries(rule.fields).filter(([name]) => !settings.includes(name))
   return {
@@ -49,7 +53,10 @@ export function supportedRule(kind: RouteKind, rule: RouteRule): SupportedRule {
     problems: [
       ...filters.map(filter => `${filter}: requests that match the rule get status 500`),
       ...faults.flat().map(fault => `${fault}: the match is dropped`),
-      ...settings.map(name => `${rule.field}.${name} is not supported: it has no effect`)
+      ...settings.map(name => `${rule.field}.${name} is not supported: it has no effect`),
+      ...(session?.['idleTimeout'] === undefined
+        ? []
+        : [`${rule.field}.sessionPersistence.idleTimeout has no effect; absoluteTimeout has`])
     ]
   }
 }

@@ -62,7 +62,7 @@ t.test('rules', async t => {
     },
     {
       rule: '{retry: {attempts: 3, codes: [503], backoff: 10ms}, sessionPersistence: {type: Cookie}}',
-      read: { retry: { times: 3, backoffMs: 10 }, backends: [] }
+      read: { retry: { times: 3, backoffMs: 10 }, persistence: { carrier: { kind: 'cookie' } }, backends: [] }
     },
     {
       rule: `{filters: [${changes}]}`,
@@ -74,7 +74,26 @@ t.test('rules', async t => {
     },
     { rule: `{filters: [${redirect}]}`, read: { filters: { redirect: { status: 302, port: 8443 } } } },
     { rule: `{filters: [${extension}]}`, read: { filters: { unsupported: 'ExtensionRef' } } },
-    { rule: `{filters: [${mirror}]}`, read: { filters: {} } },
+    {
+      rule: `{filters: [${mirror}, ${mirror.replace('web', 'gone')}]}`,
+      read: {
+        filters: {
+          mirrors: [
+            { backend: { kind: 'service', hostname, namespace: 'shop', port: 80 }, share: 0.05 },
+            { backend: { kind: 'unresolved', reason: 'BackendNotFound' }, share: 0.05 }
+          ],
+          unsupported: undefined
+        }
+      }
+    },
+    {
+      rule: `{backendRefs: [{name: web, port: 80, filters: [${mirror.replace('percent: 5', 'fraction: {numerator: 1}')}]}]}`,
+      read: { backends: [{ filters: { mirrors: [{ share: 0.01 }] } }] }
+    },
+    {
+      rule: '{filters: [{type: CORS, cors: {allowOrigins: ["*"], allowMethods: [PUT]}}]}',
+      read: { filters: { cors: { origins: [{ kind: 'any' }], methods: ['PUT'], maxAgeSeconds: 5 } } }
+    },
     {
       rule: `{backendRefs: [{name: web, port: 80, filters: [${changes}]}, {name: gone, port: 80, weight: 3}]}`,
       read: { backends: [service, { kind: 'unresolved', reason: 'BackendNotFound', weight: 3 }] }
@@ -100,11 +119,11 @@ t.test('rules of a GRPCRoute', async t => {
     },
     {
       rule: '{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: web, port: 80}}}]}',
-      read: {}
+      read: { filters: { mirrors: [{ backend: { hostname }, share: 1 }], unsupported: undefined } }
     },
     {
       rule: '{sessionPersistence: {}, backendRefs: [{name: web, port: 80}]}',
-      read: { backends: [{ hostname }] }
+      read: { persistence: { absoluteTimeoutMs: undefined }, backends: [{ hostname }] }
     }
   ]
   for (const { rule, read } of rows) {

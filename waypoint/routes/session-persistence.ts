@@ -16,15 +16,13 @@ export function readSessionPersistence(fields: Fields, rule: string): SessionPer
   const name = fields.text('sessionName', '')
   const made: SessionPersistence = {
     rule,
-    carrier: type === 'Cookie' ? cookie(fields, name, rule) : header(fields, name),
+    carrier: type === 'Cookie' ? cookie(fields, name, rule) : header(fields, name, rule),
     absoluteTimeoutMs: timeout(fields)
   }
   if (made.carrier.kind === 'cookie' && made.carrier.permanent && made.absoluteTimeoutMs === undefined) {
     problems.add(`${path}.absoluteTimeout`, 'is required for a cookie of lifetimeType Permanent')
   }
-  if (fields.text('idleTimeout', '') !== '') {
-    problems.add(`${path}.idleTimeout`, 'is not supported; use absoluteTimeout')
-  }
+  fields.text('idleTimeout', '') // the status of the route says that it has no effect
   fields.end()
   return made
 }
@@ -53,13 +51,12 @@ function ownName(rule: string): string {
   return `session-${hashOf(rule).toString(16).padStart(8, '0')}`
 }
 
-function header(fields: Fields, sessionName: string): SessionCarrier {
+function header(fields: Fields, sessionName: string, rule: string): SessionCarrier {
   const form = fields.inner('header')
-  const name = form?.text('name', '') ?? sessionName
+  const name = (form?.text('name', '') ?? sessionName) || ownName(rule)
   form?.end()
   const at = nameOf(fields, form)
-  if (name === '') fields.problems.add(at, 'is required, as clients have to know the header')
-  const lower = name && headerName(name, at, fields.problems)
+  const lower = headerName(name, at, fields.problems)
   if (lower === 'cookie' || lower === 'set-cookie') fields.problems.add(at, 'is for cookies; use type Cookie')
   return { kind: 'header', name: lower }
 }

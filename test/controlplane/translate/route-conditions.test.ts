@@ -111,6 +111,8 @@ t.test('a long list ends in a number', async t => {
 
 t.test('what waypoints cannot carry out is told with the field', async t => {
   const extension = '{type: ExtensionRef, extensionRef: {group: g, kind: k, name: n}}'
+  const mirror = '{type: RequestMirror, requestMirror: {backendRef: {name: web, port: 80}}}'
+  const cors = '{type: CORS, cors: {allowOrigins: ["https://*.example"]}}'
   const unsupported = { ...fine, Accepted: 'False UnsupportedValue' }
   const partly = { ...fine, PartiallyInvalid: 'True UnsupportedValue' }
   const rows = [
@@ -138,12 +140,31 @@ t.test('what waypoints cannot carry out is told with the field', async t => {
       field: 'spec.rules[0].matches[1].path.value'
     },
     {
-      rules: '[{sessionPersistence: {type: Cookie}}]',
+      rules: '[{sessionPersistence: {idleTimeout: 1m}}]',
       wanted: partly,
-      field: 'spec.rules[0].sessionPersistence'
+      field: 'spec.rules[0].sessionPersistence.idleTimeout'
     },
+    { rules: '[{sessionPersistence: {type: Cookie}}]', wanted: fine, field: '' },
     { rules: '[{retry: {attempts: 1, codes: [503], backoff: 10ms}}]', wanted: fine, field: '' },
     { rules: '[{matches: [{path: {type: Exact, value: "/("}}]}]', wanted: fine, field: '' },
+    { rules: `[{filters: [${mirror}, ${mirror}, ${cors}]}]`, wanted: fine, field: '' },
+    {
+      rules: `[{backendRefs: [{name: web, port: 80, filters: [${mirror}, ${cors}]}]}]`,
+      wanted: fine,
+      field: ''
+    },
+    { rules: `[{filters: [${mirror}]}]`, kind: 'GRPCRoute', wanted: fine, field: '' },
+    {
+      rules: `[{filters: [${mirror}]}, {filters: [${cors}]}]`,
+      kind: 'GRPCRoute',
+      wanted: partly,
+      field: 'spec.rules[1].filters[0] of type "CORS"'
+    },
+    {
+      rules: `[{filters: [${mirror.replace('web', 'gone')}]}]`,
+      wanted: { ...fine, ResolvedRefs: 'False BackendNotFound' },
+      field: ''
+    },
     {
       rules: '[{filters: [{type: RequestRedirect, requestRedirect: {hostname: x}}]}]',
       kind: 'GRPCRoute',

@@ -410,8 +410,8 @@ t.test('what cannot be carried out: filters are sent, settings and matches are n
       ]
     },
     {
-      rules: '[{name: n, retry: {attempts: 1}, sessionPersistence: {}}]',
-      sent: [{ name: 'n', retry: { attempts: 1 }, matches: [everything] }]
+      rules: '[{name: n, retry: {attempts: 1}, sessionPersistence: {}, unheardOf: {}}]',
+      sent: [{ name: 'n', retry: { attempts: 1 }, sessionPersistence: {}, matches: [everything] }]
     },
     { rules: `[{matches: [${bad}, {}]}]`, sent: [{ matches: [everything] }] },
     { rules: `[{matches: [${bad}]}, {name: n}]`, sent: [{ name: 'n', matches: [everything] }] },
