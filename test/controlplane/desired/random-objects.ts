@@ -149,7 +149,11 @@ export function randomRuledObject(pick: <T>(list: readonly T[]) => T): string {
         'subsets: [{name: s, labels: {team: x}}], '
       ])
       const exported = pick(['', '', 'exportTo: [.], ', 'exportTo: [other], ', 'workloadSelector: {}, '])
-      return `kind: DestinationRule\nmetadata: {name: ${pick(['r', 's'])}, namespace: ${namespace}}\nspec: {${asks}${exported}host: "${host}"}\n`
+      const settings = pick([
+        '',
+        ...[1, 2, 3].map(most => `trafficPolicy: {connectionPool: {tcp: {maxConnections: ${most}}}}, `)
+      ])
+      return `kind: DestinationRule\nmetadata: {name: ${pick(['r', 's'])}, namespace: ${namespace}}\nspec: {${asks}${exported}${settings}host: "${host}"}\n`
     }
   }
 }
