@@ -10,13 +10,14 @@ import { parseIp, type Ip } from '../shared/net/address.ts'
 import { HttpProblem } from '../shared/runtime/admin-http.ts'
 import { askWhom, authorize, type Asking, type Verdict } from './authorization/evaluate.ts'
 import type { HttpFacts } from './authorization/facts.ts'
+import { decideCors } from './cors.ts'
 import { findDestination } from './destination.ts'
 import { HeaderList } from './http/header-list.ts'
 import { pathOf, queryOf } from './http/target.ts'
 import { isFieldValue, isToken } from './http1/characters.ts'
 import { normalizePath } from './normalize-path.ts'
 import type { Matched } from './routes/route-table.ts'
-import type { Backend } from './routes/route.ts'
+import type { Backend, BackendReference, Mirror } from './routes/route.ts'
 import type { Waypoint } from './waypoint.ts'
 
 export interface ImaginedRequest {
@@ -59,7 +60,10 @@ export type ExplainedRoute =
       readonly route: string
       readonly rule: string
       readonly unsupported: string | undefined
+      /** What its policy for other origins makes of the request; undefined: it has none. */
+      readonly cors: 'preflight' | 'shared' | 'not shared' | undefined
       readonly backends: readonly string[]
+      readonly mirrors: readonly string[]
     }
 
 type State = Pick<Waypoint, 'config' | 'view' | 'settings' | 'routes' | 'policies' | 'jwtPolicies'>
@@ -97,7 +101,7 @@ export function explainRequest(
     route:
       http === undefined || table === undefined
         ? { kind: 'none' }
-        : explainedRoute(table.find(http, path, query))
+        : explainedRoute(table.find(http, path, query), http)
   }
 }
 
@@ -169,7 +173,10 @@ function explainedAuthorizer(asking: Asking): ExplainedAuthorizer {
   return { ask: provider.name, policyId, dryRun }
 }
 
-function explainedRoute(found: Matched | undefined): ExplainedRoute {
+function explainedRoute(
+  found: Matched | undefined,
+  { method, headers }: Pick<HttpFacts, 'method' | 'headers'>
+): ExplainedRoute {
   if (found === undefined) return { kind: 'no match' }
   const { route, name, filters, backends } = found.rule
   return {
@@ -177,12 +184,27 @@ function explainedRoute(found: Matched | undefined): ExplainedRoute {
     route,
     rule: name,
     unsupported: filters.unsupported,
-    backends: backends.map(backendText)
+    cors: filters.cors && explainedCors(decideCors(filters.cors, method, headers)),
+    backends: backends.map(backendText),
+    mirrors: filters.mirrors.map(mirrorText)
   }
 }
 
+function explainedCors(decision: CorsDecision): 'preflight' | 'shared' | 'not shared' {
+  if (decision.kind === 'preflight') return 'preflight'
+  return decision.origin === undefined ? 'not shared' : 'shared'
+}
+
 function backendText(backend: Backend): string {
-  if (backend.kind === 'unresolved') return `unusable: ${backend.reason}, weight ${backend.weight}`
-  const { namespace, hostname, port, weight } = backend
-  return `${namespace}/${hostname}:${port}, weight ${weight}`
+  return `${referenceText(backend)}, weight ${backend.weight}`
+}
+
+function mirrorText({ backend, share }: Mirror): string {
+  return `${referenceText(backend)}, ${Number((share * 100).toFixed(4))} %`
+}
+
+function referenceText(reference: BackendReference): string {
+  if (reference.kind === 'unresolved') return `unusable: ${reference.reason}`
+  const { namespace, hostname, port } = reference
+  return `${namespace}/${hostname}:${port}`
 }

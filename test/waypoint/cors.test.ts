@@ -284,7 +284,25 @@ spec:
       filters: [{type: CORS, cors: {allowOrigins: [example]}}]
       backendRefs: [{name: web, port: 80}]
     - backendRefs: [{name: web, port: 80}]
+---
+kind: AuthorizationPolicy
+metadata: {name: readers, namespace: shop}
+spec:
+  targetRefs: [{group: "", kind: Service, name: guarded}]
+  rules: [{to: [{operation: {methods: [GET], paths: [/only-get]}}]}, {to: [{operation: {paths: [/all]}}]}]
+---
+kind: HTTPRoute
+metadata: {name: guarded, namespace: shop}
+spec:
+  parentRefs: [{kind: Service, group: '', name: guarded}]
+  rules:
+    - filters: [{type: CORS, cors: {allowOrigins: ['*']}}]
+      backendRefs: [{name: guarded, port: 80}]
 `
+const services = [
+  { name: 'web', vip: '10.96.0.1' },
+  { name: 'guarded', vip: '10.96.0.2' }
+]
 
 t.test('through the waypoint', async t => {
   const pod: Pod = { name: 'web', address: '127.77.12.1', port: 8080, services: ['web'] }
@@ -293,7 +311,7 @@ t.test('through the waypoint', async t => {
     asked.push(`${request.method} ${request.url} ${request.headers.origin ?? '-'}`)
     response.writeHead(200, { 'access-control-allow-origin': '*', 'x-pod': 'yes' }).end('pod')
   })
-  const world = await startWorld(t, { services: [{ name: 'web', vip: '10.96.0.1' }], pods: [pod], config })
+  const world = await startWorld(t, { services, pods: [pod], config })
   const ask = (method: string, path: string, origin: string): ReturnType<typeof world.ask> => {
     const headers = { origin, ...(method === 'OPTIONS' ? { 'access-control-request-method': 'PUT' } : {}) }
     return world.ask('10.96.0.1:80', { method, path, headers })
@@ -327,4 +345,18 @@ t.test('through the waypoint', async t => {
   t.match(await ask('OPTIONS', '/broken', page), { status: 500 }, 'never carried out by halves')
   t.match(await ask('OPTIONS', '/', page), { text: 'pod', headers: { 'access-control-allow-origin': '*' } })
   t.notMatch(world.lines.join('\n'), / cors_response /, 'a preflight is no failure')
+})
+
+t.test('policies come first, for preflights too: PI-18', async t => {
+  const pod: Pod = { name: 'guarded', address: '127.77.12.2', port: 8080, services: ['guarded'] }
+  await startPod(t, pod, (_, response) => response.end('pod'))
+  const world = await startWorld(t, { services, pods: [pod], config })
+  const headers = { origin: 'https://page.example', 'access-control-request-method': 'GET' }
+  const ask = (method: string, path: string): ReturnType<typeof world.ask> =>
+    world.ask('10.96.0.2:80', { method, path, headers })
+  t.match(await ask('GET', '/only-get'), { status: 200, text: 'pod' })
+  const refused = await ask('OPTIONS', '/only-get')
+  t.match(refused, { status: 403 })
+  t.notOk('access-control-allow-origin' in refused.headers)
+  t.match(await ask('OPTIONS', '/all'), { status: 200, text: '' })
 })

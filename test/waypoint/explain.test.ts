@@ -37,6 +37,10 @@ spec:
   rules:
     - name: open
       matches: [{path: {value: /open}, headers: [{name: x-a, value: '1'}]}, {path: {value: /staff}}, {path: {value: /closed}}]
+      filters:
+        - {type: CORS, cors: {allowOrigins: ['https://*.example']}}
+        - {type: RequestMirror, requestMirror: {percent: 35, backendRef: {name: bare, port: 80}}}
+        - {type: RequestMirror, requestMirror: {backendRef: {unresolved: RefNotPermitted}}}
       backendRefs: [{name: web, port: 80, weight: 3}, {unresolved: BackendNotFound, weight: 1}]
 `
 const from = 'spiffe://cluster.local/ns/shop/sa/client'
@@ -64,7 +68,8 @@ t.test('each end that a request can meet', async t => {
   }
   const web = { from, to: '10.96.0.1:80' }
   const backends = ['shop/web.shop.svc.cluster.local:80, weight 3', 'unusable: BackendNotFound, weight 1']
-  const open = { kind: 'rule', route: 'shop/web', rule: 'open', backends }
+  const mirrors = ['shop/bare.shop.svc.cluster.local:80, 35 %', 'unusable: RefNotPermitted, 100 %']
+  const open = { kind: 'rule', route: 'shop/web', rule: 'open', backends, mirrors, cors: 'not shared' }
 
   for (const [http, status, expected] of [
     [
@@ -76,6 +81,32 @@ t.test('each end that a request can meet', async t => {
         destination: 'shop/web.shop.svc.cluster.local:80',
         route: open
       }
+    ],
+    [
+      { path: '/open', headers: { 'x-a': '1', origin: 'https://page.example' } },
+      undefined,
+      { outcome: 'allowed', route: { ...open, cors: 'shared' } }
+    ],
+    [
+      {
+        ...{ method: 'OPTIONS', path: '/open' },
+        headers: { 'x-a': '1', origin: 'https://page.example', 'access-control-request-method': 'GET' }
+      },
+      undefined,
+      { outcome: 'allowed', route: { ...open, cors: 'preflight' } }
+    ],
+    [
+      { path: '/open', headers: { 'x-a': '1', origin: 'https://page.example' } },
+      undefined,
+      { outcome: 'allowed', route: { ...open, cors: 'shared' } }
+    ],
+    [
+      {
+        ...{ method: 'OPTIONS', path: '/open' },
+        headers: { 'x-a': '1', origin: 'https://page.example', 'access-control-request-method': 'GET' }
+      },
+      200,
+      { outcome: 'allowed', route: { ...open, cors: 'preflight' } }
     ],
     [{ path: '/open' }, 404, { outcome: 'allowed', route: { kind: 'no match' } }],
     [
