@@ -12,7 +12,7 @@ import { furtherWaypoints } from './service-waypoints.ts'
 import { gatewayAddress, waypointsOf } from './waypoint.ts'
 
 /** A hostname, and who declares it. */
-export interface ServiceOfRule {
+interface ServiceOfRule {
   readonly owner: HostOwner
   readonly hostname: string
 }
