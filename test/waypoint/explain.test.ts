@@ -95,19 +95,6 @@ t.test('each end that a request can meet', async t => {
       undefined,
       { outcome: 'allowed', route: { ...open, cors: 'preflight' } }
     ],
-    [
-      { path: '/open', headers: { 'x-a': '1', origin: 'https://page.example' } },
-      undefined,
-      { outcome: 'allowed', route: { ...open, cors: 'shared' } }
-    ],
-    [
-      {
-        ...{ method: 'OPTIONS', path: '/open' },
-        headers: { 'x-a': '1', origin: 'https://page.example', 'access-control-request-method': 'GET' }
-      },
-      200,
-      { outcome: 'allowed', route: { ...open, cors: 'preflight' } }
-    ],
     [{ path: '/open' }, 404, { outcome: 'allowed', route: { kind: 'no match' } }],
     [
       { path: '/closed' },
