@@ -37,6 +37,7 @@ import { RouteStore } from './routes/route-store.ts'
 import { acceptHbone } from './tunnel.ts'
 import { Clusters } from './upstream/clusters.ts'
 import { Connections } from './upstream/connections.ts'
+import { OpenStreams } from './upstream/open-streams.ts'
 import { Tunnels } from './upstream/tunnels.ts'
 import type { Waypoint } from './waypoint.ts'
 import { startXds } from './xds.ts'
@@ -153,6 +154,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     tunnels,
     connections,
     clusters,
+    streams: new OpenStreams(),
     replayBudget: { left: replayBytes },
     mirrors: new Mirrors({ view, config, random, connections, metrics, log: proxyLog }),
     reports,

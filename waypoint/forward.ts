@@ -149,8 +149,7 @@ class Forwarding {
     this.#waiting = taken
     taken.settle(
       connection => this.#send(attempt, connection),
-      (error: unknown) =>
-        this.#failed(attempt, messageOf(error), { reason: 'connection failure', untouched: true })
+      (error: unknown) => this.#failed(attempt, error, { reason: 'connection failure', untouched: true })
     )
   }
 
@@ -191,7 +190,7 @@ class Forwarding {
         this.#over()
       },
       failed: (error, { untouched }) =>
-        this.#failed(attempt, messageOf(error), {
+        this.#failed(attempt, error, {
           reason: 'connection termination',
           untouched: untouched && this.#harmless
         })
@@ -247,10 +246,10 @@ class Forwarding {
   }
 
   /** Before any answer. */
-  #failed(attempt: number, text: string, { reason, untouched }: Failure): void {
+  #failed(attempt: number, error: unknown, { reason, untouched }: Failure): void {
     if (this.#live !== attempt) return
-    this.#use.failed()
-    this.#report.attemptFailed(text)
+    this.#use.failed(error)
+    this.#report.attemptFailed(messageOf(error))
     if (!this.#tryAgain({ kind: 'failure', untouched })) this.#reply(connectFailure(reason))
   }
 

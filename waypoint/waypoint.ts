@@ -23,6 +23,7 @@ import type { RequestReports } from './request-report.ts'
 import type { RouteStore } from './routes/route-store.ts'
 import type { Clusters } from './upstream/clusters.ts'
 import type { Connections } from './upstream/connections.ts'
+import type { OpenStreams } from './upstream/open-streams.ts'
 import type { Tunnels } from './upstream/tunnels.ts'
 
 export interface Waypoint {
@@ -46,6 +47,8 @@ export interface Waypoint {
   readonly connections: Connections
   /** Services with a traffic policy. */
   readonly clusters: Clusters
+  /** Connections that are carried as they are. */
+  readonly streams: OpenStreams
   readonly replayBudget: ReplayBudget
   readonly mirrors: Mirrors
   readonly reports: RequestReports

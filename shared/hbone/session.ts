@@ -125,7 +125,9 @@ export class ClientSession {
     if (head.status === 200) {
       opening?.resolve({ tunnel, headers: fields })
     } else {
-      opening?.reject(new MeshError('HTTP_STATUS', `http status: ${head.status}`))
+      opening?.reject(
+        new MeshError('HTTP_STATUS', `http status: ${head.status}`, { peerStatus: head.status })
+      )
       tunnel.destroy()
     }
     return undefined

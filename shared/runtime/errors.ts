@@ -47,11 +47,14 @@ export type ErrorCode = keyof typeof errorTable
 export class MeshError extends Error {
   static override readonly name = 'MeshError'
   readonly code: ErrorCode
+  /** HTTP status by which the peer refused. */
+  readonly peerStatus: number | undefined
 
-  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown; peerStatus?: number }) {
     super(message, options)
     this.name = 'MeshError'
     this.code = code
+    this.peerStatus = options?.peerStatus
   }
 
   get httpStatus(): 400 | 401 | 503 {

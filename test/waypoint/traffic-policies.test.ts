@@ -1,8 +1,10 @@
 /** DestinationRules at work: limits, pods that are left out, and which pod a request goes to. */
 import t, { type Test } from 'tap'
+import { once } from 'node:events'
 import type http from 'node:http'
+import net from 'node:net'
 import { eventually } from '../support/eventually.ts'
-import { startPod, startWorld, type Answer, type Asked, type Pod, type World } from './world.ts'
+import { listen, startPod, startWorld, type Answer, type Asked, type Pod, type World } from './world.ts'
 
 const services = [{ name: 'web', vip: '10.96.0.1' }]
 
@@ -129,3 +131,55 @@ t.test('what of a rule cannot be carried out fails requests, and says what', asy
   t.match(await shop.get('/'), { status: 500, text: /DestinationRule cannot be carried out.*tls/ })
   t.strictSame(shop.served, [])
 })
+
+t.test('connections that are carried as they are have limits and turns too', async t => {
+  const policy = '{loadBalancer: {simple: ROUND_ROBIN}, connectionPool: {tcp: {maxConnections: 2}}}'
+  const world = await tcpWorld(t, 71, policy)
+  const first = await world.hello()
+  const second = await world.hello()
+  t.strictSame(new Set([first.text, second.text]), new Set(['a', 'b']), 'one each')
+  await t.rejects(world.hello(), 'a third one is closed')
+  await eventually('the log says so', () =>
+    world.log.some(line => line.includes('as many connections are open as the DestinationRule allows'))
+  )
+  first.socket.destroy()
+  await eventually('there is room again', () =>
+    world.hello().then(
+      () => true,
+      () => false
+    )
+  )
+})
+
+/** Pods that say their name and keep the connection. */
+async function tcpWorld(t: Test, first: number, policy: string) {
+  const pods: Pod[] = ['a', 'b'].map((name, at) => ({
+    name,
+    address: `127.77.20.${first + at}`,
+    port: 8080,
+    services: ['raw']
+  }))
+  for (const pod of pods)
+    await listen(
+      t,
+      net.createServer(socket => void socket.write(pod.name)),
+      pod
+    )
+  const config = `
+kind: DestinationRule
+metadata: {name: raw, namespace: shop}
+spec: {host: raw, trafficPolicy: ${policy}}
+`
+  const services = [{ name: 'raw', vip: '10.96.0.9', speaks: 'TCP' }]
+  const world = await startWorld(t, { services, pods, config })
+  return {
+    log: world.log,
+    async hello() {
+      const socket = await world.connect('10.96.0.9:80')
+      const gone = once(socket, 'close').then(() => Promise.reject(new Error('closed')))
+      gone.catch(() => undefined)
+      const [text] = (await Promise.race([once(socket, 'data'), gone])) as [Buffer]
+      return { socket, text: String(text) }
+    }
+  }
+}

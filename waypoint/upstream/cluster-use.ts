@@ -30,8 +30,8 @@ export class ClusterUse {
   }
 
   /** The latest attempt has no answer. */
-  failed(): void {
-    if (this.#target !== undefined) this.#cluster?.failed(this.#target)
+  failed(error?: unknown): void {
+    if (this.#target !== undefined) this.#cluster?.failed(this.#target, error)
   }
 
   /** Before another attempt. False: enough requests are being sent again. */

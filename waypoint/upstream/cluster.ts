@@ -2,12 +2,16 @@
  * A service's port under the traffic policy that applies to it, and what is counted of it: what Envoy calls a cluster.
  * Counts are those of this process.
  */
+import { isDeepStrictEqual } from 'node:util'
 import { usableEndpoints, type UsableEndpoint } from '../../shared/mesh/pick.ts'
-import type { Service, WorkloadUid } from '../../shared/mesh/model.ts'
+import type { Service, Workload, WorkloadUid } from '../../shared/mesh/model.ts'
+import type { Ip } from '../../shared/net/address.ts'
 import { steadyClock, type Clock } from '../../shared/runtime/clock.ts'
+import { MeshError } from '../../shared/runtime/errors.ts'
 import { Balancer } from '../balancing/balancer.ts'
 import type { Endpoint } from '../balancing/endpoint.ts'
 import { keyHashOf, type Keyed, type KeyHash } from '../balancing/hash-key.ts'
+import { HeaderList } from '../http/header-list.ts'
 import { ownWorkload } from '../own-workload.ts'
 import type { Means } from '../pick-pod.ts'
 import { CircuitBreaker } from '../resilience/circuit-breaker.ts'
@@ -31,6 +35,8 @@ export interface Choice {
   readonly hash: number | undefined
 }
 
+const noHead = { target: '', headers: new HeaderList() }
+
 export class Cluster {
   readonly policy: TrafficPolicy
   /** For its connections. */
@@ -40,9 +46,7 @@ export class Cluster {
   readonly #clock: Clock
   readonly #outliers: OutlierDetection | undefined
   readonly #budget: RetryBudget | undefined
-  #balancer: Balancer | undefined
-  #balanced: Service['loadBalancer']
-  #found: readonly UsableEndpoint[] = []
+  #balanced: Balanced | undefined
 
   /** `breaker`: of the cluster whose policy was another one, if there was one; what is under way stays counted. */
   constructor(policy: TrafficPolicy, deps: ClusterDeps, breaker = new CircuitBreaker(policy.limits)) {
@@ -66,6 +70,13 @@ export class Cluster {
   keyOf(request: Keyed): KeyHash | undefined {
     const { balancing } = this.policy
     return balancing.kind === 'consistent-hash' ? keyHashOf(balancing.key, request) : undefined
+  }
+
+  /** Of a connection that is carried as it is only the address is known. */
+  keyOfConnection(sourceIp: Ip): number | undefined {
+    const { balancing } = this.policy
+    if (balancing.kind !== 'consistent-hash' || balancing.key.from !== 'source-ip') return undefined
+    return this.keyOf({ head: noHead, sourceIp })?.hash
   }
 
   /** Undefined: nobody can be used. */
@@ -112,8 +123,9 @@ export class Cluster {
     this.#outliers?.answered(workload.uid, status)
   }
 
-  /** Without an answer. */
-  failed({ workload }: Target): void {
+  /** Without an answer. That its ztunnel or application refuses *us* says nothing of how well it is. */
+  failed({ workload }: Target, error?: unknown): void {
+    if (error instanceof MeshError && error.peerStatus === 401) return
     this.#outliers?.failedLocally(workload.uid)
   }
 
@@ -125,15 +137,18 @@ export class Cluster {
     const mesh = view()
     const here = ownWorkload(mesh, config)
     const found = usableEndpoints(mesh, service, port, here)
-    let balancer = this.#balancer
-    if (balancer !== undefined && found === this.#found && this.#balanced === service.loadBalancer) {
-      return balancer
+    const known = this.#balanced
+    if (known?.found === found && known.nearness === service.loadBalancer && known.here === here) {
+      return known.balancer
     }
-    if (balancer === undefined || this.#balanced !== service.loadBalancer) {
-      this.#balancer = balancer = new Balancer(this.policy, here, service.loadBalancer)
-    }
-    this.#balanced = service.loadBalancer
-    this.#found = found
+    // What is decoded anew may say the same; a new balancer would forget whose turn it is.
+    const same =
+      known !== undefined &&
+      isDeepStrictEqual(known.nearness, service.loadBalancer) &&
+      isDeepStrictEqual(known.here, here)
+    const balancer = same ? known.balancer : new Balancer(this.policy, here, service.loadBalancer)
+    this.#balanced = { balancer, found, nearness: service.loadBalancer, here }
+    if (same && known.found === found) return balancer
     const endpoints = found.map(({ workload, port, capacity }) => ({
       workload,
       port,
@@ -144,4 +159,12 @@ export class Cluster {
     this.#outliers?.members(found.map(({ workload }) => workload.uid))
     return balancer
   }
+}
+
+/** What a balancer was made of. */
+interface Balanced {
+  readonly balancer: Balancer
+  readonly found: readonly UsableEndpoint[]
+  readonly nearness: Service['loadBalancer']
+  readonly here: Workload
 }
