@@ -28,7 +28,8 @@ import { services, tokenAuthenticator } from './serve/services.ts'
 import { servingCertificate } from './serve/serving-certificate.ts'
 import { serveWebhook, type WebhookServer } from './serve/webhook.ts'
 import { StatusWriter } from './write/status.ts'
-import { WaypointDeployer } from './write/waypoint-deployer.ts'
+import { GatewayClassWriter } from './write/gateway-class.ts'
+import { GatewayDeployer } from './write/gateway-deployer.ts'
 import { WebhookConfiguration } from './write/webhook-configuration.ts'
 import { waypointScope } from './xds/waypoint-scope.ts'
 import { XdsServer } from './xds/server.ts'
@@ -94,11 +95,19 @@ export async function startApp(options: AppOptions): Promise<App> {
     signal
   })
   const allocator = new AddressAllocator({ client, desired, log: logs.logger('addresses'), signal })
-  const deployer = new WaypointDeployer({
+  const deployer = new GatewayDeployer({
     client,
     config,
     desired,
-    log: logs.logger('waypoints'),
+    log: logs.logger('gateways'),
+    clock,
+    signal
+  })
+  const classes = new GatewayClassWriter({
+    client,
+    config,
+    desired,
+    log: logs.logger('gateways'),
     clock,
     signal
   })
@@ -124,6 +133,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     published,
     allocator,
     deployer,
+    classes,
     metrics,
     logs,
     signal
@@ -205,7 +215,8 @@ export async function startApp(options: AppOptions): Promise<App> {
   // 5. Write: one replica at a time keeps statuses and ConfigMaps right.
   const leader = new Leader({ client, config, log: logs.logger('leader'), signal })
   leader.onElected(elected => {
-    for (const writer of [status, registration, allocator, deployer, ...published]) writer.lead(elected)
+    for (const writer of [status, registration, allocator, deployer, classes, ...published])
+      writer.lead(elected)
   })
   started.defer(async () => leader.resign())
   // Who knows half of the cluster would write half of the truth.

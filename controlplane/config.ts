@@ -45,6 +45,8 @@ export interface Config {
     /** Where there is no such pod. */
     readonly defaultImage: string
   }
+  /** Whether the gateways that Gateways ask for are run, with certificates of Secrets. */
+  readonly gateways: { readonly enabled: boolean }
   readonly debugAuthentication: boolean
   readonly shutdownMs: number
   readonly log: { readonly filter: LogFilter; readonly format: 'plain' | 'json' }
@@ -151,10 +153,21 @@ export function readConfig(env: Env): {
         'UNDERPASS_ISTIO_CLASSES',
         ['auto', 'on', 'off'],
         'auto',
-        'Run Gateways of class istio-waypoint too; auto: unless an istiod runs'
+        'Run Gateways of classes istio-waypoint and istio too; auto: unless an istiod runs'
       ),
-      image: reader.text('UNDERPASS_WAYPOINT_IMAGE', '', 'Image of waypoints; empty: that of this program'),
+      image: reader.text(
+        'UNDERPASS_WAYPOINT_IMAGE',
+        '',
+        'Image of waypoints and gateways; empty: that of this program'
+      ),
       defaultImage: `underpass.dev/underpass:${packageVersion()}`
+    },
+    gateways: {
+      enabled: reader.flag(
+        'UNDERPASS_GATEWAYS',
+        true,
+        'Run the gateways that Gateways ask for; needs to read Secrets of type kubernetes.io/tls'
+      )
     },
     debugAuthentication: reader.flag('ENABLE_DEBUG_ENDPOINT_AUTH', true, '/debug takes a token off loopback'),
     shutdownMs: reader.duration('TERMINATION_DRAIN_DURATION', '5s', 'Time that clients get to leave'),

@@ -13,7 +13,8 @@ import { keyOf, type MeshObject } from './cluster/objects.ts'
 import type { PublishedConfigMap } from './write/published-config-map.ts'
 import type { StatusWriter } from './write/status.ts'
 import { watch, type Watch, type WatchHandlers } from './cluster/watch.ts'
-import type { WaypointDeployer } from './write/waypoint-deployer.ts'
+import type { GatewayClassWriter } from './write/gateway-class.ts'
+import type { GatewayDeployer } from './write/gateway-deployer.ts'
 import type { XdsServer } from './xds/server.ts'
 
 export interface PropagateOptions {
@@ -24,7 +25,8 @@ export interface PropagateOptions {
   readonly status: StatusWriter
   readonly published: readonly PublishedConfigMap[]
   readonly allocator: AddressAllocator
-  readonly deployer: WaypointDeployer
+  readonly deployer: GatewayDeployer
+  readonly classes: GatewayClassWriter
   readonly metrics: Metrics<typeof metricFamilies>
   readonly logs: LogOutput
   readonly signal: AbortSignal
@@ -38,13 +40,16 @@ export interface Propagation {
 
 /** Runs until the signal aborts. Nothing is sent before all of the cluster is known: half a mesh would be a wrong one. */
 export function propagate(options: PropagateOptions): Propagation {
-  const { client, config, desired, xds, status, metrics, logs, signal } = options
+  const { client, config, desired, xds, status, deployer, metrics, logs, signal } = options
   const log = logs.logger('controlplane')
   let synced = false
   const refresh = (firstAt: number): void => {
     const started = performance.now()
     const changes = desired.refresh(
-      unit => status.translated(unit),
+      unit => {
+        status.translated(unit)
+        deployer.translated(unit)
+      },
       ({ kind, key }, error) =>
         log.error('a translation failed; what it gave before stays in force', {
           kind,
@@ -69,6 +74,7 @@ export function propagate(options: PropagateOptions): Propagation {
   const watching = watch({
     client,
     signal,
+    secrets: config.gateways.enabled,
     log: logs.logger('watch'),
     meshConfigMap: { namespace: config.mesh.systemNamespace, name: config.meshConfigMap },
     handlers: handlers(options, changed)
@@ -88,7 +94,7 @@ export function propagate(options: PropagateOptions): Propagation {
 }
 
 function handlers(options: PropagateOptions, changed: () => void): WatchHandlers {
-  const { config, desired, status, published, allocator, deployer, metrics, logs } = options
+  const { config, desired, status, published, allocator, deployer, classes, metrics, logs } = options
   const log = logs.logger('controlplane')
   return {
     put: object => {
@@ -97,6 +103,7 @@ function handlers(options: PropagateOptions, changed: () => void): WatchHandlers
       status.changed(object)
       allocator.changed(object.kind)
       deployer.changed(object.kind, keyOf(object.meta))
+      classes.changed(object.kind, keyOf(object.meta))
       if (object.kind === 'Namespace') {
         for (const each of published) each.namespaceAppeared(object.meta.name)
         warnUndiscovered(options, object)
@@ -106,6 +113,7 @@ function handlers(options: PropagateOptions, changed: () => void): WatchHandlers
     delete: (kind, key) => {
       desired.delete(kind, key)
       status.gone(kind, key)
+      deployer.gone(kind, key)
       if (kind === 'Namespace') for (const each of published) each.namespaceGone(key)
       changed()
     },

@@ -2,7 +2,7 @@
 import { parseYaml } from '../../shared/kube/yaml.ts'
 import { messageOf } from '../../shared/runtime/errors.ts'
 import { FieldError, Fields } from '../read/fields.ts'
-import { readSelector } from '../read/istio.ts'
+import { readSelector } from '../read/selector.ts'
 import { pathNormalizations, type MeshSettings, type Visibility, type WaypointSettings } from './settings.ts'
 
 export type MeshConfigResult =

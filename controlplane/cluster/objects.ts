@@ -68,6 +68,8 @@ export interface ServiceObject {
   readonly meta: Meta
   readonly external: boolean
   readonly vips: readonly Ip[]
+  /** What a load balancer gave it: IP addresses and hostnames. */
+  readonly ingress: readonly string[]
   /** TCP only. */
   readonly ports: readonly ServicePort[]
   readonly selector: Labels
@@ -134,8 +136,40 @@ export interface GatewayListener {
   readonly name: string
   readonly port: number
   readonly protocol: string
+  /** In lower case, perhaps `*.` first; '' = any. */
+  readonly hostname: string
+  readonly tls: ListenerTls | undefined
   readonly from: 'All' | 'Same' | 'Selector' | 'None'
   readonly selector: LabelSelector | undefined
+  /** Kinds of routes that it takes; empty = all of its protocol. */
+  readonly kinds: readonly { readonly group: string; readonly kind: string }[]
+}
+
+export interface ListenerTls {
+  readonly mode: 'Terminate' | 'Passthrough'
+  readonly certificates: readonly CertificateReference[]
+}
+
+export interface CertificateReference {
+  /** Path of the field, for messages. */
+  readonly field: string
+  readonly group: string
+  readonly kind: string
+  readonly namespace: string
+  readonly name: string
+}
+
+export interface GatewayAddress {
+  readonly type: string
+  readonly value: string
+}
+
+/** What the objects that run a Gateway are to have. */
+export interface GatewayInfrastructure {
+  readonly labels: Labels
+  readonly annotations: Labels
+  /** Kind and name of the parameters that it names; '' = none. */
+  readonly parameters: string
 }
 
 export interface GatewayObject {
@@ -143,8 +177,13 @@ export interface GatewayObject {
   readonly meta: Meta
   readonly className: string
   readonly listeners: readonly GatewayListener[]
+  readonly infrastructure: GatewayInfrastructure
+  /** Of its spec: those that it asks for. */
+  readonly requestedAddresses: readonly GatewayAddress[]
+  /** Whether it asks clients for certificates. */
+  readonly asksForCertificates: boolean
   /** Of its status. */
-  readonly addresses: readonly { readonly type: string; readonly value: string }[]
+  readonly addresses: readonly GatewayAddress[]
 }
 
 export interface GatewayClassObject {
@@ -233,13 +272,15 @@ export interface PeerAuthenticationObject {
   readonly ports: readonly { readonly port: number; readonly mode: TlsMode }[]
 }
 
-export const routeKinds = ['HTTPRoute', 'GRPCRoute'] as const
+export const routeKinds = ['HTTPRoute', 'GRPCRoute', 'TLSRoute'] as const
 
 export type RouteKind = (typeof routeKinds)[number]
 
 /** What waypoints are sent as configuration: objects of these kinds, and what the mesh configuration has for them. */
 export const configKinds = [
   'MeshConfig',
+  'Gateway',
+  'Secret',
   ...routeKinds,
   'AuthorizationPolicy',
   'RequestAuthentication',
@@ -250,7 +291,7 @@ export type ConfigKind = (typeof configKinds)[number]
 
 export type JsonObject = Readonly<Record<string, unknown>>
 
-/** What a route applies to: a Service, a ServiceEntry, or what was meant to be one, such as a waypoint itself. */
+/** What a route applies to: the listeners of a Gateway, or requests to a Service or ServiceEntry. */
 export interface ParentReference {
   /** As it stands in the spec; a status repeats it. */
   readonly written: JsonObject
@@ -260,7 +301,7 @@ export interface ParentReference {
   readonly name: string
   /** Undefined: every port. */
   readonly port: number | undefined
-  /** Name of a port; '' when it does not say. */
+  /** Name of a port or listener; '' when it does not say. */
   readonly sectionName: string
 }
 
@@ -303,6 +344,8 @@ export interface RouteObject {
   readonly meta: Meta
   /** Without kinds that are nobody's here. */
   readonly parents: readonly ParentReference[]
+  /** In lower case; none = any. They count where a parent is a Gateway. */
+  readonly hostnames: readonly string[]
   readonly rules: readonly RouteRule[]
   /** What its status says in our name, as `parentsText` of `translate/route-status.ts` writes it. */
   readonly reported: string
@@ -314,6 +357,15 @@ export interface ReferenceGrantObject {
   readonly from: readonly { readonly group: string; readonly kind: string; readonly namespace: string }[]
   /** A name of '' stands for every one. */
   readonly to: readonly { readonly group: string; readonly kind: string; readonly name: string }[]
+}
+
+/** A certificate with its key; Secrets of other types are not read. */
+export interface SecretObject {
+  readonly kind: 'Secret'
+  readonly meta: Meta
+  /** PEM, as it was written: nobody has looked at it yet. */
+  readonly certificate: string
+  readonly key: string
 }
 
 export type MeshObject =
@@ -332,7 +384,9 @@ export type MeshObject =
   | DestinationRuleObject
   | (RouteObject & { readonly kind: 'HTTPRoute' })
   | (RouteObject & { readonly kind: 'GRPCRoute' })
+  | (RouteObject & { readonly kind: 'TLSRoute' })
   | ReferenceGrantObject
+  | SecretObject
 
 export type Kind = MeshObject['kind']
 export type ObjectOf<K extends Kind> = Extract<MeshObject, { readonly kind: K }>

@@ -7,6 +7,7 @@ import {
   namespaces,
   nodes,
   pods,
+  secrets,
   services,
   type ConfigMap
 } from '../../shared/kube/core-api.ts'
@@ -15,7 +16,8 @@ import {
   gateways,
   grpcRoutes,
   httpRoutes,
-  referenceGrants
+  referenceGrants,
+  tlsRoutes
 } from '../../shared/kube/gateway-api.ts'
 import {
   authorizationPolicies,
@@ -42,6 +44,8 @@ export interface WatchHandlers {
 export interface WatchOptions {
   readonly client: KubeClient
   readonly handlers: WatchHandlers
+  /** Whether certificates are followed too, which takes a permission of its own. */
+  readonly secrets: boolean
   readonly meshConfigMap: { readonly namespace: string; readonly name: string }
   readonly signal: AbortSignal
   readonly log: Logger
@@ -70,7 +74,9 @@ const kinds: Readonly<Record<Kind, ResourceType>> = {
   DestinationRule: destinationRules,
   HTTPRoute: httpRoutes,
   GRPCRoute: grpcRoutes,
-  ReferenceGrant: referenceGrants
+  TLSRoute: tlsRoutes,
+  ReferenceGrant: referenceGrants,
+  Secret: secrets
 }
 
 /** What is kept of an object between events: its name, and what reading it gave until it is passed on. */
@@ -80,7 +86,9 @@ interface Kept extends KubeObject {
 
 export function watch(options: WatchOptions): Watch {
   const informers = [
-    ...(Object.keys(kinds) as Kind[]).map(kind => follow(kind, options)),
+    ...(Object.keys(kinds) as Kind[])
+      .filter(kind => kind !== 'Secret' || options.secrets)
+      .map(kind => follow(kind, options)),
     followMeshConfig(options)
   ]
   return {
@@ -99,6 +107,8 @@ function follow(kind: Kind, { client, handlers, signal, log }: WatchOptions): In
   return informer<Kept>(client, kinds[kind], {
     signal,
     log,
+    // The others hold what is nobody's business here.
+    ...(kind === 'Secret' ? { fieldSelector: 'type=kubernetes.io/tls' } : {}),
     // The whole object is dropped at once; tens of thousands of pods would not fit otherwise.
     trim: object => ({ ...identityOf(object), read: readObject(kind, object) }),
     onChange: change => {

@@ -20,6 +20,7 @@ import {
   type AuthorizationPolicyObject,
   type DestinationRuleObject,
   type EndpointSliceObject,
+  type GatewayObject,
   type Labels,
   type MeshObject,
   type NamespaceObject,
@@ -29,7 +30,9 @@ import {
   type RouteKind,
   type RouteObject
 } from '../cluster/objects.ts'
+import { certificateReferences, gatewaysNaming } from '../translate/gateway.ts'
 import { policySelector } from '../translate/policy.ts'
+import { labelledGateway } from '../translate/proxy-workload.ts'
 import { isEmpty, selects } from '../translate/selector.ts'
 import { waypointReference } from '../translate/waypoint.ts'
 
@@ -44,8 +47,10 @@ export type Unit =
         | 'PeerAuthentication'
         /** The endpoints that the entry holds; its hosts are units of their own. */
         | 'ServiceEntry'
-        /** The policy that lets a waypoint through. */
+        /** The policy that lets a waypoint through, or the listeners of a gateway. */
         | 'Gateway'
+        /** A certificate, for the gateways that show it. */
+        | 'Secret'
         | 'RequestAuthentication'
         | 'DestinationRule'
         | RouteKind
@@ -99,6 +104,9 @@ export function affected(
       }
       return
     case 'Gateway':
+      for (const version of [previous, next] as (GatewayObject | undefined)[]) {
+        if (version !== undefined) touchCertificates(version, touch)
+      }
       return byGateway(view, keyOf(either.meta), touch)
     case 'GatewayClass':
       for (const gateway of view.all('Gateway')) {
@@ -131,12 +139,19 @@ export function affected(
       )
     case 'HTTPRoute':
     case 'GRPCRoute':
+    case 'TLSRoute':
       for (const version of [previous, next] as (RouteObject | undefined)[]) {
         if (version !== undefined) byRoute(view, version, touch)
       }
       return
     case 'ReferenceGrant':
       return byGrant(view, either, touch)
+    case 'Secret':
+      touch({ kind: 'Secret', key: keyOf(either.meta) })
+      for (const { meta } of gatewaysNaming(view, keyOf(either.meta))) {
+        touch({ kind: 'Gateway', key: keyOf(meta) })
+      }
+      return
     default:
       either satisfies never
   }
@@ -154,6 +169,7 @@ export function everything(view: ClusterView, touch: Touch): void {
     'AuthorizationPolicy',
     'PeerAuthentication',
     'Gateway',
+    'Secret',
     'RequestAuthentication',
     'DestinationRule',
     ...routeKinds
@@ -173,8 +189,10 @@ function byPod(
   const pod = next ?? previous
   if (pod !== undefined) touch({ kind: 'Pod', key: keyOf(pod.meta) })
   if ([previous, next].some(version => version !== undefined && runsIstiod(version))) {
-    // Beside an istiod it is not for us to speak of its waypoints.
-    for (const kind of routeKinds) for (const { meta } of view.all(kind)) touch({ kind, key: keyOf(meta) })
+    // Beside an istiod it is not for us to speak of its waypoints and gateways.
+    for (const kind of ['Gateway', ...routeKinds] as const) {
+      for (const { meta } of view.all(kind)) touch({ kind, key: keyOf(meta) })
+    }
   }
   const waypoint = (version: PodObject | undefined): string =>
     version === undefined ? '' : `${version.meta.labels[gatewayNameLabel] ?? ''} ${version.serviceAccount}`
@@ -249,6 +267,10 @@ function byHostOwner(view: ClusterView, owner: HostOwner, touch: Touch): void {
   touchHosts(view, owner, touch)
   touchMembers(view, owner, touch)
   const { kind, meta } = owner
+  const gateway = meta.labels[gatewayNameLabel]
+  if (gateway !== undefined) {
+    touch({ kind: 'Gateway', key: labelledGateway(view, meta.namespace, gateway) })
+  }
   targetedPolicies(view, meta.namespace, touch)
   for (const route of view.routesNaming(routeTarget({ kind, ...meta }))) byRoute(view, route, touch)
   for (const host of hostsOf(owner, view.settings.domain)) {
@@ -263,9 +285,12 @@ function byHostOwner(view: ClusterView, owner: HostOwner, touch: Touch): void {
   }
 }
 
-/** A route, and the services that it leads to: its waypoints have to know them. */
-function byRoute(view: ClusterView, { kind, meta, rules }: RouteObject, touch: Touch): void {
+/** A route, the gateways that count it, and the services that it leads to: its waypoints and gateways have to know them. */
+function byRoute(view: ClusterView, { kind, meta, parents, rules }: RouteObject, touch: Touch): void {
   touch({ kind, key: keyOf(meta) })
+  for (const { kind, namespace, name } of parents) {
+    if (kind === 'Gateway') touch({ kind, key: `${namespace}/${name}` })
+  }
   for (const { kind, namespace, name } of backendsOf({ rules })) {
     if (kind === 'Service') byAudience(view, `${name}.${namespace}.svc.${view.settings.domain}`, touch)
     else if (kind === 'Hostname') byAudience(view, name, touch)
@@ -317,8 +342,13 @@ function asking(rule: DestinationRuleObject | undefined): unknown {
   return { host, exportTo, labelKeys, isForWaypoints: spec !== undefined }
 }
 
-/** Grants change seldom, so every route that may lead into the namespace is looked for. */
+/** Grants change seldom, so everything that may refer to something in the namespace is looked for. */
 function byGrant(view: ClusterView, { meta }: ReferenceGrantObject, touch: Touch): void {
+  for (const gateway of view.all('Gateway')) {
+    if (!certificateReferences(gateway).some(({ namespace }) => namespace === meta.namespace)) continue
+    touch({ kind: 'Gateway', key: keyOf(gateway.meta) })
+    touchCertificates(gateway, touch)
+  }
   for (const kind of routeKinds) {
     for (const route of view.all(kind)) {
       const leadsThere = [...backendsOf(route)].some(
@@ -356,9 +386,21 @@ function touchMembers(view: ClusterView, owner: HostOwner, touch: Touch): void {
   }
 }
 
+function touchCertificates(gateway: GatewayObject, touch: Touch): void {
+  for (const reference of certificateReferences(gateway)) touch({ kind: 'Secret', key: keyOf(reference) })
+}
+
 /** Gateways change seldom, so everything that names this one is looked for. */
 function byGateway(view: ClusterView, gateway: string, touch: Touch): void {
   touch({ kind: 'Gateway', key: gateway })
+  const object = view.get('Gateway', gateway)
+  if (object !== undefined) touchCertificates(object, touch)
+  // Which gateways there are decides who has to know the waypoints.
+  for (const { meta, addresses } of view.all('Gateway')) {
+    for (const { type, value } of addresses) {
+      if (type === 'Hostname') touch({ kind: 'Host', key: `${meta.namespace}/${value}` })
+    }
+  }
   touch({ kind: 'MeshConfig', key: '' })
   for (const host of view.settings.providerHosts) byAudience(view, host, touch)
   const namespace = gateway.slice(0, Math.max(0, gateway.indexOf('/')))

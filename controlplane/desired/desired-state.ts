@@ -10,13 +10,14 @@ import { Snapshot, type Changes, type Translated } from './snapshot.ts'
 import { allowWaypoint } from '../translate/attachment.ts'
 import { translateDestinationRule } from '../translate/destination-rule.ts'
 import { hostOwner } from '../translate/hostname.ts'
+import { translateGateway, translateSecret } from '../translate/gateway.ts'
 import { translateRoute } from '../translate/route.ts'
 import { staticStrict, translatePeerAuthentication } from '../translate/peer-authentication.ts'
 import type { ConfigMessage } from '../translate/messages.ts'
 import { meshConfigForWaypoints } from '../translate/mesh-config.ts'
 import { translatePolicy } from '../translate/policy.ts'
 import { targetedPolicy } from '../translate/targeted-policy.ts'
-import { furtherWaypoints } from '../translate/service-waypoints.ts'
+import { furtherRecipients } from '../translate/service-recipients.ts'
 import { translateService } from '../translate/service.ts'
 import {
   translatePod,
@@ -146,7 +147,7 @@ export class DesiredState {
         const hostname = unit.key.slice(namespace.length + 1)
         const owner = hostOwner(view, namespace, hostname)
         if (owner === undefined) return []
-        const routed = furtherWaypoints(view, owner, hostname)
+        const routed = furtherRecipients(view, owner, hostname)
         return [{ kind: 'service', message: translateService(view, owner, hostname), routed }]
       }
       case 'AuthorizationPolicy': {
@@ -163,10 +164,16 @@ export class DesiredState {
       }
       case 'Gateway': {
         const gateway = view.get('Gateway', unit.key)
-        return authorization(gateway === undefined ? undefined : allowWaypoint(view, gateway))
+        if (gateway === undefined) return []
+        return [...authorization(allowWaypoint(view, gateway)), ...config(translateGateway(view, gateway))]
+      }
+      case 'Secret': {
+        const secret = view.get('Secret', unit.key)
+        return config(secret === undefined ? undefined : translateSecret(view, secret))
       }
       case 'HTTPRoute':
-      case 'GRPCRoute': {
+      case 'GRPCRoute':
+      case 'TLSRoute': {
         const route = view.get(unit.kind, unit.key)
         return config(route === undefined ? undefined : translateRoute(view, route))
       }

@@ -11,7 +11,7 @@ import { configKinds, type ConfigKind } from '../cluster/objects.ts'
 import type {
   AuthorizationMessage,
   ConfigMessage,
-  GatewayAddressMessage,
+  Recipient,
   ServiceMessage,
   WorkloadMessage
 } from '../translate/messages.ts'
@@ -33,8 +33,8 @@ export type Translated =
   | {
       readonly kind: 'service'
       readonly message: ServiceMessage
-      /** Waypoints that need it although it is not theirs. */
-      readonly routed?: readonly GatewayAddressMessage[]
+      /** Waypoints that need it although it is not theirs, and gateways. */
+      readonly routed?: readonly Recipient[]
     }
   | { readonly kind: 'authorization'; readonly message: AuthorizationMessage }
   | ConfigMessage
@@ -52,7 +52,7 @@ export interface Resource {
   /** Of a workload: names of its services, and its node. */
   readonly services: readonly string[]
   readonly node: string
-  /** Waypoints that have to know it, most as its traffic goes through them: `namespace/hostname` or `network/ip`. */
+  /** Waypoints and gateways that have to know it, most as its traffic goes through them: by {@link recipientName}. */
   readonly waypoints: readonly string[]
 }
 
@@ -185,7 +185,7 @@ function encode(translated: Translated): Resource {
         message.networkMode === 'HOST_NETWORK' ? none : addressNames(message.network, message.addresses ?? [])
       const services = Object.keys(message.services ?? {})
       const node = message.node ?? ''
-      const waypoints = message.waypoint === undefined ? none : [gatewayName(message.waypoint)]
+      const waypoints = message.waypoint === undefined ? none : [recipientName(message.waypoint)]
       return resource(translated.kind, message.uid, addressType, value, {
         addresses,
         services,
@@ -202,7 +202,7 @@ function encode(translated: Translated): Resource {
       const name = `${message.namespace}/${message.hostname}`
       const split = (message.weightedWaypoints ?? []).map(({ destination }) => destination)
       const through = message.waypoint === undefined ? split : [message.waypoint, ...split]
-      const waypoints = gatewayNames([...through, ...(translated.routed ?? [])])
+      const waypoints = recipientNames([...through, ...(translated.routed ?? [])])
       return resource(translated.kind, name, addressType, value, {
         addresses,
         services: none,
@@ -223,7 +223,7 @@ function encode(translated: Translated): Resource {
         addresses: none,
         services: none,
         node: '',
-        waypoints: gatewayNames(translated.waypoints)
+        waypoints: recipientNames(translated.waypoints)
       }
       const name = `${message.namespace}/${message.name}`
       return resource(translated.kind, name, configResourceType, encodeConfigResource(message), names)
@@ -232,12 +232,14 @@ function encode(translated: Translated): Resource {
 }
 
 /** Each once, sorted. */
-function gatewayNames(addresses: readonly GatewayAddressMessage[]): readonly string[] {
-  return addresses.length === 0 ? none : [...new Set(addresses.map(gatewayName))].toSorted()
+function recipientNames(recipients: readonly Recipient[]): readonly string[] {
+  return recipients.length === 0 ? none : [...new Set(recipients.map(recipientName))].toSorted()
 }
 
-/** A waypoint's address as one text. */
-export function gatewayName({ hostname, address }: GatewayAddressMessage): string {
+/** As one text: `namespace/hostname` or `network/ip` of a waypoint, `Gateway namespace/name` of a gateway. */
+export function recipientName(recipient: Recipient): string {
+  if ('gateway' in recipient) return `Gateway ${recipient.gateway}`
+  const { hostname, address } = recipient
   if (hostname !== undefined) return `${hostname.namespace}/${hostname.hostname}`
   return address === undefined ? '' : (addressNames(address.network, [address.address])[0] ?? '')
 }

@@ -6,6 +6,7 @@ import type {
   NamespaceObject,
   NodeObject,
   PodObject,
+  SecretObject,
   ServiceObject
 } from '../cluster/objects.ts'
 import type { Fields } from './fields.ts'
@@ -81,6 +82,11 @@ export function readService(object: Fields): ServiceObject {
     vips: (vips.length > 0 || clusterIp === '' ? vips : [clusterIp])
       .filter(vip => vip !== 'None' && vip !== '')
       .map(vip => parseIp(vip) ?? spec.fail('clusterIPs', `${JSON.stringify(vip)} is no IP address`)),
+    ingress: object
+      .at('status')
+      .at('loadBalancer')
+      .list('ingress')
+      .map(given => given.text('ip') || given.text('hostname')),
     ports: spec
       .list('ports')
       .filter(port => port.text('protocol', 'TCP') === 'TCP')
@@ -98,6 +104,17 @@ export function readService(object: Fields): ServiceObject {
     affinitySeconds: affinity
       ? spec.at('sessionAffinityConfig').at('clientIP').whole('timeoutSeconds', { fallback: 10_800 })
       : 0
+  }
+}
+
+export function readSecret(object: Fields): SecretObject {
+  const data = object.at('data')
+  const decoded = (name: string): string => Buffer.from(data.text(name), 'base64').toString()
+  return {
+    kind: 'Secret',
+    meta: readMeta(object),
+    certificate: decoded('tls.crt'),
+    key: decoded('tls.key')
   }
 }
 

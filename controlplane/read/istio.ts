@@ -1,11 +1,7 @@
-/** Reads Istio's and the Gateway API's kinds. */
-import type { LabelSelector } from '../../shared/kube/object.ts'
+/** Reads Istio's kinds. */
 import { parseCidr, parseIp } from '../../shared/net/address.ts'
 import type {
   AuthorizationPolicyObject,
-  GatewayClassObject,
-  GatewayListener,
-  GatewayObject,
   Locality,
   PeerAuthenticationObject,
   PolicyRule,
@@ -19,8 +15,6 @@ import type {
 import { canaryWeightAnnotation, trafficDistributionAnnotation } from './core.ts'
 import type { Fields } from './fields.ts'
 import { readMeta } from './meta.ts'
-
-export const inboundBindingAnnotation = 'ambient.istio.io/waypoint-inbound-binding'
 
 const tlsModes: readonly TlsMode[] = ['UNSET', 'DISABLE', 'PERMISSIVE', 'STRICT']
 
@@ -86,51 +80,6 @@ function readLocality(text: string): Locality | undefined {
   if (text === '') return undefined
   const [region = '', zone = '', subzone = ''] = text.split('/')
   return { region, zone, subzone }
-}
-
-export function readGateway(object: Fields): GatewayObject {
-  const spec = object.at('spec')
-  return {
-    kind: 'Gateway',
-    meta: readMeta(object, [inboundBindingAnnotation]),
-    className: spec.text('gatewayClassName'),
-    listeners: spec.list('listeners').map(readListener),
-    addresses: object
-      .at('status')
-      .list('addresses')
-      .map(entry => ({ type: entry.text('type', 'IPAddress'), value: entry.text('value') }))
-  }
-}
-
-function readListener(listener: Fields): GatewayListener {
-  const allowed = listener.at('allowedRoutes').at('namespaces')
-  const from = allowed.oneOf('from', ['All', 'Same', 'Selector', 'None'], 'Same')
-  return {
-    name: listener.text('name'),
-    port: listener.port('port'),
-    protocol: listener.text('protocol'),
-    from,
-    selector: from === 'Selector' ? readSelector(allowed.at('selector')) : undefined
-  }
-}
-
-export function readSelector(selector: Fields): LabelSelector {
-  return {
-    matchLabels: selector.labels('matchLabels'),
-    matchExpressions: selector.list('matchExpressions').map(expression => ({
-      key: expression.text('key'),
-      operator: expression.oneOf('operator', ['In', 'NotIn', 'Exists', 'DoesNotExist'], 'In'),
-      values: expression.texts('values')
-    }))
-  }
-}
-
-export function readGatewayClass(object: Fields): GatewayClassObject {
-  return {
-    kind: 'GatewayClass',
-    meta: readMeta(object, [inboundBindingAnnotation]),
-    controller: object.at('spec').text('controllerName')
-  }
 }
 
 const layer7Sources = [

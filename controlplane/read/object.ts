@@ -1,13 +1,12 @@
 /** From what the API server sends to what the control plane keeps, or the field that is wrong. */
 import type { Kind, MeshObject } from '../cluster/objects.ts'
-import { readEndpointSlice, readNamespace, readNode, readPod, readService } from './core.ts'
+import { readEndpointSlice, readNamespace, readNode, readPod, readSecret, readService } from './core.ts'
 import { readDestinationRule } from './destination-rule.ts'
 import { FieldError, Fields } from './fields.ts'
-import { readGrpcRoute, readHttpRoute, readReferenceGrant } from './route.ts'
+import { readGateway, readGatewayClass } from './gateway.ts'
+import { readGrpcRoute, readHttpRoute, readReferenceGrant, readTlsRoute } from './route.ts'
 import {
   readAuthorizationPolicy,
-  readGateway,
-  readGatewayClass,
   readPeerAuthentication,
   readRequestAuthentication,
   readServiceEntry,
@@ -34,7 +33,9 @@ const readers: { readonly [K in Kind]: (object: Fields) => MeshObject } = {
   DestinationRule: readDestinationRule,
   HTTPRoute: readHttpRoute,
   GRPCRoute: readGrpcRoute,
-  ReferenceGrant: readReferenceGrant
+  TLSRoute: readTlsRoute,
+  ReferenceGrant: readReferenceGrant,
+  Secret: readSecret
 }
 
 export function readObject(kind: Kind, raw: unknown): ReadResult {

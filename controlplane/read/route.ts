@@ -14,19 +14,23 @@ import type {
 } from '../cluster/objects.ts'
 import { ownParents, parentsText } from '../translate/route-status.ts'
 import { Fields } from './fields.ts'
+import { gatewayGroup } from './gateway.ts'
 import { readMeta } from './meta.ts'
 
-const gatewayGroup = 'gateway.networking.k8s.io'
-
 export function readHttpRoute(object: Fields): RouteObject & { readonly kind: 'HTTPRoute' } {
-  return { kind: 'HTTPRoute', ...readRoute(object, httpMatches) }
+  return { kind: 'HTTPRoute', ...readRoute(object, rule => ({ matches: httpMatches(rule) })) }
 }
 
 export function readGrpcRoute(object: Fields): RouteObject & { readonly kind: 'GRPCRoute' } {
-  return { kind: 'GRPCRoute', ...readRoute(object, grpcMatches) }
+  return { kind: 'GRPCRoute', ...readRoute(object, rule => ({ matches: grpcMatches(rule) })) }
 }
 
-type ReadMatches = (rule: Fields) => readonly JsonObject[]
+/** Which connections it is for, its hostnames say. */
+export function readTlsRoute(object: Fields): RouteObject & { readonly kind: 'TLSRoute' } {
+  return { kind: 'TLSRoute', ...readRoute(object, () => ({})) }
+}
+
+type ReadMatches = (rule: Fields) => { readonly matches?: readonly JsonObject[] }
 
 function readRoute(object: Fields, readMatches: ReadMatches): Omit<RouteObject, 'kind'> {
   const meta = readMeta(object)
@@ -36,6 +40,7 @@ function readRoute(object: Fields, readMatches: ReadMatches): Omit<RouteObject, 
   return {
     meta,
     parents: spec.list('parentRefs').flatMap(parent => readParent(parent, meta.namespace)),
+    hostnames: spec.texts('hostnames').map(hostname => hostname.toLowerCase()),
     rules: rules.map(rule => readRule(rule, meta.namespace, readMatches)),
     reported: parentsText(ownParents(object.at('status').raw('parents')))
   }
@@ -71,7 +76,7 @@ function readRule(rule: Fields, namespace: string, readMatches: ReadMatches): Ro
   const { matches: _, filters: __, backendRefs: ___, ...rest } = rule.json()
   return {
     field: rule.path,
-    fields: { ...rest, matches: readMatches(rule) },
+    fields: { ...rest, ...readMatches(rule) },
     filters: rule.list('filters').map(filter => readFilter(filter, namespace)),
     backends: rule.list('backendRefs').map(backend => readBackend(backend, namespace))
   }

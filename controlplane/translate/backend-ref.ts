@@ -5,6 +5,7 @@
 import type { ClusterView, HostOwner } from '../cluster/cluster.ts'
 import type { BackendReference, ParentReference, RouteObject } from '../cluster/objects.ts'
 import { canonicalOwner, hostOwner } from './hostname.ts'
+import { isGranted } from './reference-grant.ts'
 
 export type BackendResolution =
   | { readonly kind: 'resolved'; readonly hostname: string; readonly namespace: string }
@@ -73,17 +74,7 @@ function permitted(
   const isThis = (each: ParentReference): boolean =>
     each.kind === 'Service' && each.namespace === namespace && each.name === name
   if (parents.every(isThis)) return true
-  for (const { from, to } of view.inNamespace('ReferenceGrant', namespace)) {
-    const names = to.some(
-      each => each.group === '' && each.kind === 'Service' && (each.name === '' || each.name === name)
-    )
-    const trusts = from.some(
-      each =>
-        each.group === 'gateway.networking.k8s.io' && each.kind === kind && each.namespace === meta.namespace
-    )
-    if (names && trusts) return true
-  }
-  return false
+  return isGranted(view, { kind, namespace: meta.namespace }, { kind: 'Service', namespace, name })
 }
 
 function notPermitted(

@@ -7,9 +7,10 @@ import { isDeepStrictEqual } from 'node:util'
 import { covers, hostOfRule, hostsOf, type ClusterView, type HostOwner } from '../cluster/cluster.ts'
 import type { DestinationRuleObject, Labels } from '../cluster/objects.ts'
 import { hostOwner } from './hostname.ts'
-import type { ConfigMessage, GatewayAddressMessage } from './messages.ts'
-import { furtherWaypoints } from './service-waypoints.ts'
-import { gatewayAddress, waypointsOf } from './waypoint.ts'
+import type { ConfigMessage, Recipient } from './messages.ts'
+import { recipientOf } from './recipient.ts'
+import { furtherRecipients } from './service-recipients.ts'
+import { waypointsOf } from './waypoint.ts'
 
 /** A hostname, and who declares it. */
 interface ServiceOfRule {
@@ -66,21 +67,21 @@ export function askedLabels(
   return [...asked].toSorted(([a], [b]) => (a < b ? -1 : 1))
 }
 
-/** Waypoints that know the service and see the rule. */
+/** Waypoints and gateways that know the service and see the rule. */
 function carriers(
   view: ClusterView,
   rule: DestinationRuleObject,
   { owner, hostname }: ServiceOfRule
-): readonly GatewayAddressMessage[] {
+): readonly Recipient[] {
   const { namespace } = owner.meta
   // Rules for the workloads of a selector are for sidecars.
   if (rule.spec === undefined || !view.discovers(rule.meta.namespace)) return []
-  const knowing = [...waypointsOf(view, owner.meta), ...furtherWaypoints(view, owner, hostname)]
+  const knowing = [...waypointsOf(view, owner.meta), ...furtherRecipients(view, owner, hostname)]
   if (knowing.length === 0 || hostOwner(view, namespace, hostname) !== owner) return []
   const audience = audienceOf(view, rule, namespace)
   if (audience === 'all') return knowing
   const among = audience.flatMap(namespace =>
-    [...view.inNamespace('Gateway', namespace)].flatMap(gateway => gatewayAddress(view, gateway) ?? [])
+    [...view.inNamespace('Gateway', namespace)].flatMap(gateway => recipientOf(view, gateway) ?? [])
   )
   return knowing.filter(address => among.some(each => isDeepStrictEqual(each, address)))
 }

@@ -1,66 +1,57 @@
-/** What the status of a Gateway that we run should say. Source: Gateway API's published conditions. */
+/** The status of a Gateway that we run: from what is to be said of it to what is written. Source: Gateway API v1. */
 import type { Gateway } from '../../shared/kube/gateway-api.ts'
 import type { Condition } from '../../shared/kube/object.ts'
+import type { GatewayAddress } from '../cluster/objects.ts'
 
+/** What became of the Deployment. */
 export type Programmed =
   | { readonly kind: 'available'; readonly hostname: string }
   | { readonly kind: 'unavailable'; readonly reason: string }
   /** A Deployment of its name belongs to somebody else. */
   | { readonly kind: 'foreign' }
 
-interface Said {
+export interface Said {
   readonly type: string
   readonly status: 'True' | 'False'
   readonly reason: string
   readonly message: string
 }
 
+export interface GatewayReport {
+  readonly conditions: readonly Said[]
+  readonly listeners: readonly ListenerReport[]
+  /** Undefined: those that are there stay. */
+  readonly addresses: readonly GatewayAddress[] | undefined
+}
+
+export interface ListenerReport {
+  readonly name: string
+  readonly attachedRoutes: number
+  readonly supportedKinds: readonly { readonly group: string; readonly kind: string }[]
+  readonly conditions: readonly Said[]
+}
+
 /** The parts to write; undefined when the status is right. `now` in milliseconds. */
-export function gatewayStatus(gateway: Gateway, programmed: Programmed, now: number): object | undefined {
+export function gatewayStatus(gateway: Gateway, report: GatewayReport, now: number): object | undefined {
   const generation = gateway.metadata.generation ?? 0
-  const before = gateway.status?.conditions ?? []
-  const said: readonly Said[] = [
-    { type: 'Accepted', status: 'True', reason: 'Accepted', message: 'the control plane runs this waypoint' },
-    programmedCondition(programmed)
-  ]
-  const merge = (existing: readonly Condition[], wanted: readonly Said[]): readonly Condition[] => [
-    ...existing.filter(({ type }) => !wanted.some(each => each.type === type)),
-    ...wanted.map(each => stamped(each, existing, generation, now))
-  ]
-  const conditions = merge(before, said)
-  const formerListeners = (gateway.status?.listeners ?? []) as readonly {
+  const former = (gateway.status?.listeners ?? []) as readonly {
     readonly name: string
-    readonly attachedRoutes?: number
     readonly conditions?: readonly Condition[]
   }[]
-  const listeners = (gateway.spec?.listeners ?? []).map(({ name }) => {
-    const former = formerListeners.find(each => each.name === name)
-    const resolved: Said = {
-      type: 'ResolvedRefs',
-      status: 'True',
-      reason: 'ResolvedRefs',
-      message: 'nothing is missing'
-    }
-    return {
-      name,
-      attachedRoutes: former?.attachedRoutes ?? 0,
-      supportedKinds: [],
-      conditions: merge(former?.conditions ?? [], [...said, resolved])
-    }
-  })
   const status = {
-    conditions,
-    listeners,
-    // Once given it stays: traffic is refused rather than sent past a waypoint that is away.
-    ...(programmed.kind === 'available'
-      ? { addresses: [{ type: 'Hostname', value: programmed.hostname }] }
-      : {})
+    conditions: mergedConditions(gateway.status?.conditions ?? [], report.conditions, generation, now),
+    listeners: report.listeners.map(listener => {
+      const before = former.find(({ name }) => name === listener.name)?.conditions ?? []
+      return { ...listener, conditions: mergedConditions(before, listener.conditions, generation, now) }
+    }),
+    ...(report.addresses === undefined ? {} : { addresses: report.addresses })
   }
   const present = { ...gateway.status, ...status }
   return text(present) === text(gateway.status ?? {}) ? undefined : status
 }
 
-function programmedCondition(programmed: Programmed): Said {
+/** Whether the proxies of a Gateway can be reached as far as their Deployment is concerned. */
+export function deploymentCondition(programmed: Programmed): Said {
   const type = 'Programmed'
   switch (programmed.kind) {
     case 'available':
@@ -83,7 +74,19 @@ function programmedCondition(programmed: Programmed): Said {
   }
 }
 
-/** With the time of its last change. */
+/** Others' conditions stay; ours keep the time of their last change. */
+export function mergedConditions(
+  before: readonly Condition[],
+  wanted: readonly Said[],
+  generation: number,
+  now: number
+): readonly Condition[] {
+  return [
+    ...before.filter(({ type }) => !wanted.some(each => each.type === type)),
+    ...wanted.map(each => stamped(each, before, generation, now))
+  ]
+}
+
 function stamped(said: Said, before: readonly Condition[], generation: number, now: number): Condition {
   const former = before.find(({ type }) => type === said.type)
   const kept = former?.status === said.status ? former.lastTransitionTime : undefined
@@ -95,7 +98,7 @@ function stamped(said: Said, before: readonly Condition[], generation: number, n
 }
 
 /** Equal for equal values, however their fields are ordered. */
-function text(value: unknown): string {
+export function text(value: unknown): string {
   return JSON.stringify(value, (_, part: unknown) =>
     typeof part === 'object' && part !== null && !Array.isArray(part)
       ? Object.fromEntries(Object.entries(part).toSorted(([a], [b]) => (a < b ? -1 : 1)))

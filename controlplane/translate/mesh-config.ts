@@ -1,16 +1,11 @@
 /** What waypoints have to know of the mesh configuration, for all of them alike. */
 import type { ClusterView } from '../cluster/cluster.ts'
-import type { ConfigMessage, GatewayAddressMessage } from './messages.ts'
-import { gatewayAddress } from './waypoint.ts'
-
-/** Every waypoint there is. */
-export function allWaypoints(view: ClusterView): readonly GatewayAddressMessage[] {
-  return [...view.all('Gateway')].flatMap(gateway => gatewayAddress(view, gateway) ?? [])
-}
+import type { ConfigMessage } from './messages.ts'
+import { allRecipients } from './recipient.ts'
 
 /** Undefined where there is nobody to tell. */
 export function meshConfigForWaypoints(view: ClusterView): ConfigMessage | undefined {
-  const waypoints = allWaypoints(view)
+  const waypoints = allRecipients(view)
   if (waypoints.length === 0) return undefined
   const { rootNamespace: namespace, forWaypoints } = view.settings
   return {

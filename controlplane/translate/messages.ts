@@ -143,10 +143,13 @@ export interface AuthorizationMessage {
   readonly dryRun?: boolean
 }
 
-/** An object that waypoints carry out themselves. */
+/** Whom a resource is for: a waypoint, by its address, or a gateway, by its Gateway (`namespace/name`). */
+export type Recipient = GatewayAddressMessage | { readonly gateway: string }
+
+/** An object that waypoints and gateways carry out themselves. */
 export interface ConfigMessage {
   readonly kind: ConfigKind
   readonly message: ConfigResource
   /** Who has to know it. */
-  readonly waypoints: readonly GatewayAddressMessage[]
+  readonly waypoints: readonly Recipient[]
 }

@@ -1,16 +1,17 @@
-/** Whether some waypoint enforces a policy for one of its targets. Source: Istio's published reasons. */
+/** Whether some waypoint or gateway enforces a policy for one of its targets. Source: Istio's published reasons. */
 import type { ClusterView } from '../cluster/cluster.ts'
 import type { Meta, TargetReference } from '../cluster/objects.ts'
-import type { GatewayAddressMessage } from './messages.ts'
+import { waypointController } from './gateway-class.ts'
+import type { Recipient } from './messages.ts'
+import { recipientOf } from './recipient.ts'
 import { gatewayAddress, serviceWaypoint, waypointsOf } from './waypoint.ts'
-import { waypointController } from './waypoint-workload.ts'
 
 export type TargetBinding =
   | {
       readonly bound: true
       readonly message: string
       /** Who enforces it. */
-      readonly waypoints: readonly GatewayAddressMessage[]
+      readonly waypoints: readonly Recipient[]
     }
   | {
       readonly bound: false
@@ -34,10 +35,10 @@ export function bindTarget(view: ClusterView, policy: Meta, target: TargetRefere
       return bindClass(view, policy, target.name)
     case 'Gateway': {
       const gateway = view.get('Gateway', key)
-      const address = gateway === undefined ? undefined : gatewayAddress(view, gateway)
-      return address === undefined
+      const recipient = gateway === undefined ? undefined : recipientOf(view, gateway)
+      return recipient === undefined
         ? failed('TargetNotFound', `Gateway ${key} is missing or has no address`)
-        : { bound: true, message: `bound to ${key}`, waypoints: [address] }
+        : { bound: true, message: `bound to ${key}`, waypoints: [recipient] }
     }
     case 'Service':
     case 'ServiceEntry': {

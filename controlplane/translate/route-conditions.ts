@@ -1,15 +1,22 @@
 /** What the status of a route should say, parent by parent. Source: Gateway API v1; Istio's published `ResolvedWaypoints`. */
-import { backendsOf, type ClusterView } from '../cluster/cluster.ts'
-import type { ParentReference, RouteObject } from '../cluster/objects.ts'
+import { backendsOf, routeTarget, type ClusterView } from '../cluster/cluster.ts'
+import type { GatewayObject, ParentReference, RouteObject } from '../cluster/objects.ts'
 import { resolveBackend } from './backend-ref.ts'
 import type { Condition } from './condition.ts'
+import {
+  gatewayController,
+  istiodRuns,
+  runsAs,
+  waypointController,
+  type GatewayRole,
+  type IstioClasses
+} from './gateway-class.ts'
 import { attachParent, type Attachment } from './route-parents.ts'
 import type { ParentReport } from './route-status.ts'
 import { supportedRule } from './route-support.ts'
-import { istiodRuns, runsWaypoint, type IstioClasses } from './waypoint-workload.ts'
 import { serviceWaypoint, type Binding } from './waypoint.ts'
 
-/** Reports for those parents that are ours to speak for: not where another implementation runs the waypoint. */
+/** Reports for those parents that are ours to speak for: not where another implementation runs the waypoint or gateway. */
 export function routeReports(
   view: ClusterView,
   route: RouteObject,
@@ -18,29 +25,49 @@ export function routeReports(
   if (route.parents.length === 0 || !view.discovers(route.meta.namespace)) return []
   const resolvedRefs = backendsCondition(view, route)
   return route.parents.flatMap(reference => {
-    const attachment = attachParent(view, reference)
+    const attachment = attachParent(view, route, reference)
     const binding: Binding =
       attachment.kind === 'attached' ? serviceWaypoint(view, attachment.owner.meta) : { kind: 'none' }
-    if (!isOurs(view, reference, binding, istioClasses)) return []
+    const role = ourRole(view, reference, binding, istioClasses)
+    if (role === undefined) return []
     const conditions = {
       ...acceptance(route, attachment),
       ResolvedRefs: resolvedRefs,
-      ResolvedWaypoints: waypointsCondition(attachment, binding)
+      ...(role === 'waypoint' ? { ResolvedWaypoints: waypointsCondition(attachment, binding) } : {})
     }
-    return [{ parentRef: reference.written, conditions }]
+    const controller = role === 'waypoint' ? waypointController : gatewayController
+    return [{ parentRef: reference.written, controller, conditions }]
   })
 }
 
-function isOurs(
+/** As what the parent is ours; undefined when it is not. */
+function ourRole(
   view: ClusterView,
   { kind, namespace, name }: ParentReference,
   binding: Binding,
   istioClasses: IstioClasses
-): boolean {
-  if (kind !== 'Gateway' && binding.kind !== 'bound') return !istiodRuns(view)
+): GatewayRole | undefined {
+  if (kind !== 'Gateway' && binding.kind !== 'bound') return istiodRuns(view) ? undefined : 'waypoint'
   const key = binding.kind === 'bound' ? binding.waypoint.key : `${namespace}/${name}`
   const gateway = view.get('Gateway', key)
-  return gateway !== undefined && runsWaypoint(view, gateway, istioClasses)
+  return gateway === undefined ? undefined : runsAs(view, gateway, istioClasses)
+}
+
+/** How many routes a listener of a Gateway has that are carried out: all that attach, whatever becomes of the listener. */
+export function attachedRoutes(view: ClusterView, gateway: GatewayObject, listener: string): number {
+  const target = routeTarget({ kind: 'Gateway', ...gateway.meta })
+  return [...view.routesNaming(target)].filter(
+    route =>
+      view.discovers(route.meta.namespace) &&
+      carriedOut(route).accepted &&
+      route.parents
+        .filter(reference => routeTarget(reference) === target)
+        .map(reference => attachParent(view, route, reference))
+        .some(
+          attachment =>
+            attachment.kind === 'at-gateway' && attachment.listeners.some(({ name }) => name === listener)
+        )
+  ).length
 }
 
 function acceptance(route: RouteObject, attachment: Attachment): Record<string, Condition> {
@@ -48,16 +75,22 @@ function acceptance(route: RouteObject, attachment: Attachment): Record<string, 
     const { reason, message } = attachment
     return { Accepted: { status: 'False', reason, message } }
   }
-  const rules = route.rules.map(rule => supportedRule(route.kind, rule))
-  const message = listed(rules.flatMap(({ problems }) => problems))
-  if (rules.length > 0 && rules.every(({ fields, fails }) => fails || fields === undefined)) {
-    return { Accepted: { status: 'False', reason: 'UnsupportedValue', message } }
-  }
-  const accepted = {
+  const { accepted, message } = carriedOut(route)
+  if (!accepted) return { Accepted: { status: 'False', reason: 'UnsupportedValue', message } }
+  const applies = {
     Accepted: { status: 'True', reason: 'Accepted', message: 'the route applies to its parent' }
   }
-  if (message === '') return accepted
-  return { ...accepted, PartiallyInvalid: { status: 'True', reason: 'UnsupportedValue', message } }
+  if (message === '') return applies
+  return { ...applies, PartiallyInvalid: { status: 'True', reason: 'UnsupportedValue', message } }
+}
+
+/** Whether any rule of the route is carried out, and in words what is not. */
+function carriedOut(route: RouteObject): { readonly accepted: boolean; readonly message: string } {
+  const rules = route.rules.map(rule => supportedRule(route.kind, rule))
+  return {
+    accepted: rules.length === 0 || rules.some(({ fields, fails }) => !fails && fields !== undefined),
+    message: listed(rules.flatMap(({ problems }) => problems))
+  }
 }
 
 /** The first problem gives the reason; the message tells of all. */
@@ -82,8 +115,9 @@ function listed(messages: readonly string[]): string {
 }
 
 function waypointsCondition(attachment: Attachment, binding: Binding): Condition {
-  if (attachment.kind === 'refused') {
-    return { status: 'False', reason: 'NoMatchingParent', message: attachment.message }
+  if (attachment.kind !== 'attached') {
+    const message = attachment.kind === 'refused' ? attachment.message : ''
+    return { status: 'False', reason: 'NoMatchingParent', message }
   }
   switch (binding.kind) {
     case 'bound':

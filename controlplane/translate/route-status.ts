@@ -3,11 +3,13 @@ import type { Route, RouteParentStatus } from '../../shared/kube/gateway-api.ts'
 import type { Condition } from '../../shared/kube/object.ts'
 import type { JsonObject } from '../cluster/objects.ts'
 import { conditionText, type Condition as Said } from './condition.ts'
-import { waypointController } from './waypoint-workload.ts'
+import { gatewayController, waypointController } from './gateway-class.ts'
 
 /** What we say of a route for one parent; conditions by type. */
 export interface ParentReport {
   readonly parentRef: JsonObject
+  /** In whose name: of waypoints or of gateways. */
+  readonly controller: string
   readonly conditions: Readonly<Record<string, Said>>
 }
 
@@ -21,17 +23,17 @@ export function ownParents(parents: unknown): readonly RouteParentStatus[] {
 }
 
 function isOurs(entry: Partial<RouteParentStatus> | null): entry is RouteParentStatus {
-  return entry?.controllerName === waypointController
+  return entry?.controllerName === waypointController || entry?.controllerName === gatewayController
 }
 
 /** One text for entries that say the same, whenever they were written. */
 export function parentsText(parents: readonly RouteParentStatus[]): string {
   return parents
-    .map(({ parentRef, conditions = [] }) => {
+    .map(({ parentRef, controllerName, conditions = [] }) => {
       const lines = conditions.map(({ type, status, reason = '', message = '', observedGeneration = 0 }) =>
         [type, observedGeneration, conditionText({ status, reason, message })].join('\n')
       )
-      return [referenceText(parentRef), ...lines.toSorted()].join('\n')
+      return [referenceText(parentRef), controllerName, ...lines.toSorted()].join('\n')
     })
     .toSorted()
     .join('\n\n')
@@ -42,9 +44,9 @@ export function reportedParents(
   reports: readonly ParentReport[],
   generation: number
 ): readonly RouteParentStatus[] {
-  return reports.map(({ parentRef, conditions }) => ({
+  return reports.map(({ parentRef, controller, conditions }) => ({
     parentRef,
-    controllerName: waypointController,
+    controllerName: controller,
     conditions: Object.entries(conditions).map(([type, { status, reason, message }]) => ({
       type,
       status: status as Condition['status'],

@@ -19,6 +19,7 @@ const supported: Readonly<Record<RouteKind, Supported>> = {
     ]),
     settings: new Set(['name', 'matches', 'timeouts', 'retry', 'sessionPersistence'])
   },
+  TLSRoute: { filters: new Set(), settings: new Set(['name', 'matches']) },
   GRPCRoute: {
     filters: new Set(['RequestHeaderModifier', 'ResponseHeaderModifier', 'RequestMirror']),
     settings: new Set(['name', 'matches', 'sessionPersistence'])
@@ -40,7 +41,8 @@ export function supportedRule(kind: RouteKind, rule: RouteRule): SupportedRule {
     [rule.filters, ...rule.backends.map(({ filters }) => filters)].flat()
   )
   const settings = Object.keys(rule.fields).filter(name => !supported[kind].settings.has(name))
-  const written = rule.fields['matches'] as readonly JsonObject[]
+  // A TLSRoute has none: its hostnames alone say which connections it is for.
+  const written = (rule.fields['matches'] ?? []) as readonly JsonObject[]
   const faults = written.map((match, index) => [
     ...expressionFaults(match, `${rule.field}.matches[${index}]`)
   ])
@@ -48,7 +50,10 @@ export function supportedRule(kind: RouteKind, rule: RouteRule): SupportedRule {
   const matches = written.filter((_, index) => faults[index]?.length === 0)
   const kept = Object.entries(rule.fields).filter(([name]) => !settings.includes(name))
   return {
-    fields: written.length > 0 && matches.length === 0 ? undefined : { ...Object.fromEntries(kept), matches },
+    fields:
+      written.length > 0 && matches.length === 0
+        ? undefined
+        : { ...Object.fromEntries(kept), ...('matches' in rule.fields ? { matches } : {}) },
     fails: filters.length > 0,
     problems: [
       ...filters.map(filter => `${filter}: requests that match the rule get status 500`),

@@ -1,21 +1,41 @@
 /**
- * A route as waypoints are told it: its parents and backends explicit and checked, what cannot be reached marked, so
+ * A route as waypoints and gateways are told it: its parents and backends explicit and checked, what cannot be reached marked, so
  * that its share of requests fails instead of going elsewhere. Everything else is as its author wrote it.
  */
 import { backendsOf, hostsOf, routeTarget, type ClusterView, type HostOwner } from '../cluster/cluster.ts'
-import type { BackendReference, JsonObject, RouteFilter, RouteObject, RouteRule } from '../cluster/objects.ts'
+import {
+  keyOf,
+  type BackendReference,
+  type JsonObject,
+  type RouteFilter,
+  type RouteObject,
+  type RouteRule
+} from '../cluster/objects.ts'
 import { resolveBackend } from './backend-ref.ts'
-import type { ConfigMessage, GatewayAddressMessage } from './messages.ts'
-import { attachParent, routeWaypoints } from './route-parents.ts'
+import { gatewayRole } from './gateway-class.ts'
+import type { ConfigMessage, Recipient } from './messages.ts'
+import { attachParent, routeRecipients, type AttachedListener, type Attachment } from './route-parents.ts'
 import { supportedRule } from './route-support.ts'
 
 /** Undefined when it applies to nothing. */
 export function translateRoute(view: ClusterView, route: RouteObject): ConfigMessage | undefined {
-  const parentRefs = route.parents.flatMap(reference => {
-    const attachment = attachParent(view, reference)
-    if (attachment.kind === 'refused') return []
+  const attachments = route.parents.map(reference => attachParent(view, route, reference))
+  const parentRefs = [...servicesOf(view, attachments), ...gatewaysOf(view, attachments)]
+  if (parentRefs.length === 0) return undefined
+  const { namespace, name, createdMs } = route.meta
+  const rules = route.rules.flatMap(rule => ruleOf(view, route, rule))
+  return {
+    kind: route.kind,
+    message: { namespace, name, createdMs, spec: { parentRefs, rules } },
+    waypoints: routeRecipients(view, route)
+  }
+}
+
+function servicesOf(view: ClusterView, attachments: readonly Attachment[]): readonly JsonObject[] {
+  return attachments.flatMap(attachment => {
+    if (attachment.kind !== 'attached') return []
     const { owner, port } = attachment
-    const { group, kind, namespace, name } = reference
+    const { group, kind, namespace, name } = attachment.reference
     return hostsOf(owner, view.settings.domain).map(hostname => ({
       group,
       kind,
@@ -25,22 +45,31 @@ export function translateRoute(view: ClusterView, route: RouteObject): ConfigMes
       hostname
     }))
   })
-  if (parentRefs.length === 0) return undefined
-  const { namespace, name, createdMs } = route.meta
-  const rules = route.rules.flatMap(rule => ruleOf(view, route, rule))
-  return {
-    kind: route.kind,
-    message: { namespace, name, createdMs, spec: { parentRefs, rules } },
-    waypoints: routeWaypoints(view, route)
-  }
 }
 
-/** Waypoints that need this service, though it is not theirs: their routes lead to it. */
-export function routedWaypoints(
+/** Each Gateway of ours once, with all of its listeners that some reference to it means. */
+function gatewaysOf(view: ClusterView, attachments: readonly Attachment[]): readonly JsonObject[] {
+  const parents = new Map<string, { readonly parent: JsonObject; readonly listeners: AttachedListener[] }>()
+  for (const attachment of attachments) {
+    if (attachment.kind !== 'at-gateway' || gatewayRole(view, attachment.gateway) !== 'gateway') continue
+    const { gateway, reference, listeners } = attachment
+    const { group, kind, namespace, name } = reference
+    const known = parents.get(keyOf(gateway.meta))?.listeners ?? []
+    const news = listeners.filter(listener => !known.some(each => each.name === listener.name))
+    parents.set(keyOf(gateway.meta), {
+      parent: { group, kind, namespace, name },
+      listeners: [...known, ...news]
+    })
+  }
+  return [...parents.values()].map(({ parent, listeners }) => ({ ...parent, listeners }))
+}
+
+/** Waypoints and gateways that need this service, though it is not theirs: their routes lead to it. */
+export function routedRecipients(
   view: ClusterView,
   owner: HostOwner,
   hostname: string
-): readonly GatewayAddressMessage[] {
+): readonly Recipient[] {
   const leadsHere = (route: RouteObject, reference: BackendReference): boolean => {
     const found = resolveBackend(view, route, reference)
     return (
@@ -57,7 +86,7 @@ export function routedWaypoints(
       .filter(route =>
         [...backendsOf(route)].some(each => routeTarget(each) === target && leadsHere(route, each))
       )
-      .flatMap(route => routeWaypoints(view, route))
+      .flatMap(route => routeRecipients(view, route))
   )
 }
 

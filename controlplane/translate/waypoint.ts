@@ -12,11 +12,11 @@ import {
   type Labels,
   type Meta
 } from '../cluster/objects.ts'
-import { inboundBindingAnnotation } from '../read/istio.ts'
+import { inboundBindingAnnotation } from '../read/gateway.ts'
 import { canaryWeightAnnotation } from '../read/core.ts'
 import { networkAddress } from './address.ts'
+import { admitsNamespace } from './allowed-routes.ts'
 import type { GatewayAddressMessage, WorkloadMessage } from './messages.ts'
-import { matches } from '../../shared/kube/label-selector.ts'
 
 const managedLabel = 'gateway.istio.io/managed'
 
@@ -127,7 +127,7 @@ function resolve(
     const message = `waypoint ${key} is not ready: its Gateway is missing or has no address in its status`
     return { kind: 'refused', reason: 'WaypointIsNotReady', message }
   }
-  if (!admits(view, gateway, namespace)) {
+  if (!admitsNamespace(view, gateway, admittingListener(gateway, inboundBinding(view, gateway)), namespace)) {
     const message = `waypoint ${key} does not take namespace ${namespace}: see allowedRoutes of its listener`
     return { kind: 'refused', reason: 'AttachmentDenied', message }
   }
@@ -192,22 +192,6 @@ function applicationTunnel(view: ClusterView, gateway: GatewayObject): WorkloadM
   return {
     ...(binding.protocol === 'PROXY' ? { protocol: 'PROXY' as const } : {}),
     ...(binding.port === 0 ? {} : { port: binding.port })
-  }
-}
-
-function admits(view: ClusterView, gateway: GatewayObject, namespace: string): boolean {
-  const listener = admittingListener(gateway, inboundBinding(view, gateway))
-  switch (listener?.from) {
-    case 'All':
-      return true
-    case 'Selector': {
-      const labels = view.get('Namespace', namespace)?.meta.labels
-      return labels !== undefined && listener.selector !== undefined && matches(listener.selector, labels)
-    }
-    case 'None':
-      return false
-    default:
-      return gateway.meta.namespace === namespace
   }
 }
 

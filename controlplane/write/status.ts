@@ -5,7 +5,7 @@
 import type { KubeClient } from '../../shared/kube/client.ts'
 import { KubeError, isConflict, isNotFound } from '../../shared/kube/errors.ts'
 import { namespaces, services } from '../../shared/kube/core-api.ts'
-import { gateways, grpcRoutes, httpRoutes } from '../../shared/kube/gateway-api.ts'
+import { gateways, grpcRoutes, httpRoutes, tlsRoutes } from '../../shared/kube/gateway-api.ts'
 import {
   authorizationPolicies,
   peerAuthentications,
@@ -22,7 +22,7 @@ import { isRoute, isRouteKind, keyOf, type Kind, type Labels, type MeshObject } 
 import { hostOwner } from '../translate/hostname.ts'
 import { routeReports } from '../translate/route-conditions.ts'
 import { mergedParents, parentsText, reportedParents } from '../translate/route-status.ts'
-import type { IstioClasses } from '../translate/waypoint-workload.ts'
+import type { IstioClasses } from '../translate/gateway-class.ts'
 import { conditionFrom, conditionText, ownConditionTypes } from '../translate/condition.ts'
 import { brokenConditions, conditionsOf } from '../translate/conditions.ts'
 import { WorkQueue } from './work-queue.ts'
@@ -40,7 +40,8 @@ const kinds: Partial<Record<Kind, ResourceType>> = {
   PeerAuthentication: peerAuthentications,
   Gateway: gateways,
   HTTPRoute: httpRoutes,
-  GRPCRoute: grpcRoutes
+  GRPCRoute: grpcRoutes,
+  TLSRoute: tlsRoutes
 }
 
 export interface StatusOptions {
@@ -118,6 +119,7 @@ export class StatusWriter {
       case 'AuthorizationPolicy':
       case 'HTTPRoute':
       case 'GRPCRoute':
+      case 'TLSRoute':
       case 'WorkloadEntry': {
         const object = view.get(unit.kind, unit.key)
         if (object !== undefined) this.#check(object)

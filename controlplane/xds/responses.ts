@@ -14,7 +14,7 @@ import type { Batch } from './subscription.ts'
 export interface ServedType {
   readonly table: Table
   readonly workloadsOnly: boolean
-  /** For waypoints only, and each gets just what is for it. */
+  /** For waypoints and gateways only, and each gets just what is for it. */
   readonly scopedOnly: boolean
 }
 
@@ -27,8 +27,11 @@ export const servedTypes: ReadonlyMap<string, ServedType> = new Map<string, Serv
   [workloadType, { table: 'address', ...forMesh, workloadsOnly: true }],
   [authorizationType, { table: 'authorization', ...forMesh }],
   ['mesh.istio.io/v1alpha1/MeshConfig', { table: 'MeshConfig', ...forWaypoints }],
+  ['gateway.networking.k8s.io/v1/Gateway', { table: 'Gateway', ...forWaypoints }],
+  ['core/v1/Secret', { table: 'Secret', ...forWaypoints }],
   ['gateway.networking.k8s.io/v1/HTTPRoute', { table: 'HTTPRoute', ...forWaypoints }],
   ['gateway.networking.k8s.io/v1/GRPCRoute', { table: 'GRPCRoute', ...forWaypoints }],
+  ['gateway.networking.k8s.io/v1/TLSRoute', { table: 'TLSRoute', ...forWaypoints }],
   ['security.istio.io/v1/AuthorizationPolicy', { table: 'AuthorizationPolicy', ...forWaypoints }],
   ['security.istio.io/v1/RequestAuthentication', { table: 'RequestAuthentication', ...forWaypoints }],
   ['networking.istio.io/v1/DestinationRule', { table: 'DestinationRule', ...forWaypoints }]

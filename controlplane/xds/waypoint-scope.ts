@@ -1,14 +1,18 @@
-/** A waypoint is sent what goes through it, not the whole mesh. */
+/** A waypoint or gateway is sent what is for it, not the whole mesh. */
 import type { Caller } from '../access/token.ts'
 import type { ClientNode } from './client-node.ts'
 import { gatewayNameLabel, type ClusterView } from '../cluster/cluster.ts'
-import { gatewayName } from '../desired/snapshot.ts'
-import { gatewayAddress } from '../translate/waypoint.ts'
+import { recipientName } from '../desired/snapshot.ts'
+import { labelledGateway } from '../translate/proxy-workload.ts'
+import { recipientOf } from '../translate/recipient.ts'
+
+/** What the two call themselves; which of them one is, its Gateway says. */
+const proxyTypes: ReadonlySet<string> = new Set(['waypoint', 'router'])
 
 /**
- * What tells the present address of the waypoint that the client is an instance of: a pod that its Gateway's name is on,
- * under the account of that pod. Undefined for clients that are no waypoints. A waypoint that is not known (yet) has
- * all addresses, and no configuration until it is.
+ * What tells the present name, as recipients have it, of the waypoint or gateway that the client is an instance of: a
+ * pod that its Gateway's name is on, under the account of that pod. Undefined for clients that are neither. One that is
+ * not known (yet) has all addresses, and no configuration until it is.
  */
 export function waypointScope(
   view: ClusterView,
@@ -16,7 +20,7 @@ export function waypointScope(
   caller: Caller | undefined,
   purpose: 'addresses' | 'configuration'
 ): (() => string | undefined) | undefined {
-  if (node.type !== 'waypoint') return undefined
+  if (!proxyTypes.has(node.type)) return undefined
   let known: string | undefined
   // Remembered: a pod that is deleted while it drains still is what it was.
   const gatewayKey = (): string | undefined => (known ??= find())
@@ -25,13 +29,13 @@ export function waypointScope(
     const name = pod?.meta.labels[gatewayNameLabel]
     if (pod === undefined || name === undefined) return undefined
     if (caller !== undefined && caller.serviceAccount !== pod.serviceAccount) return undefined
-    return `${node.namespace}/${name}`
+    return labelledGateway(view, node.namespace, name)
   }
   if (purpose === 'addresses' && gatewayKey() === undefined) return undefined
   return () => {
     const key = gatewayKey()
     const gateway = key === undefined ? undefined : view.get('Gateway', key)
-    const address = gateway === undefined ? undefined : gatewayAddress(view, gateway)
-    return address === undefined ? undefined : gatewayName(address)
+    const recipient = gateway === undefined ? undefined : recipientOf(view, gateway)
+    return recipient === undefined ? undefined : recipientName(recipient)
   }
 }

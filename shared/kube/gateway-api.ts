@@ -48,6 +48,7 @@ export const gatewayClasses: ResourceType<GatewayClass> = {
 export const gateways: ResourceType<Gateway> = namedType('gateway.networking.k8s.io', 'v1', 'Gateway')
 export const httpRoutes: ResourceType<Route> = namedType('gateway.networking.k8s.io', 'v1', 'HTTPRoute')
 export const grpcRoutes: ResourceType<Route> = namedType('gateway.networking.k8s.io', 'v1', 'GRPCRoute')
+export const tlsRoutes: ResourceType<Route> = namedType('gateway.networking.k8s.io', 'v1', 'TLSRoute')
 /** Of the version that every release of the API serves. */
 export const referenceGrants: ResourceType = namedType(
   'gateway.networking.k8s.io',

@@ -115,6 +115,13 @@ metadata: {name: waypoint, namespace: default}
 spec:
   gatewayClassName: underpass-waypoint
   listeners: [{name: mesh, port: 15008, protocol: HBONE}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: default}
+spec:
+  gatewayClassName: underpass
+  listeners: [{name: http, port: 80, protocol: HTTP}]
 `
 
 const home = mkdtempSync(path.join(os.tmpdir(), 'underpass-chart-'))
@@ -249,15 +256,32 @@ t.test('nobody may do more than is known here', async t => {
       rule.resources.some(one => /^(pods|nodes)\/(?!status)|^roles|^clusterroles/.test(one)),
       text
     )
-    // What is secret or steers the cluster is asked for by name; `create` knows no names.
+    // What is secret or steers the cluster is asked for by name; `create` knows no names, and gateways name their
+    // certificates wherever they are.
+    if (isForCertificates(object, rule)) continue
     if (rule.resources.some(one => /^(secrets|configmaps|leases|.*webhookconfigurations)$/.test(one))) {
       t.ok(rule.resourceNames !== undefined || rule.verbs.join() === 'create', text)
       if (rule.resources.includes('secrets')) t.equal(object.kind, 'Role', text)
     }
     t.notOk(rule.verbs.includes('delete'), text)
   }
+  t.equal(rules.filter(({ object, rule }) => isForCertificates(object, rule)).length, 1)
   const page = readFileSync(manifest, 'utf8')
   t.strictSame([...page.matchAll(/^rules:\n(?! {2}# )/gm)], [], 'roles say why')
+})
+
+t.test('without gateways nobody reads the Secrets of others', { skip: needsHelm }, async t => {
+  const without = objects('--set', 'gateways.enabled=false')
+  for (const object of without) {
+    for (const rule of object.rules ?? []) t.notOk(isForCertificates(object, rule), nameOf(object))
+  }
+  const containers = without.flatMap(containersOf).find(({ name }) => name === 'discovery')
+  t.ok(containers?.env.some(({ name, value }) => name === 'UNDERPASS_GATEWAYS' && value === 'false'))
+  const neither = objects('--set', 'gateways.enabled=false,waypoints.enabled=false')
+  t.notOk(
+    neither.some(({ rules = [] }) => rules.some(({ resources }) => resources.includes('deployments'))),
+    'nor makes workloads, without waypoints'
+  )
 })
 
 t.test('every container has as little as it can do with', async t => {
@@ -336,13 +360,15 @@ t.test('at a real API server', { skip: needsHelm || needsKubeApiserver() }, asyn
         'name'
       ])
       const ofWaypoint = made.match(/\/waypoint$/gm)?.length === 3
-      return ofPolicy !== '' && ofNamespace !== '' && ofWaypoint
+      const ofGateway = made.match(/\/edge-underpass$/gm)?.length === 3
+      return ofPolicy !== '' && ofNamespace !== '' && ofWaypoint && ofGateway
     })
     t.match(log, /leading: this replica writes/)
     t.notMatch(log, /forbidden|may not|permission/i)
     for (const [verb, what] of [
       ['get', 'secrets/istio-ca-secret'],
-      ['list', 'secrets'],
+      ['get', 'secrets'],
+      ['update', 'secrets'],
       ['get', 'configmaps/kube-root-ca.crt'],
       ['create', 'pods'],
       ['create', 'clusterroles.rbac.authorization.k8s.io']
@@ -352,6 +378,11 @@ t.test('at a real API server', { skip: needsHelm || needsKubeApiserver() }, asyn
     }
   })
 })
+
+function isForCertificates({ kind, metadata }: Manifest, { resources, verbs }: Rule): boolean {
+  const isOfGateways = kind === 'ClusterRole' && metadata.name.startsWith('underpass-control-plane-waypoints')
+  return isOfGateways && resources.join() === 'secrets' && verbs.join() === 'list,watch'
+}
 
 /** Runs it until `done`; resolves to what it logged. */
 async function runControlPlane(kubeconfig: string, done: () => Promise<boolean>): Promise<string> {

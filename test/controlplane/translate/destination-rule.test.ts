@@ -1,7 +1,7 @@
 import t from 'tap'
 import { readMeshConfig } from '../../../controlplane/cluster/mesh-config.ts'
 import type { DestinationRuleObject } from '../../../controlplane/cluster/objects.ts'
-import { gatewayName } from '../../../controlplane/desired/snapshot.ts'
+import { recipientName } from '../../../controlplane/desired/snapshot.ts'
 import { translateDestinationRule } from '../../../controlplane/translate/destination-rule.ts'
 import type { WorkloadMessage } from '../../../controlplane/translate/messages.ts'
 import {
@@ -103,7 +103,7 @@ t.test('a rule goes to the waypoints that know its service and heed its namespac
     const yaml = rule(`host: ${host}, subsets: []`, namespace)
     const sent = translateDestinationRule(world(cluster + yaml), ruleOf(yaml))
     const name = `host: ${host} in ${namespace ?? 'shop'} ${what}`
-    t.strictSame(new Set(sent?.waypoints.map(gatewayName)), new Set(to), name)
+    t.strictSame(new Set(sent?.waypoints.map(recipientName)), new Set(to), name)
     if (as !== undefined) t.equal(sent?.message.spec['host'], as)
   }
 })
@@ -134,7 +134,7 @@ t.test('who sees a rule that does not say so is for the mesh configuration to sa
     if (read.kind === 'problem') throw new Error(read.message)
     const sentTo = (text: string): readonly string[] =>
       translateDestinationRule(world(cluster + text, read.settings), ruleOf(text))?.waypoints.map(
-        gatewayName
+        recipientName
       ) ?? []
     t.strictSame(sentTo(yaml), to, config)
     t.strictSame(sentTo(own), toOwn, config)

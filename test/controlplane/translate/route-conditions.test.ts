@@ -1,6 +1,6 @@
 import t from 'tap'
 import { routeReports } from '../../../controlplane/translate/route-conditions.ts'
-import type { IstioClasses } from '../../../controlplane/translate/waypoint-workload.ts'
+import type { IstioClasses } from '../../../controlplane/translate/gateway-class.ts'
 import { world } from '../world.ts'
 
 const gateway = (name: string, className: string, status = ''): string =>

@@ -1,16 +1,16 @@
 import t from 'tap'
 import type { RouteObject } from '../../../controlplane/cluster/objects.ts'
-import { gatewayName } from '../../../controlplane/desired/snapshot.ts'
+import { recipientName } from '../../../controlplane/desired/snapshot.ts'
 import { resolveBackend } from '../../../controlplane/translate/backend-ref.ts'
 import { attachParent } from '../../../controlplane/translate/route-parents.ts'
-import { routedWaypoints, translateRoute } from '../../../controlplane/translate/route.ts'
+import { routedRecipients, translateRoute } from '../../../controlplane/translate/route.ts'
 import { backendsOf } from '../../../controlplane/cluster/cluster.ts'
 import { world } from '../world.ts'
 
 const shop = `
 kind: Gateway
 metadata: {name: wp}
-spec: {gatewayClassName: c, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+spec: {gatewayClassName: underpass-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
 status: {addresses: [{type: Hostname, value: wp.shop.svc.cluster.local}]}
 ---
 kind: Service
@@ -88,7 +88,7 @@ t.test('what a parent must be', async t => {
   for (const { parent, attached, refused } of rows) {
     const { view, route } = built(`{parentRefs: [${parent}]}`)
     const [reference] = route.parents
-    const attachment = reference === undefined ? undefined : attachParent(view, reference)
+    const attachment = reference === undefined ? undefined : attachParent(view, route, reference)
     if (refused !== undefined) t.match(attachment, { kind: 'refused', message: refused }, parent)
     else
       t.match(
@@ -439,11 +439,11 @@ spec: {ports: [{port: 80}]}
     const rules =
       'rules: [{backendRefs: [{namespace: other, name: db, port: 80}, {namespace: other, name: secret, port: 80}]}]'
     const { view, route } = built(`{parentRefs: [${parent}], ${rules}}`, 'HTTPRoute', canary)
-    const known = translateRoute(view, route)?.waypoints.map(gatewayName)
+    const known = translateRoute(view, route)?.waypoints.map(recipientName)
     const leads = ['db', 'secret'].map(name => {
       const owner = view.get('Service', `other/${name}`)
       if (owner === undefined) throw new Error('no service')
-      return routedWaypoints(view, owner, `${name}.other.svc.cluster.local`).map(gatewayName)
+      return routedRecipients(view, owner, `${name}.other.svc.cluster.local`).map(recipientName)
     })
     return { known, leads }
   }

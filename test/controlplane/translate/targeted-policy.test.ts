@@ -1,5 +1,5 @@
 import t from 'tap'
-import { gatewayName } from '../../../controlplane/desired/snapshot.ts'
+import { recipientName } from '../../../controlplane/desired/snapshot.ts'
 import { targetedPolicy } from '../../../controlplane/translate/targeted-policy.ts'
 import { world } from '../world.ts'
 
@@ -59,7 +59,7 @@ t.test('a policy goes to the waypoints of its targets', async t => {
       const view = world(`${cluster}kind: ${kind}\n${metadata}\nspec: {targetRefs: [${targets}]}\n`)
       const policy = view.get(kind, `${namespace}/p`)
       const sent = policy === undefined ? undefined : targetedPolicy(view, policy)
-      t.strictSame(sent?.waypoints.map(gatewayName), waypoints, `${kind} of ${namespace} for ${targets}`)
+      t.strictSame(sent?.waypoints.map(recipientName), waypoints, `${kind} of ${namespace} for ${targets}`)
     }
   }
 })

@@ -1,0 +1,66 @@
+/** A Gateway and its certificates as its proxies are told them: only what works. */
+import type { ClusterView } from '../cluster/cluster.ts'
+import { keyOf, type GatewayObject, type JsonObject, type SecretObject } from '../cluster/objects.ts'
+import { gatewayRole } from './gateway-class.ts'
+import { listenerStates, type ListenerState } from './listener.ts'
+import type { ConfigMessage } from './messages.ts'
+
+/** Undefined for one that is no gateway, such as a waypoint. */
+export function translateGateway(view: ClusterView, gateway: GatewayObject): ConfigMessage | undefined {
+  if (gatewayRole(view, gateway) !== 'gateway') return undefined
+  const { namespace, name, createdMs } = gateway.meta
+  const listeners = listenerStates(view, gateway)
+    .filter(({ served }) => served)
+    .map(listenerSpec)
+  return {
+    kind: 'Gateway',
+    message: { namespace, name, createdMs, spec: { listeners } },
+    waypoints: [{ gateway: keyOf(gateway.meta) }]
+  }
+}
+
+function listenerSpec({ listener, certificates }: ListenerState): JsonObject {
+  const { name, port, protocol, hostname, tls } = listener
+  const spec = { name, port, protocol, hostname }
+  if (protocol === 'HTTP') return spec
+  const certificateRefs = certificates.map(key => {
+    const cut = key.indexOf('/')
+    return { namespace: key.slice(0, cut), name: key.slice(cut + 1) }
+  })
+  return { ...spec, tls: { mode: tls?.mode ?? 'Terminate', certificateRefs } }
+}
+
+/** For those gateways alone whose listeners show it; undefined where there are none. */
+export function translateSecret(view: ClusterView, secret: SecretObject): ConfigMessage | undefined {
+  const key = keyOf(secret.meta)
+  const gateways = gatewaysNaming(view, key)
+    .filter(gateway => gatewayRole(view, gateway) === 'gateway')
+    .filter(gateway =>
+      listenerStates(view, gateway).some(({ served, certificates }) => served && certificates.includes(key))
+    )
+  if (gateways.length === 0) return undefined
+  const { namespace, name, createdMs } = secret.meta
+  return {
+    kind: 'Secret',
+    message: {
+      namespace,
+      name,
+      createdMs,
+      spec: { 'tls.crt': secret.certificate, 'tls.key': secret.key }
+    },
+    waypoints: gateways.map(({ meta }) => ({ gateway: keyOf(meta) }))
+  }
+}
+
+/** Gateways that name the Secret (`namespace/name`) for a certificate, whether or not they may. */
+export function gatewaysNaming(view: ClusterView, secret: string): readonly GatewayObject[] {
+  return [...view.all('Gateway')].filter(gateway =>
+    certificateReferences(gateway).some(reference => keyOf(reference) === secret)
+  )
+}
+
+export function certificateReferences({
+  listeners
+}: GatewayObject): readonly { readonly namespace: string; readonly name: string }[] {
+  return listeners.flatMap(({ tls }) => tls?.certificates ?? [])
+}

@@ -1,0 +1,142 @@
+/**
+ * What becomes of the listeners of a Gateway, by themselves: whether they are taken, what they show, which routes
+ * they may take. Source: Gateway API v1, "Distinct Listeners" and the conditions of a listener.
+ */
+import type { ClusterView } from '../cluster/cluster.ts'
+import { keyOf, type GatewayListener, type GatewayObject, type RouteKind } from '../cluster/objects.ts'
+import { gatewayGroup } from '../read/gateway.ts'
+import { resolveCertificate } from './server-certificate.ts'
+
+export interface Problem {
+  readonly reason: string
+  readonly message: string
+}
+
+export interface ListenerState {
+  readonly listener: GatewayListener
+  /** Why it is not taken. */
+  readonly refused: (Problem & { readonly conflict: boolean }) | undefined
+  /** What it names in vain; it may work without. */
+  readonly unresolved: readonly Problem[]
+  /** Kinds of routes that it takes. */
+  readonly kinds: readonly RouteKind[]
+  /** `namespace/name` of the Secrets whose certificates it shows. */
+  readonly certificates: readonly string[]
+  /** Whether there is anything to listen with. */
+  readonly served: boolean
+}
+
+/** Ports of the proxy itself: administration, tunnels, metrics, readiness. */
+const ownPorts: ReadonlySet<number> = new Set([15000, 15008, 15020, 15021])
+
+const kindsOf: ReadonlyMap<string, readonly RouteKind[]> = new Map([
+  ['HTTP', ['HTTPRoute', 'GRPCRoute']],
+  ['HTTPS', ['HTTPRoute', 'GRPCRoute']],
+  ['TLS', ['TLSRoute']]
+])
+
+export function listenerStates(view: ClusterView, gateway: GatewayObject): readonly ListenerState[] {
+  return gateway.listeners.map(listener => {
+    const refused = refusal(gateway, listener)
+    const { kinds, problems } = routeKindsOf(listener)
+    const { certificates, problems: lacking } = certificatesOf(view, gateway, listener)
+    return {
+      listener,
+      refused,
+      unresolved: [...problems, ...lacking],
+      kinds,
+      certificates,
+      served: refused === undefined && (!isTerminated(listener) || certificates.length > 0)
+    }
+  })
+}
+
+/** Whether the Gateway itself ends the TLS of its clients. */
+function isTerminated({ protocol, tls }: GatewayListener): boolean {
+  return protocol === 'HTTPS' || (protocol === 'TLS' && tls?.mode !== 'Passthrough')
+}
+
+function refusal(gateway: GatewayObject, listener: GatewayListener): ListenerState['refused'] {
+  const { port, protocol, tls } = listener
+  const refused = (reason: string, message: string): ListenerState['refused'] => ({
+    conflict: false,
+    reason,
+    message
+  })
+  if (!kindsOf.has(protocol)) {
+    return refused('UnsupportedProtocol', `protocol ${protocol} is not supported; use HTTP, HTTPS or TLS`)
+  }
+  if (ownPorts.has(port)) {
+    return refused('PortUnavailable', `port ${port} is one of the proxy itself; choose another one`)
+  }
+  if (protocol === 'HTTPS' && tls?.mode === 'Passthrough') {
+    return refused('UnsupportedValue', 'tls.mode Passthrough is for protocol TLS; with HTTPS use Terminate')
+  }
+  // Without the certificates that were asked for, everybody would be let in.
+  if (gateway.asksForCertificates && isTerminated(listener)) {
+    return refused('UnsupportedValue', 'certificates of clients (spec.tls.frontend) are not supported')
+  }
+  return conflict(gateway.listeners, listener)
+}
+
+/** With listeners of its port that cannot be told from it. All sides of a conflict lose. */
+function conflict(
+  listeners: readonly GatewayListener[],
+  listener: GatewayListener
+): ListenerState['refused'] {
+  const { port, protocol, hostname } = listener
+  const onPort = listeners.filter(
+    each => each !== listener && each.port === port && kindsOf.has(each.protocol)
+  )
+  // TLS names its server before anything else: some of it may end here and some be passed on, at one port.
+  const unlike = onPort.find(each => (each.protocol === 'HTTP') !== (protocol === 'HTTP'))
+  if (unlike !== undefined) {
+    const message = `port ${port} is also that of listener ${unlike.name} of protocol ${unlike.protocol}`
+    return { conflict: true, reason: 'ProtocolConflict', message }
+  }
+  const same = onPort.find(each => each.hostname === hostname)
+  if (same === undefined) return undefined
+  const reason = same.protocol === protocol ? 'HostnameConflict' : 'ProtocolConflict'
+  const message = `listener ${same.name} has the same port ${port} and the same hostname`
+  return { conflict: true, reason, message }
+}
+
+/** Kinds of routes that a listener takes, and what it says of kinds in vain. */
+export function routeKindsOf({ protocol, kinds }: GatewayListener): {
+  readonly kinds: readonly RouteKind[]
+  readonly problems: readonly Problem[]
+} {
+  const all = kindsOf.get(protocol) ?? []
+  if (kinds.length === 0) return { kinds: all, problems: [] }
+  const isNamed = (kind: string): boolean =>
+    kinds.some(each => each.group === gatewayGroup && each.kind === kind)
+  const wrong = kinds.filter(
+    ({ group, kind }) => group !== gatewayGroup || !(all as readonly string[]).includes(kind)
+  )
+  const names = wrong
+    .map(({ group, kind }) => (group === gatewayGroup ? kind : `${group}/${kind}`))
+    .join(', ')
+  const message = `allowedRoutes.kinds: ${names} cannot attach to protocol ${protocol}`
+  return {
+    kinds: all.filter(isNamed),
+    problems: wrong.length === 0 ? [] : [{ reason: 'InvalidRouteKinds', message }]
+  }
+}
+
+function certificatesOf(
+  view: ClusterView,
+  { meta }: GatewayObject,
+  listener: GatewayListener
+): { readonly certificates: readonly string[]; readonly problems: readonly Problem[] } {
+  if (!isTerminated(listener)) return { certificates: [], problems: [] }
+  const references = listener.tls?.certificates ?? []
+  if (references.length === 0) {
+    const message = 'tls.certificateRefs: name a Secret of type kubernetes.io/tls'
+    return { certificates: [], problems: [{ reason: 'InvalidCertificateRef', message }] }
+  }
+  const found = references.map(reference => resolveCertificate(view, meta.namespace, reference))
+  return {
+    certificates: found.flatMap(each => (each.kind === 'resolved' ? [keyOf(each.secret.meta)] : [])),
+    problems: found.flatMap(each => (each.kind === 'unresolved' ? [each] : []))
+  }
+}
