@@ -156,7 +156,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     clusters,
     streams: new OpenStreams(),
     replayBudget: { left: replayBytes },
-    mirrors: new Mirrors({ view, config, random, connections, metrics, log: proxyLog }),
+    mirrors: new Mirrors({ view, config, random, clusters, connections, metrics, log: proxyLog }),
     reports,
     sessions: new Set(),
     clients: new Map(),

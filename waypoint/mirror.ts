@@ -3,23 +3,27 @@
  * the body as it comes, is left behind where it is slow, and what it answers is thrown away. Source: Gateway API v1,
  * HTTPRequestMirrorFilter.
  */
-import type { Service } from '../shared/mesh/model.ts'
+import type { Service, WorkloadUid } from '../shared/mesh/model.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
-import type { Body, BodySink } from './http/body.ts'
 import type { Destined } from './filter-request.ts'
+import type { Body, BodySink } from './http/body.ts'
 import type { ClientConnection, ClientRequest, RequestHead } from './http/exchange.ts'
 import type { HeaderList } from './http/header-list.ts'
 import { QueuedBody } from './http/queued-body.ts'
 import { pickPod } from './pick-pod.ts'
 import type { BackendReference, Mirror } from './routes/route.ts'
-import { Waiting } from './upstream/place.ts'
+import { ClusterUse } from './upstream/cluster-use.ts'
+import type { Cluster } from './upstream/cluster.ts'
+import { Waiting, type UpstreamProtocol } from './upstream/place.ts'
+import { protocolTowards } from './upstream/protocol.ts'
+import type { Target } from './upstream/tunnels.ts'
 import type { Waypoint } from './waypoint.ts'
 
-type Means = Pick<Waypoint, 'view' | 'config' | 'random' | 'connections' | 'metrics' | 'log'>
+type Means = Pick<Waypoint, 'view' | 'config' | 'random' | 'clusters' | 'connections' | 'metrics' | 'log'>
 type ServiceReference = Extract<BackendReference, { kind: 'service' }>
 
 /** `timeout`: it took too long; `overflow`: it was too slow, or one too many; `incomplete`: the request itself ended early. */
-export type MirrorOutcome = 'answered' | 'failed' | 'timeout' | 'overflow' | 'incomplete'
+type MirrorOutcome = 'answered' | 'failed' | 'timeout' | 'overflow' | 'incomplete'
 
 /** Of bodies that mirrors have not taken yet: of each, and of all together, bytes. */
 const maxQueued = 1 << 20
@@ -69,6 +73,7 @@ export class MirroredRequest implements BodySink {
   readonly #request: ClientRequest
   readonly #timeoutMs: number
   readonly #body: QueuedBody
+  #use: ClusterUse | undefined
   #waiting: Waiting | undefined
   #writer: BodySink | undefined
   #answer: Body | undefined
@@ -95,21 +100,30 @@ export class MirroredRequest implements BodySink {
     const { namespace, hostname, port } = this.#backend
     const { means } = this.#mirrors
     const service = means.view().service(`${namespace}/${hostname}`)
-    const target = service === undefined ? undefined : pickPod(means, service, port)
-    if (service === undefined || target === undefined) return this.#fail('no healthy upstream')
-    const protocol = protocolOf(service, port)
+    if (service === undefined) return this.#fail('the service is not known to this waypoint')
+    const cluster = means.clusters.of(service, port)
+    const { unsupported } = cluster?.policy ?? {}
+    if (unsupported !== undefined)
+      return this.#fail(`its DestinationRule cannot be carried out: ${unsupported}`)
+    this.#use = new ClusterUse(cluster)
+    if (!this.#use.begin()) return this.#finish('overflow')
+    const protocol = protocolTowards(service, port, cluster)
+    const target = pick(means, service, port, { cluster, protocol })
+    if (target === undefined) return this.#fail('no healthy upstream')
+    this.#use.attempt(target)
     this.#timer = setTimeout(
       () => this.#cut('timeout', new Error('the mirror took too long')),
       this.#timeoutMs
     )
     this.#timer.unref()
     this.#uncount = means.connections.count(target, protocol)
-    const taken = means.connections.take(target, protocol)
+    const taken = means.connections.take(target, protocol, cluster?.terms)
+    if (taken === 'overflow') return this.#finish('overflow')
     if (!(taken instanceof Waiting)) return this.#send(taken)
     this.#waiting = taken
     taken.settle(
       connection => this.#send(connection),
-      (error: unknown) => this.#fail(messageOf(error))
+      (error: unknown) => this.#unanswered(error)
     )
   }
 
@@ -131,8 +145,11 @@ export class MirroredRequest implements BodySink {
     this.#waiting = undefined
     this.#writer = connection.send(this.#request, {
       drained: () => this.#body.drained(),
-      answered: (_, answer) => this.#discard(answer),
-      failed: error => this.#fail(error.message)
+      answered: (head, answer) => {
+        this.#use?.answered(head)
+        this.#discard(answer)
+      },
+      failed: error => this.#unanswered(error)
     })
     if (this.#request.framing.kind === 'none') this.#writer.end()
     else this.#body.sendTo(this.#writer)
@@ -151,6 +168,13 @@ export class MirroredRequest implements BodySink {
       end: () => this.#finish('answered'),
       fail: error => this.#fail(error.message)
     })
+  }
+
+  /** What its pod is to blame for. */
+  #unanswered(error: unknown): void {
+    if (this.#over) return
+    this.#use?.failed(error)
+    this.#fail(messageOf(error))
   }
 
   #fail(reason: string): void {
@@ -175,13 +199,27 @@ export class MirroredRequest implements BodySink {
     clearTimeout(this.#timer)
     this.#body.drop()
     this.#uncount?.()
+    this.#use?.over()
     this.#mirrors.active -= 1
     this.#mirrors.means.metrics.series('underpass_mirrored_requests_total', outcome).add()
   }
 }
 
-/** HTTP/2 where the port says so, whatever the client speaks. */
-function protocolOf({ protocols }: Service, port: number): 'http1' | 'http2' {
-  const protocol = protocols.get(port)
-  return protocol === 'HTTP2' || protocol === 'GRPC' ? 'http2' : 'http1'
+interface Choosing {
+  readonly cluster: Cluster | undefined
+  readonly protocol: UpstreamProtocol
 }
+
+/** Any pod where requests of one client would keep to theirs: nobody looks at the answer. */
+function pick(
+  means: Means,
+  service: Service,
+  port: number,
+  { cluster, protocol }: Choosing
+): Target | undefined {
+  const load = (uid: WorkloadUid, at: number): number => means.connections.active(uid, at, protocol)
+  if (cluster === undefined) return pickPod(means, service, port, { load })
+  return cluster.pick(service, port, { tried: nobody, load, hash: undefined })
+}
+
+const nobody: ReadonlySet<WorkloadUid> = new Set()

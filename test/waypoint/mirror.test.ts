@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import http from 'node:http'
 import http2 from 'node:http2'
 import net from 'node:net'
+import { isDeepStrictEqual } from 'node:util'
 import { eventually } from '../support/eventually.ts'
 import { families } from '../../waypoint/families.ts'
 import { HeaderList } from '../../waypoint/http/header-list.ts'
@@ -141,7 +142,7 @@ async function outcomes(world: World): Promise<Record<string, number>> {
 const became = (world: World, expected: Record<string, number>): Promise<void> =>
   eventually(
     `mirrors became ${JSON.stringify(expected)}`,
-    async () => JSON.stringify(await outcomes(world)) === JSON.stringify(expected),
+    async () => isDeepStrictEqual(await outcomes(world), expected),
     { everyMs: 20 }
   )
 
@@ -186,7 +187,7 @@ t.test('a mirror gets what its rule or its backend makes of the request', async 
 
 t.test('bodies of any kind come whole', async t => {
   const { world, web, copy } = await worldOf(t, 10)
-  const megabyte = randomBytes(1 << 20)
+  const megabyte = randomBytes(1_000_000)
   const [all, nothing] = [digest(megabyte), digest(Buffer.alloc(0))]
   const put = (path: string, body: Buffer | string, headers = {}): Promise<unknown> =>
     world.ask(vip, { method: 'PUT', path, body, headers })
@@ -275,6 +276,31 @@ t.test('one that says nothing has the time that the route has for requests', asy
   t.match(await world.ask(vip, { path: '/quick' }), { status: 200, text: 'web' })
   await became(world, { timeout: 1 })
   t.equal(copy.got.length, 1)
+})
+
+t.test('what a DestinationRule says of its service holds for mirrors', async t => {
+  const rule = (name: string, policy: string): string =>
+    `---\nkind: DestinationRule\nmetadata: {name: ${name}, namespace: shop}\nspec: {host: ${name}, trafficPolicy: ${policy}}\n`
+  const answers: http.ServerResponse[] = []
+  const web = recorder(response => response.end('web'))
+  const copy = recorder(response => answers.push(response))
+  const other = recorder(response => response.end('other'))
+  const pods = [pod(110, 'web'), pod(111, 'copy'), pod(112, 'other')]
+  for (const [at, { listener }] of [web, copy, other].entries()) await startPod(t, pods[at] as Pod, listener)
+  const rules =
+    rule('copy', '{connectionPool: {http: {http2MaxRequests: 1}}}') + rule('other', '{tls: {mode: SIMPLE}}')
+  const world = await startWorld(t, { services, pods, config: config + rules })
+  t.match(await world.ask(vip, { path: '/both' }), { status: 200, text: 'web' })
+  await became(world, { failed: 1 })
+  t.strictSame(other.got, [], 'never without the TLS that was asked for')
+  await eventually('one is under way', () => answers.length === 1, { everyMs: 10 })
+  t.match(await world.ask(vip), { status: 200, text: 'web' })
+  await became(world, { failed: 1, overflow: 1 })
+  answers.shift()?.end('late')
+  await became(world, { failed: 1, overflow: 1, answered: 1 })
+  t.match(await world.ask(vip), { status: 200, text: 'web' })
+  await eventually('there is room again', () => answers.length === 1, { everyMs: 10 })
+  answers.shift()?.end()
 })
 
 t.test('a mirror is asked though the backend has nobody', async t => {

@@ -24,18 +24,20 @@ function sink(takes: () => boolean = () => true): Heard {
 }
 
 const bytes = (text: string): Buffer => Buffer.from(text)
+/** What so many chunks of so many bytes in all take. */
+const cost = (chunks: number, length: number): number => chunks * 128 + length
 
 t.test('what comes before the writer, and while it takes no more, waits in its order', async t => {
-  const shared = { left: 100 }
-  const body = new QueuedBody({ most: 10, shared, onOverflow: () => t.fail('there is room') })
+  const shared = { left: 1000 }
+  const body = new QueuedBody({ most: 500, shared, onOverflow: () => t.fail('there is room') })
   let takes = true
   const writer = sink(() => takes)
   t.ok(body.data(bytes('ab')))
   t.ok(body.data(bytes('c')))
-  t.equal(shared.left, 97)
+  t.equal(shared.left, 1000 - cost(2, 3))
   body.sendTo(writer)
   t.strictSame(writer.heard, ['ab', 'c'])
-  t.equal(shared.left, 100)
+  t.equal(shared.left, 1000)
   takes = false
   body.data(bytes('d'))
   t.ok(body.data(bytes('e')), 'nobody is asked to wait')
@@ -47,13 +49,15 @@ t.test('what comes before the writer, and while it takes no more, waits in its o
   takes = true
   body.drained()
   t.strictSame(writer.heard.slice(2), ['d', 'e', 'f', 'end x y'])
-  t.equal(shared.left, 100)
+  t.equal(shared.left, 1000)
 })
 
 t.test('too much of one, or of all: it is dropped', async t => {
-  const shared = { left: 6 }
+  const all = cost(2, 6)
+  const shared = { left: all }
   let overflows = 0
-  const made = (): QueuedBody => new QueuedBody({ most: 4, shared, onOverflow: () => (overflows += 1) })
+  const made = (): QueuedBody =>
+    new QueuedBody({ most: cost(1, 4), shared, onOverflow: () => (overflows += 1) })
   const [first, second, third] = [made(), made(), made()]
   first.data(bytes('abcd'))
   second.data(bytes('ab'))
@@ -62,18 +66,18 @@ t.test('too much of one, or of all: it is dropped', async t => {
   t.equal(overflows, 1, 'others have taken all there is')
   first.data(bytes('e'))
   t.equal(overflows, 2, 'its own limit')
-  t.equal(shared.left, 4)
+  t.equal(shared.left, cost(1, 4))
   first.data(bytes('f'))
   first.end()
   t.equal(overflows, 2, 'told once')
   second.drop()
   second.drop()
-  t.equal(shared.left, 6, 'nothing is given back twice')
+  t.equal(shared.left, all, 'nothing is given back twice')
 })
 
 t.test('a writer that fails over what it is given gets no more', async t => {
-  const shared = { left: 10 }
-  const body = new QueuedBody({ most: 10, shared, onOverflow: () => undefined })
+  const shared = { left: 1000 }
+  const body = new QueuedBody({ most: 1000, shared, onOverflow: () => undefined })
   for (const text of ['a', 'b', 'c']) body.data(bytes(text))
   const heard: string[] = []
   body.sendTo({
@@ -85,7 +89,7 @@ t.test('a writer that fails over what it is given gets no more', async t => {
     }
   })
   t.strictSame(heard, ['a'])
-  t.equal(shared.left, 10)
+  t.equal(shared.left, 1000)
 })
 
 interface Given {

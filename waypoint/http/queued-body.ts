@@ -3,7 +3,7 @@ import type { BodySink } from './body.ts'
 import type { HeaderList } from './header-list.ts'
 
 export interface QueueLimits {
-  /** Bytes that may wait. */
+  /** Bytes that may wait; each chunk counts as {@link chunkCost} more. */
   readonly most: number
   /** What may wait of all that share this, bytes. */
   readonly shared: { left: number }
@@ -11,11 +11,15 @@ export interface QueueLimits {
   readonly onOverflow: () => void
 }
 
+/** What a chunk takes beside its bytes: a client that sends single ones must not make us keep a multitude of objects. */
+const chunkCost = 128
+
 /** Takes a whole body: whoever gives it is to see to what becomes of one that fails. */
 export class QueuedBody implements Omit<BodySink, 'fail'> {
   readonly #limits: QueueLimits
   #queue: Buffer[] = []
-  #bytes = 0
+  /** Of what waits. */
+  #cost = 0
   #writer: BodySink | undefined
   #flows = false
   #end: { readonly trailers: HeaderList | undefined } | undefined
@@ -41,8 +45,8 @@ export class QueuedBody implements Omit<BodySink, 'fail'> {
   drop(): void {
     this.#dropped = true
     this.#writer = undefined
-    this.#limits.shared.left += this.#bytes
-    this.#bytes = 0
+    this.#limits.shared.left += this.#cost
+    this.#cost = 0
     this.#queue = []
   }
 
@@ -61,13 +65,14 @@ export class QueuedBody implements Omit<BodySink, 'fail'> {
 
   #keep(bytes: Buffer): void {
     const { most, shared, onOverflow } = this.#limits
-    if (this.#bytes + bytes.length > most || bytes.length > shared.left) {
+    const cost = bytes.length + chunkCost
+    if (this.#cost + cost > most || cost > shared.left) {
       this.drop()
       return onOverflow()
     }
     this.#queue.push(bytes)
-    this.#bytes += bytes.length
-    shared.left -= bytes.length
+    this.#cost += cost
+    shared.left -= cost
   }
 
   #flush(): void {
@@ -76,8 +81,8 @@ export class QueuedBody implements Omit<BodySink, 'fail'> {
     // The writer may fail over what it is given, and then it is gone.
     for (; this.#writer !== undefined && this.#flows && sent < queue.length; sent += 1) {
       const bytes = queue[sent] as Buffer
-      this.#bytes -= bytes.length
-      this.#limits.shared.left += bytes.length
+      this.#cost -= bytes.length + chunkCost
+      this.#limits.shared.left += bytes.length + chunkCost
       this.#flows = this.#writer.data(bytes)
     }
     queue.splice(0, sent)
