@@ -145,6 +145,7 @@ function serviceOf(wire: WireService): Service {
     canonical: wire.canonical ?? false,
     // A value from a newer control plane means no more than that: it does not hide the service.
     visibility: wire.visibility === 1 ? 'Namespace' : 'Public',
+    ingressUsesWaypoint: wire.ingressUseWaypoint ?? false,
     traffic: trafficExtension(wire)
   }
 }

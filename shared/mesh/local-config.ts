@@ -136,6 +136,7 @@ function service(fields: Fields): Service {
     ipFamilies: optionalChoice(fields, 'ipFamilies', ['IPv4', 'IPv6', 'Dual']),
     canonical: fields.flag('canonical', false),
     visibility: fields.choice('visibility', ['Public', 'Namespace'], 'Public'),
+    ingressUsesWaypoint: fields.flag('ingressUseWaypoint', false),
     traffic: traffic(fields.inner('traffic'))
   }
   fields.map('endpoints', (_key, _value, path) =>

@@ -112,6 +112,8 @@ export interface Service {
   /** A Kubernetes Service, as against one that a ServiceEntry declares. */
   readonly canonical: boolean
   readonly visibility: 'Public' | 'Namespace'
+  /** Gateways send requests for it through its waypoint, where it has an address and one. */
+  readonly ingressUsesWaypoint: boolean
   readonly traffic: TrafficExtension | undefined
 }
 

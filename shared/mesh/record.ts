@@ -152,6 +152,9 @@ export function unpackWorkload(text: string): Workload {
   }
 }
 
+/** What a service is or is not: one bit each. */
+const Mark = { canonical: 1, ingressUsesWaypoint: 2 } as const
+
 type PackedService = readonly [
   name: string,
   namespace: string,
@@ -164,7 +167,8 @@ type PackedService = readonly [
   weightedWaypoints: Service['weightedWaypoints'],
   loadBalancer: LoadBalancer | 0,
   ipFamilies: Service['ipFamilies'] | 0,
-  canonical: 0 | 1,
+  /** Those of {@link Mark} that it has. */
+  marks: number,
   visibility: Service['visibility'],
   traffic: TrafficExtension | 0,
   protocols: readonly (readonly [number, AppProtocol])[]
@@ -183,7 +187,7 @@ export function packService(service: Service): string {
     service.weightedWaypoints,
     service.loadBalancer ?? 0,
     service.ipFamilies ?? 0,
-    service.canonical ? 1 : 0,
+    (service.canonical ? Mark.canonical : 0) | (service.ingressUsesWaypoint ? Mark.ingressUsesWaypoint : 0),
     service.visibility,
     service.traffic ?? 0,
     [...service.protocols]
@@ -204,7 +208,7 @@ export function unpackService(text: string): Service {
     weightedWaypoints,
     loadBalancer,
     ipFamilies,
-    canonical,
+    marks,
     visibility,
     traffic,
     protocols
@@ -222,8 +226,9 @@ export function unpackService(text: string): Service {
     weightedWaypoints,
     loadBalancer: loadBalancer === 0 ? undefined : loadBalancer,
     ipFamilies: ipFamilies === 0 ? undefined : ipFamilies,
-    canonical: canonical === 1,
+    canonical: (marks & Mark.canonical) !== 0,
     visibility,
+    ingressUsesWaypoint: (marks & Mark.ingressUsesWaypoint) !== 0,
     traffic: traffic === 0 ? undefined : traffic
   }
 }

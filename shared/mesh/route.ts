@@ -253,7 +253,7 @@ function routeDirectly(upstream: Upstream, requested: Ip): Route {
 }
 
 /** A waypoint of several by weight, one for each connection; else the single one. */
-function waypointOf(service: Service, random: () => number): GatewayAddress | undefined {
+export function waypointOf(service: Service, random: () => number): GatewayAddress | undefined {
   const { weightedWaypoints } = service
   const total = weightedWaypoints.reduce((sum, { weight }) => sum + weight, 0)
   if (total === 0) return service.waypoint

@@ -80,6 +80,7 @@ export interface WireService {
     readonly weight?: number
   }[]
   readonly visibility?: number
+  readonly ingressUseWaypoint?: boolean
 }
 
 /** google.protobuf.Struct, as far as extensions use it. */

@@ -59,6 +59,7 @@ export function service(parts: Partial<Service> & { readonly name: string }): Se
     ipFamilies: undefined,
     canonical: true,
     visibility: 'Public',
+    ingressUsesWaypoint: false,
     traffic: undefined,
     protocols: new Map(),
     ...parts

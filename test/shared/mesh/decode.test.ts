@@ -139,6 +139,7 @@ t.test('a service with every field, and blocks told from addresses', async t => 
         { destination: { hostname: { namespace: 'a', hostname: 'b' }, hboneMtlsPort: 1 }, weight: 9 }
       ],
       visibility: 'NAMESPACE',
+      ingressUseWaypoint: true,
       extensions: [
         { name: 'somebody.else', config: { type_url: 'x', value: Buffer.from('y') } },
         {
@@ -176,6 +177,7 @@ t.test('a service with every field, and blocks told from addresses', async t => 
       ipFamilies: 'IPv6',
       weightedWaypoints: [{ destination: gatewayTo('a/b:1'), weight: 9 }],
       visibility: 'Namespace',
+      ingressUsesWaypoint: true,
       traffic: { clientIpAffinitySeconds: 90 }
     })
   })

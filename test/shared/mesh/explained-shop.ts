@@ -83,6 +83,7 @@ function service(name: string, address: string, more: Partial<Service> = {}): Me
       ipFamilies: 'IPv4',
       canonical: true,
       visibility: 'Public',
+      ingressUsesWaypoint: false,
       traffic: undefined,
       protocols: new Map(),
       ...more

@@ -43,6 +43,7 @@ services:
   weightedWaypoints: [{ destination: { destination: a/b, hboneMtlsPort: 1 }, weight: 5 }]
   ipFamilies: Dual
   visibility: Namespace
+  ingressUseWaypoint: true
   traffic: { clientIpAffinitySeconds: 60 }
   appProtocols: { 80: HTTP2 }
 policies:
@@ -95,6 +96,7 @@ t.test('a complete configuration is read, with the defaults of what is left out'
       loadBalancer: { mode: 'Failover', routingPreferences: ['Network', 'Zone'], healthPolicy: 'AllowAll' },
       ipFamilies: 'Dual',
       visibility: 'Namespace',
+      ingressUsesWaypoint: true,
       weightedWaypoints: [{ destination: gatewayTo('a/b:1'), weight: 5 }],
       traffic: { clientIpAffinitySeconds: 60 },
       protocols: new Map([[80, 'HTTP2']])

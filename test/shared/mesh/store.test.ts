@@ -377,6 +377,7 @@ t.test(
         })),
         canonical: random(2) === 0,
         visibility: any(['Public', 'Public', 'Namespace']),
+        ingressUsesWaypoint: random(2) === 0,
         loadBalancer: any([
           undefined,
           { mode: 'Standard', routingPreferences: [], healthPolicy: 'AllowAll' }

@@ -48,8 +48,8 @@ t.test(
   async t => {
     const port = await closedPort()
     const one = pod('one')
-    await startPod(t, one, (asked, answer) => {
-      answer.end(`${asked.headers['x-forwarded-proto']} ${asked.headers.host} ${asked.httpVersion}`)
+    await startPod(t, one, ({ headers, httpVersion }, answer) => {
+      answer.end(`${String(headers['x-forwarded-proto'])} ${headers.host} ${httpVersion}`)
     })
     const world = await startGateway(t, {
       services,
