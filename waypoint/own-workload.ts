@@ -3,14 +3,14 @@ import { noLabels, type Workload } from '../shared/mesh/model.ts'
 import type { MeshView } from '../shared/mesh/view.ts'
 import type { Config } from './config.ts'
 
-type Place = Pick<
+export type OwnPlace = Pick<
   Config,
   'podName' | 'podNamespace' | 'self' | 'network' | 'nodeName' | 'clusterId' | 'trustDomain'
 >
 
-const standIns = new WeakMap<Place, Workload>()
+const standIns = new WeakMap<OwnPlace, Workload>()
 
-export function ownWorkload(view: MeshView, config: Place): Workload {
+export function ownWorkload(view: MeshView, config: OwnPlace): Workload {
   const { clusterId, podNamespace, podName } = config
   const found = view.workloadByUid(`${clusterId}//Pod/${podNamespace}/${podName}`)
   if (found !== undefined) return found
@@ -19,7 +19,7 @@ export function ownWorkload(view: MeshView, config: Place): Workload {
   return standIn
 }
 
-function standInOf({ podName, podNamespace, network, nodeName, clusterId, trustDomain }: Place): Workload {
+function standInOf({ podName, podNamespace, network, nodeName, clusterId, trustDomain }: OwnPlace): Workload {
   return {
     uid: `${clusterId}//Pod/${podNamespace}/${podName}`,
     name: podName,

@@ -2,11 +2,13 @@
 import { pickEndpoint, type PickContext } from '../shared/mesh/pick.ts'
 import type { Service } from '../shared/mesh/model.ts'
 import { ip } from '../shared/net/address.ts'
-import { ownWorkload } from './own-workload.ts'
+import { ownWorkload, type OwnPlace } from './own-workload.ts'
 import type { Target } from './upstream/tunnels.ts'
 import type { Waypoint } from './waypoint.ts'
 
-export type Means = Pick<Waypoint, 'view' | 'config' | 'random'>
+export interface Means extends Pick<Waypoint, 'view' | 'random'> {
+  readonly config: OwnPlace
+}
 
 /** For requests of the waypoint's own: no client's affinity is theirs. */
 const nobody = ip('0.0.0.0')
