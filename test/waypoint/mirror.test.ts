@@ -19,7 +19,8 @@ const services = [
   { name: 'copy', vip: '10.96.0.2', waypoint: '' },
   { name: 'other', vip: '10.96.0.3', waypoint: '' },
   { name: 'h2', vip: '10.96.0.4', waypoint: '', speaks: 'HTTP2' },
-  { name: 'empty', vip: '10.96.0.5', waypoint: '' }
+  { name: 'empty', vip: '10.96.0.5', waypoint: '' },
+  { name: 'calls', vip: '10.96.0.6', speaks: 'GRPC' }
 ]
 const to = (...names: readonly string[]): string =>
   `[${names.map(name => `{type: RequestMirror, requestMirror: {backendRef: {name: ${name}, port: 80}}}`).join(', ')}]`
@@ -64,6 +65,15 @@ spec:
       backendRefs: [{name: empty, port: 80}]
     - filters: ${to('copy')}
       backendRefs: [{name: web, port: 80}]
+---
+kind: GRPCRoute
+metadata: {name: calls, namespace: shop}
+spec:
+  parentRefs: [{kind: Service, group: '', name: calls}]
+  rules:
+    - matches: [{method: {service: shop.Cart, method: Talk}}]
+      filters: ${to('h2')}
+      backendRefs: [{name: calls, port: 80}]
 `
 
 /** What a pod got; a body by its length and hash. */
@@ -236,6 +246,49 @@ t.test('one that speaks HTTP/2 gets HTTP/2', async t => {
   t.match(await world.ask(vip, { path: '/h2' }), { status: 200, text: 'web' })
   await became(world, { answered: 2 })
   t.strictSame(heard, ['2.0 POST /h2 ab', '2.0 GET /h2 '])
+})
+
+t.test('calls of gRPC, by GRPCRoute', async t => {
+  const served = async (at: Pod): Promise<string[]> => {
+    const heard: string[] = []
+    const server = http2.createServer((request, response) => {
+      request.on('data', (part: Buffer) => heard.push(part.toString()))
+      request.on('end', () => {
+        heard.push(`${request.url} ${String(request.headers['content-type'])}`)
+        response.addTrailers({ 'grpc-status': '0' })
+        response.end(`from ${at.name}`)
+      })
+    })
+    await listen(t, server, at)
+    return heard
+  }
+  const pods = [pod(120, 'calls'), pod(121, 'h2')]
+  const [main, mirror] = [await served(pods[0] as Pod), await served(pods[1] as Pod)]
+  const world = await startWorld(t, { services, pods, config })
+  const socket = await world.connect('10.96.0.6:80')
+  const client = http2.connect('http://shop.example', { createConnection: () => socket })
+  const headers = {
+    ':method': 'POST',
+    ':path': '/shop.Cart/Talk',
+    'content-type': 'application/grpc',
+    te: 'trailers'
+  }
+  const call = client.request(headers, { endStream: false })
+  call.write('one')
+  await eventually('both hear it while it goes on', () => main.length === 1 && mirror.length === 1, {
+    everyMs: 10
+  })
+  call.end('two')
+  let text = ''
+  let trailers: http2.IncomingHttpHeaders = {}
+  call.on('trailers', got => (trailers = got))
+  for await (const part of call) text += String(part)
+  t.equal(text, 'from calls')
+  t.equal(trailers['grpc-status'], '0')
+  await became(world, { answered: 1 })
+  t.strictSame(main, ['one', 'two', '/shop.Cart/Talk application/grpc'])
+  t.strictSame(mirror, main)
+  client.destroy()
 })
 
 t.test('a mirror that reads nothing holds nobody up, and is left behind', async t => {
