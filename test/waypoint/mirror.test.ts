@@ -51,7 +51,7 @@ spec:
       filters: ${to('copy', 'other')}
       backendRefs: [{name: web, port: 80}]
     - matches: [{path: {value: /quick}}]
-      timeouts: {request: 300ms}
+      timeouts: {request: 2s}
       filters: ${to('copy')}
       backendRefs: [{name: web, port: 80}]
     - matches: [{path: {value: /h2}}]
