@@ -20,6 +20,7 @@ import type { Filters, RouteRule } from './routes/route.ts'
 import { Waiting, type UpstreamProtocol } from './upstream/place.ts'
 import { ClusterUse } from './upstream/cluster-use.ts'
 import type { Cluster } from './upstream/cluster.ts'
+import { pickWaypointPod } from './upstream/through-waypoint.ts'
 import type { Target } from './upstream/tunnels.ts'
 import type { Arrival, Waypoint } from './waypoint.ts'
 
@@ -156,6 +157,7 @@ class Forwarding {
   #pick(): Target | undefined {
     const { upstream } = this.#plan
     if (upstream.kind === 'workload') return upstream
+    if (upstream.kind === 'waypoint') return pickWaypointPod(this.#waypoint, upstream, this.#tried)
     const kept = this.#plan.session?.pod
     if (kept !== undefined && this.#tried.size === 0 && this.#cluster?.leavesOut(kept) !== true) return kept
     const { service, port } = upstream

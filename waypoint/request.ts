@@ -17,16 +17,18 @@ import { replies, replyLocally, type LocalReply } from './local-reply.ts'
 import { normalizePath } from './normalize-path.ts'
 import { clientGone, type RequestReport } from './request-report.ts'
 import type { Backend, RouteRule } from './routes/route.ts'
+import { throughWaypoint, type ThroughWaypoint } from './upstream/through-waypoint.ts'
 import { wayOf } from './way.ts'
 import type { Arrival, Waypoint } from './waypoint.ts'
 
 /** What only we say; a client's own would be believed. */
 const ours = ['x-forwarded-client-cert', 'x-envoy-original-path', 'x-envoy-attempt-count', failureHeader]
 
-/** Where a request goes: one of a service's pods, or the pod that was addressed. */
+/** Where a request goes: one of a service's pods, the pod that was addressed, or through the service's waypoint. */
 export type Upstream =
   | { readonly kind: 'service'; readonly service: Service; readonly port: number }
   | { readonly kind: 'workload'; readonly workload: Workload; readonly port: number }
+  | ThroughWaypoint
 
 /** `onDefect`: what was thrown where nothing may be; the client must see that its answer is not whole. */
 export function serveRequest(
@@ -125,7 +127,8 @@ function sendToBackend(
   const more = waypoint.mirrors.of(backend.filters.mirrors, head, sent, requestTimeoutMs)
   const all = copies.concat(more)
   report.towards(service, backend.port)
-  const upstream = { kind: 'service', service, port: backend.port } as const
+  const { port } = backend
+  const upstream = throughWaypoint(waypoint, service, port) ?? ({ kind: 'service', service, port } as const)
   const plan = { ...sent, upstream, rule, filters: [rule.filters, backend.filters], session }
   forward(waypoint, arrival, withCopiedBody(exchange, all), plan, report)
   for (const copy of all) copy.start()

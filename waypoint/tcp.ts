@@ -7,6 +7,7 @@ import { refusalOfConnection } from './admission.ts'
 import { pickPod } from './pick-pod.ts'
 import type { Upstream } from './request.ts'
 import type { Cluster } from './upstream/cluster.ts'
+import { pickWaypointPod } from './upstream/through-waypoint.ts'
 import type { Target, Tunnels } from './upstream/tunnels.ts'
 import type { Arrival, Waypoint } from './waypoint.ts'
 
@@ -50,6 +51,7 @@ function pick(
   cluster: Cluster | undefined
 ): Target | undefined {
   if (to.kind === 'workload') return to
+  if (to.kind === 'waypoint') return pickWaypointPod(waypoint, to)
   const load = (uid: WorkloadUid, port: number): number => waypoint.streams.of(uid, port)
   if (cluster === undefined) return pickPod(waypoint, to.service, to.port, { sourceIp: client.ip, load })
   const hash = cluster.keyOfConnection(client.ip)

@@ -46,6 +46,8 @@ export interface ServiceOptions {
   /** Default HTTP11; `none`: nobody said. */
   readonly speaks?: string
   readonly waypoint?: string
+  /** Also for what comes from a gateway. */
+  readonly ingress?: true
 }
 
 export interface WorldOptions {
@@ -232,11 +234,12 @@ function meshYaml({ services, pods }: WorldOptions): string {
     waypoint: { destination: `shop/${hostnameOf('waypoint')}`, hboneMtlsPort: 15_008 }
   }
   return JSON.stringify({
-    services: services.map(({ name, vip, port = 80, speaks = 'HTTP11', waypoint = 'waypoint' }) => ({
+    services: services.map(({ name, vip, port = 80, speaks = 'HTTP11', waypoint = 'waypoint', ingress }) => ({
       name,
       namespace: 'shop',
       hostname: hostnameOf(name),
       canonical: true,
+      ingressUseWaypoint: ingress ?? false,
       vips: [`/${vip}`],
       ports: { [port]: 0 },
       ...(speaks === 'none' ? {} : { appProtocols: { [port]: speaks } }),

@@ -9,6 +9,7 @@ import { chooseBackend } from '../request.ts'
 import { serveHttp } from '../serve-http.ts'
 import { sniff } from '../sniff.ts'
 import { serveTcp } from '../tcp.ts'
+import { throughWaypoint } from '../upstream/through-waypoint.ts'
 import type { Arrival, ListenerPort, Waypoint } from '../waypoint.ts'
 import { EdgeTls } from './edge-tls.ts'
 import type { Listener } from './gateway.ts'
@@ -135,7 +136,9 @@ export class Edge {
     const service =
       backend?.kind === 'service' ? view().service(`${backend.namespace}/${backend.hostname}`) : undefined
     if (backend?.kind === 'service' && service !== undefined) {
-      return serveTcp(this.#waypoint, arrival, stream, { kind: 'service', service, port: backend.port })
+      const straight = { kind: 'service', service, port: backend.port } as const
+      const upstream = throughWaypoint(this.#waypoint, service, backend.port) ?? straight
+      return serveTcp(this.#waypoint, arrival, stream, upstream)
     }
     const reason = route === undefined ? 'no route' : 'no backend that can be used'
     log.debug('a TLS client was refused', { 'src.addr': arrival.client.ip, port, serverName, error: reason })

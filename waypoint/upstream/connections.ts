@@ -1,5 +1,6 @@
 /** HTTP connections to pods, kept while they are in use and for a while after. */
 import type { WorkloadUid } from '../../shared/mesh/model.ts'
+import type { SocketAddress } from '../../shared/net/address.ts'
 import type { ByteStream } from '../../shared/net/byte-stream.ts'
 import type { ClientConnection, ClientConnectionEvents } from '../http/exchange.ts'
 import { Place, type Terms, type UpstreamProtocol, type Waiting } from './place.ts'
@@ -58,7 +59,7 @@ export class Connections {
   }
 
   #place(target: Target, protocol: UpstreamProtocol): Place {
-    const name = nameOf(target.workload.uid, target.port, protocol)
+    const name = nameOf(target.workload.uid, target.port, protocol, target.asks)
     let place = this.#places.get(name)
     if (place === undefined) {
       const { open, speak } = this.#options
@@ -80,6 +81,7 @@ export class Connections {
   }
 }
 
-function nameOf(uid: WorkloadUid, port: number, protocol: UpstreamProtocol): string {
-  return `${protocol} ${port} ${uid}`
+function nameOf(uid: WorkloadUid, port: number, protocol: UpstreamProtocol, asks?: SocketAddress): string {
+  const name = `${protocol} ${port} ${uid}`
+  return asks === undefined ? name : `${name} ${asks.ip} ${asks.port}`
 }

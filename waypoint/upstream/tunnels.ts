@@ -23,6 +23,8 @@ export interface TunnelsOptions {
 export interface Target {
   readonly workload: Workload
   readonly port: number
+  /** Of a waypoint's pod, whose port takes tunnels: whom it is to lead to. */
+  readonly asks?: SocketAddress
 }
 
 export class Tunnels {
@@ -36,21 +38,25 @@ export class Tunnels {
   }
 
   /** Throws a MeshError that says why there is none. */
-  async open({ workload, port }: Target, timeoutMs = this.#options.connectTimeoutMs): Promise<ByteStream> {
+  async open(
+    { workload, port, asks }: Target,
+    timeoutMs = this.#options.connectTimeoutMs
+  ): Promise<ByteStream> {
     const [address] = workload.addresses
     const signal = AbortSignal.any([this.#ended.signal, AbortSignal.timeout(timeoutMs)])
     if (address === undefined) {
       const name = `${workload.namespace}/${workload.name}`
       throw new MeshError('CONNECT_FAILED', `${name} has no address in this network`)
     }
-    if (workload.protocol !== 'HBONE') return streamOf(await this.#connect({ ip: address, port }, signal))
+    if (workload.protocol !== 'HBONE' && asks === undefined)
+      return streamOf(await this.#connect({ ip: address, port }, signal))
     const key: PoolKey = {
       source: this.#options.identity,
       expected: [workloadIdentity(workload)],
-      address: { ip: address, port: hbonePort },
+      address: { ip: address, port: asks === undefined ? hbonePort : port },
       sourceIp: own
     }
-    const authority = formatSocketAddress({ ip: address, port })
+    const authority = formatSocketAddress(asks ?? { ip: address, port })
     return (await this.#pool.tunnel(key, { authority, headers: [] }, signal)).tunnel
   }
 
