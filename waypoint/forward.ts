@@ -21,6 +21,7 @@ import { Waiting, type UpstreamProtocol } from './upstream/place.ts'
 import { ClusterUse } from './upstream/cluster-use.ts'
 import type { Cluster } from './upstream/cluster.ts'
 import { pickWaypointPod } from './upstream/through-waypoint.ts'
+import { protocolTowards } from './upstream/protocol.ts'
 import type { Target } from './upstream/tunnels.ts'
 import type { Arrival, Waypoint } from './waypoint.ts'
 
@@ -112,8 +113,8 @@ class Forwarding {
       upstream.kind === 'service' ? waypoint.clusters.of(upstream.service, upstream.port) : undefined
     this.#use = new ClusterUse(this.#cluster)
     this.#key = this.#cluster?.keyOf({ head, sourceIp: arrival.client.ip })
-    const { upgradeToHttp2 = false } = this.#cluster?.policy.connections ?? {}
-    this.#protocol = protocolOf(upstream, upgradeToHttp2)
+    this.#protocol =
+      upstream.kind === 'service' ? protocolTowards(upstream.service, upstream.port, this.#cluster) : 'http1'
     const keeps = (plan.rule?.retry?.times ?? 0) > 0 && head.framing.kind !== 'none'
     this.#replay = keeps ? new ReplayBuffer(waypoint.replayBudget) : undefined
   }
@@ -333,13 +334,6 @@ class Forwarding {
     this.#release = undefined
     this.#use.over()
   }
-}
-
-/** HTTP/2 where the port says so, whatever the client speaks. */
-function protocolOf(upstream: Upstream, upgradeToHttp2: boolean): UpstreamProtocol {
-  if (upstream.kind === 'workload') return 'http1'
-  const protocol = upstream.service.protocols.get(upstream.port)
-  return upgradeToHttp2 || protocol === 'HTTP2' || protocol === 'GRPC' ? 'http2' : 'http1'
 }
 
 function policyNotSupported(what: string): LocalReply {

@@ -13,6 +13,9 @@ export interface ReplayBudget {
 /** Of one body, bytes. */
 const maxKept = 64 * 1024
 
+/** What keeping a chunk costs beside its bytes: a client may send single ones. */
+const chunkCost = 128
+
 type End =
   | { readonly kind: 'end'; readonly trailers: HeaderList | undefined }
   | { readonly kind: 'failure'; readonly error: Error }
@@ -21,6 +24,8 @@ export class ReplayBuffer implements BodySink {
   readonly #budget: ReplayBudget
   #kept: Buffer[] = []
   #bytes = 0
+  /** Of the budget. */
+  #cost = 0
   #replayable = true
   #end: End | undefined
   #writer: BodySink | undefined
@@ -49,8 +54,8 @@ export class ReplayBuffer implements BodySink {
 
   /** It will not be sent again. */
   forget(): void {
-    this.#budget.left += this.#bytes
-    this.#bytes = 0
+    this.#budget.left += this.#cost
+    this.#bytes = this.#cost = 0
     this.#kept = []
     this.#replayable = false
   }
@@ -71,13 +76,15 @@ export class ReplayBuffer implements BodySink {
   }
 
   #keep(bytes: Buffer): void {
+    const cost = bytes.length + chunkCost
     const total = this.#bytes + bytes.length
     // Between two attempts what has been read already has no other place.
-    if (this.#writer !== undefined && (total > maxKept || bytes.length > this.#budget.left))
-      return this.forget()
-    this.#kept.push(bytes)
+    if (this.#writer !== undefined && (total > maxKept || cost > this.#budget.left)) return this.forget()
+    // A little part of a large buffer would keep all of it.
+    this.#kept.push(bytes.length * 2 < bytes.buffer.byteLength ? Buffer.from(bytes) : bytes)
     this.#bytes = total
-    this.#budget.left -= bytes.length
+    this.#cost += cost
+    this.#budget.left -= cost
   }
 
   #finish(): void {
