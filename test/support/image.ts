@@ -14,7 +14,7 @@ const sources = [
   'package.json',
   'package-lock.json',
   'tsconfig.json',
-  '{cli,controlplane,daemonset,lab,scripts,shared,ztunnel}/**/*'
+  '{cli,controlplane,daemonset,lab,scripts,shared,waypoint,ztunnel}/**/*'
 ]
 
 /**
