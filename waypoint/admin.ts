@@ -6,12 +6,14 @@ import { answerLogging, levelsOf } from '../shared/telemetry/log-levels.ts'
 import type { LogOutput } from '../shared/telemetry/logger.ts'
 import type { Config } from './config.ts'
 import { readImaginedRequest, type ImaginedRequest, type RequestExplanation } from './explain.ts'
+import type { GatewayState } from './gateway/gateway-state.ts'
 import type { RouteStore } from './routes/route-store.ts'
 
 export interface AdminDeps {
   readonly config: Config
   readonly view: () => MeshView
   readonly routes: RouteStore
+  readonly gateway: GatewayState
   readonly certificates: Pick<CertificateStore, 'dump'>
   readonly xds: () => unknown
   readonly explain: (request: ImaginedRequest) => RequestExplanation
@@ -22,6 +24,7 @@ export function adminRoutes({
   config,
   view,
   routes,
+  gateway,
   certificates,
   xds,
   explain,
@@ -47,7 +50,8 @@ export function adminRoutes({
             addresses,
             status
           })),
-          routes: [...routes.all()]
+          routes: [...routes.all()],
+          ...(config.role === 'gateway' ? { gateway: gateway.dump() } : {})
         })
     },
     {

@@ -1,11 +1,10 @@
 /** The waypoint from start to end, in order; this page is the map of the program. */
-import net from 'node:net'
 import { certificateSource } from '../shared/identity/certificate-source.ts'
 import { CertificateStore } from '../shared/identity/certificate-store.ts'
 import { MeshStore } from '../shared/mesh/store.ts'
 import type { MeshView } from '../shared/mesh/view.ts'
 import { formatSocketAddress, type SocketAddress } from '../shared/net/address.ts'
-import { openListener, raiseFileLimit } from '../shared/net/sockets.ts'
+import { raiseFileLimit } from '../shared/net/sockets.ts'
 import { loopback, serveAdmin, wildcard, type AdminServer } from '../shared/runtime/admin-http.ts'
 import { systemClock } from '../shared/runtime/clock.ts'
 import { packageVersion } from '../shared/runtime/package-version.ts'
@@ -18,10 +17,10 @@ import { PolicyStore } from './authorization/policy-store.ts'
 import type { Config } from './config.ts'
 import { configTypes } from './config-types.ts'
 import { DestinationRuleStore } from './destination-rules/destination-rule-store.ts'
+import { openGateway, openHbone } from './entrance.ts'
 import { explainRequest } from './explain.ts'
 import { senderOf } from './external-authorization/send.ts'
 import { families } from './families.ts'
-import { Edge } from './gateway/edge.ts'
 import { GatewayState } from './gateway/gateway-state.ts'
 import { gatewayTypes } from './gateway/gateway-types.ts'
 import { Http1ClientConnection } from './http1/client-connection.ts'
@@ -34,7 +33,6 @@ import { Mirrors } from './mirror.ts'
 import { ownWorkload } from './own-workload.ts'
 import { RequestReports } from './request-report.ts'
 import { RouteStore } from './routes/route-store.ts'
-import { acceptHbone } from './tunnel.ts'
 import { Clusters } from './upstream/clusters.ts'
 import { Connections } from './upstream/connections.ts'
 import { OpenStreams } from './upstream/open-streams.ts'
@@ -90,10 +88,10 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     providers: new Map()
   }
   const settings = new CurrentSettings(own, output.logger('config'))
-  const edge = new GatewayState()
+  const gatewayState = new GatewayState()
   const types = new Map([
     ...configTypes({ settings, routes, policies, jwtPolicies, destinationRules, onJwtRules }, config),
-    ...(config.role === 'gateway' ? gatewayTypes(edge, config) : [])
+    ...(config.role === 'gateway' ? gatewayTypes(gatewayState, config, output.logger('config')) : [])
   ])
   await loadLocalState(config, mesh, types)
 
@@ -145,7 +143,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     view,
     settings,
     routes,
-    gateway: edge,
+    gateway: gatewayState,
     policies,
     jwtPolicies,
     keys,
@@ -191,6 +189,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     config,
     view,
     routes,
+    gateway: gatewayState,
     certificates,
     xds: () => xds.state(),
     explain: request => explainRequest(waypoint, request),
@@ -244,58 +243,4 @@ async function waitUntil(check: () => boolean, deadline: number): Promise<boolea
     await new Promise(resolve => setTimeout(resolve, Math.min(50, left)))
   }
   return true
-}
-
-/** Where clients come in. */
-interface Entrance {
-  readonly address: SocketAddress | undefined
-  /** What is connected: sessions of ztunnels, or clients of a gateway. */
-  open(): number
-  stopListening(): void
-  destroy(): void
-}
-
-async function openHbone(waypoint: Waypoint): Promise<Entrance> {
-  const { config, sessions } = waypoint
-  const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, socket => {
-    void acceptHbone(waypoint, socket)
-  })
-  const address = await listen(server, config.ports.hbone, config.ipv6)
-  const stopListening = (): void => void server.close()
-  return {
-    address,
-    open: () => sessions.size,
-    stopListening,
-    destroy: () => {
-      stopListening()
-      for (const session of sessions) session.destroy(new Error('the waypoint is ending'))
-    }
-  }
-}
-
-function openGateway(waypoint: Waypoint): Entrance {
-  const edge = new Edge(waypoint)
-  waypoint.gateway.watch(() => edge.update())
-  edge.update()
-  return {
-    address: undefined,
-    open: () => edge.open,
-    stopListening: () => {
-      waypoint.gateway.watch(() => undefined)
-      edge.stopListening()
-    },
-    destroy: () => edge.destroy()
-  }
-}
-
-async function listen(server: net.Server, port: number, ipv6: boolean): Promise<SocketAddress> {
-  const [address] = wildcard(port, ipv6)
-  if (address === undefined) throw new Error('no address to listen at')
-  const fd = openListener({}, { address, dualStack: ipv6, reusePort: true, noDelay: true })
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen({ fd }, () => resolve())
-  })
-  const bound = server.address()
-  return typeof bound === 'object' && bound !== null ? { ip: address.ip, port: bound.port } : address
 }

@@ -92,8 +92,9 @@ function* addressChanges({ resources, removed }: DeltaResponse): Generator<MeshC
 }
 
 /** Source: Istio's node ids, `<type>~<address>~<name>.<namespace>~<namespace>.svc.<domain>`. */
-function nodeId({ instanceIp, podName, podNamespace, clusterDomain }: Config): string {
-  return `waypoint~${instanceIp}~${podName}.${podNamespace}~${podNamespace}.svc.${clusterDomain}`
+function nodeId({ role, instanceIp, podName, podNamespace, clusterDomain }: Config): string {
+  const type = role === 'gateway' ? 'router' : 'waypoint'
+  return `${type}~${instanceIp}~${podName}.${podNamespace}~${podNamespace}.svc.${clusterDomain}`
 }
 
 function nodeMetadata(config: Config): Record<string, unknown> {

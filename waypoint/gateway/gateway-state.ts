@@ -1,5 +1,5 @@
 /** What a gateway listens for: the listeners of its Gateway by port, and the certificates that they show. */
-import { constants } from 'node:crypto'
+import { constants, X509Certificate } from 'node:crypto'
 import type tls from 'node:tls'
 import { oldestTlsRoute } from '../routes/tls-route.ts'
 import type { Listener, ServerCertificate } from './gateway.ts'
@@ -79,6 +79,18 @@ export class GatewayState {
     }
     this.#contexts.set(name, options)
     return options
+  }
+
+  /** For operators: what is listened for, and which certificates are there; of keys nothing. */
+  dump(): unknown {
+    return {
+      listeners: this.#listeners,
+      certificates: Array.from(this.#certificates, ([secret, { cert }]) => {
+        const { subjectAltName, validTo } = new X509Certificate(cert)
+        return { secret, names: subjectAltName, validTo }
+      }),
+      tlsRoutes: [...this.tlsRoutes.all()]
+    }
   }
 
   #changed(): void {

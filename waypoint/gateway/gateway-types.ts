@@ -1,6 +1,8 @@
 /** The kinds of configuration that only a gateway takes. */
 import type { Config } from '../config.ts'
 import type { ConfigType } from '../config-types.ts'
+import { messageOf } from '../../shared/runtime/errors.ts'
+import type { Logger } from '../../shared/telemetry/logger.ts'
 import { readTlsRoute, tlsStandIn } from '../routes/tls-route.ts'
 import type { GatewayState } from './gateway-state.ts'
 import { readGateway, readServerCertificate } from './gateway.ts'
@@ -8,7 +10,8 @@ import { readGateway, readServerCertificate } from './gateway.ts'
 /** By type URL, in the order in which they are asked for: ports are opened when what applies to them is known. */
 export function gatewayTypes(
   state: GatewayState,
-  { podNamespace, gateway, clusterDomain }: Pick<Config, 'podNamespace' | 'gateway' | 'clusterDomain'>
+  { podNamespace, gateway, clusterDomain }: Pick<Config, 'podNamespace' | 'gateway' | 'clusterDomain'>,
+  log: Logger
 ): ReadonlyMap<string, ConfigType> {
   const own = `${podNamespace}/${gateway.name}`
   return new Map<string, ConfigType>([
@@ -25,8 +28,17 @@ export function gatewayTypes(
       'core/v1/Secret',
       {
         has: name => state.hasCertificate(name),
-        put: (name, resource) => state.putCertificate(name, readServerCertificate(resource)),
-        putStandIn: () => undefined, // its listeners refuse clients until there is one
+        put: (name, resource) => {
+          try {
+            state.putCertificate(name, readServerCertificate(resource))
+          } catch (error) {
+            if (state.hasCertificate(name)) throw error
+            // Not refused: a gateway begins when all that it is told is taken, and one certificate is not all.
+            const fields = { secret: name, error: messageOf(error) }
+            log.error('a certificate cannot be used: its listeners refuse clients', fields)
+          }
+        },
+        putStandIn: () => undefined,
         remove: name => state.removeCertificate(name)
       }
     ],

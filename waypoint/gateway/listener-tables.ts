@@ -33,6 +33,10 @@ export class ListenerTables<Route extends AtListeners, Table> {
     if (this.#routes.delete(key)) this.#tables.clear()
   }
 
+  all(): Iterable<Route> {
+    return this.#routes.values()
+  }
+
   /** Made when it is first asked for. */
   at(listener: ListenerName): HostTable<Table> {
     const name = nameOf(listener)

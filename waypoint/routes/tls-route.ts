@@ -15,7 +15,10 @@ export interface TlsRoute {
 
 export type WeightedBackend = BackendReference & { readonly weight: number }
 
-/** `domain`: of the cluster, for names of Services. Throws an Error that names every field that is wrong. */
+/**
+ * `domain`: of the cluster, for names of Services. Rules have no conditions, so the first is for every connection. Throws
+ * an Error that names every field that is wrong.
+ */
 export function readTlsRoute({ namespace, name, createdMs, spec }: ConfigResource, domain: string): TlsRoute {
   const place = { namespace, name, domain }
   const problems = new Problems()
@@ -25,9 +28,8 @@ export function readTlsRoute({ namespace, name, createdMs, spec }: ConfigResourc
   fields.list('hostnames', () => undefined) // those that the listeners have, too, are among the parents
   fields.text('useDefaultGateways', '')
   fields.end()
-  if (rules.length > 1) problems.add('spec.rules', 'several rules would all be for the same connections')
   if (problems.found.length > 0) throw new Error(problems.found.join('; '))
-  return { namespace, name, createdMs, listeners, backends: rules.flat() }
+  return { namespace, name, createdMs, listeners, backends: rules[0] ?? [] }
 }
 
 /** In place of one that cannot be read and is not known from before: its connections are refused. */

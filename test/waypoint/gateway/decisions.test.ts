@@ -137,5 +137,12 @@ t.test('of TLSRoutes for one name the oldest counts', async t => {
     )
   t.equal(oldestTlsRoute([route('b', 2), route('c', 1), route('a', 2)])?.name, 'c')
   t.equal(oldestTlsRoute([route('b', 1), route('a', 1)])?.name, 'a')
-  t.throws(() => readTlsRoute(resource({ rules: [{}, {}] }), 'cluster.local'), { message: /several rules/ })
+  const backendRefs = [{ name: 'one', port: 443 }]
+  const rules = [{ backendRefs }, { backendRefs: [{ name: 'two', port: 443 }] }]
+  t.match(readTlsRoute(resource({ rules }), 'cluster.local').backends, [
+    { hostname: 'one.shop.svc.cluster.local', port: 443, weight: 1 }
+  ])
+  t.throws(() => readTlsRoute(resource({ rules: [{ backends: [] }] }), 'cluster.local'), {
+    message: /rules\[0\]\.backends: unknown field/
+  })
 })

@@ -139,12 +139,26 @@ t.test(
     t.equal(await shownTo(port, 'first.example'), 'second.example')
     t.match(await request(kept), { status: 200, text: 'here' })
 
-    const rejected = await world.put(secret('site', { cert: first.cert, key: second.key }))
+    const broken = { cert: first.cert, key: second.key }
+    const rejected = await world.put(secret('site', broken))
     t.match(rejected, /shop\/site: tls\.crt and tls\.key cannot be used together/)
     t.notMatch([rejected, ...world.log].join(''), /PRIVATE KEY/)
     t.equal(await shownTo(port, 'first.example'), 'second.example', 'the former one stays')
+    t.equal(
+      await world.put(secret('unused', broken)),
+      undefined,
+      'a new one is told of, and nothing waits for it'
+    )
+    t.match(world.log.join(''), /a certificate cannot be used.*shop\/unused/)
     const dump = await fetch(`http://127.0.0.1:${world.app.addresses.get('admin')?.port}/config_dump`)
-    t.notMatch(await dump.text(), /PRIVATE KEY/)
+    const told = await dump.text()
+    t.notMatch(told, /PRIVATE KEY/)
+    t.match(JSON.parse(told), {
+      gateway: {
+        listeners: [{ protocol: 'HTTPS', certificates: ['shop/site'] }],
+        certificates: [{ secret: 'shop/site', names: 'DNS:second.example' }]
+      }
+    })
   }
 )
 
