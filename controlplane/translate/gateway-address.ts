@@ -1,9 +1,10 @@
 /** Which addresses a gateway has: those of its Service. Source: Gateway API v1, `status.addresses`. */
 import { parseIp } from '../../shared/net/address.ts'
-import type { ClusterView } from '../cluster/cluster.ts'
+import { gatewayNameLabel, type ClusterView } from '../cluster/cluster.ts'
 import type { GatewayAddress, GatewayObject } from '../cluster/objects.ts'
 import { gatewayWorkloadName, serviceTypeOf } from './gateway-workload.ts'
 import type { Problem } from './listener.ts'
+import { labelValue } from './proxy-workload.ts'
 
 export type AssignedAddresses =
   | { readonly kind: 'assigned'; readonly addresses: readonly GatewayAddress[]; readonly message: string }
@@ -21,7 +22,10 @@ const loadBalancerPatienceMs = 10_000
 export function assignedAddresses(view: ClusterView, gateway: GatewayObject, now: number): AssignedAddresses {
   const name = gatewayWorkloadName(gateway)
   const service = view.get('Service', `${gateway.meta.namespace}/${name}`)
-  if (service === undefined) return pending('AddressNotAssigned', `Service ${name} is not there yet`)
+  // One without its name on it is not its own.
+  if (service?.meta.labels[gatewayNameLabel] !== labelValue(gateway.meta.name)) {
+    return pending('AddressNotAssigned', `Service ${name} is not there yet`)
+  }
   const balanced = serviceTypeOf(gateway) === 'LoadBalancer'
   const given = service.ingress.map(value => ({
     type: parseIp(value) === undefined ? 'Hostname' : 'IPAddress',

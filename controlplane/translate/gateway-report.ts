@@ -44,9 +44,10 @@ export function gatewayReport(
   const states = listenerStates(view, gateway)
   const accepted = acceptedCondition(gateway, states)
   const ready = accepted.status === 'True' ? readiness(programmed, assigned) : unaccepted
+  const routes = attachedRoutes(view, gateway)
   return {
     conditions: [accepted, ready],
-    listeners: states.map(state => listenerReport(view, gateway, state, ready)),
+    listeners: states.map(state => listenerReport(state, routes.get(state.listener.name) ?? 0, ready)),
     addresses: assigned.kind === 'assigned' ? assigned.addresses : undefined
   }
 }
@@ -78,18 +79,13 @@ function readiness(programmed: Programmed, assigned: AssignedAddresses): Said {
   return { type, status: 'True', reason: 'Programmed', message: assigned.message }
 }
 
-function listenerReport(
-  view: ClusterView,
-  gateway: GatewayObject,
-  state: ListenerState,
-  ready: Said
-): ListenerReport {
+function listenerReport(state: ListenerState, routes: number, ready: Said): ListenerReport {
   const { listener, kinds, refused, unresolved, served } = state
   const [missing] = unresolved
   const conflict = refused?.conflict === true ? refused : undefined
   return {
     name: listener.name,
-    attachedRoutes: attachedRoutes(view, gateway, listener.name),
+    attachedRoutes: routes,
     supportedKinds: kinds.map(kind => ({ group: gatewayGroup, kind })),
     conditions: [
       condition('Accepted', refused, 'the listener is taken'),

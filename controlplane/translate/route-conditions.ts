@@ -53,21 +53,23 @@ function ourRole(
   return gateway === undefined ? undefined : runsAs(view, gateway, istioClasses)
 }
 
-/** How many routes a listener of a Gateway has that are carried out: all that attach, whatever becomes of the listener. */
-export function attachedRoutes(view: ClusterView, gateway: GatewayObject, listener: string): number {
+/**
+ * How many routes each listener of a Gateway has, by its name: all that attach and are carried out, whatever becomes of
+ * the listener. One without any is left out.
+ */
+export function attachedRoutes(view: ClusterView, gateway: GatewayObject): ReadonlyMap<string, number> {
   const target = routeTarget({ kind: 'Gateway', ...gateway.meta })
-  return [...view.routesNaming(target)].filter(
-    route =>
-      view.discovers(route.meta.namespace) &&
-      carriedOut(route).accepted &&
-      route.parents
-        .filter(reference => routeTarget(reference) === target)
-        .map(reference => attachParent(view, route, reference))
-        .some(
-          attachment =>
-            attachment.kind === 'at-gateway' && attachment.listeners.some(({ name }) => name === listener)
-        )
-  ).length
+  const counts = new Map<string, number>()
+  for (const route of view.routesNaming(target)) {
+    if (!view.discovers(route.meta.namespace) || !carriedOut(route).accepted) continue
+    const names = route.parents
+      .filter(reference => routeTarget(reference) === target)
+      .map(reference => attachParent(view, route, reference))
+      .flatMap(attachment => (attachment.kind === 'at-gateway' ? attachment.listeners : []))
+      .map(({ name }) => name)
+    for (const name of new Set(names)) counts.set(name, (counts.get(name) ?? 0) + 1)
+  }
+  return counts
 }
 
 function acceptance(route: RouteObject, attachment: Attachment): Record<string, Condition> {

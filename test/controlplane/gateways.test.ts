@@ -21,7 +21,7 @@ t.setTimeout(120_000)
 interface World {
   readonly client: KubeClient
   readonly lines: string[]
-  gateway(name: string): Promise<Seen>
+  readonly gateway: (name: string) => Promise<Seen>
 }
 
 interface Seen {

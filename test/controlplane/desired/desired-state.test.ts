@@ -1,8 +1,12 @@
 import t from 'tap'
 import { DesiredState } from '../../../controlplane/desired/desired-state.ts'
-import type { MeshObject } from '../../../controlplane/cluster/objects.ts'
+import type { ClusterView } from '../../../controlplane/cluster/cluster.ts'
+import type { Unit } from '../../../controlplane/desired/affected.ts'
+import { keyOf, type MeshObject } from '../../../controlplane/cluster/objects.ts'
+import { assignedAddresses } from '../../../controlplane/translate/gateway-address.ts'
+import { gatewayReport } from '../../../controlplane/translate/gateway-report.ts'
 import { tables, type Changes, type Snapshot } from '../../../controlplane/desired/snapshot.ts'
-import { generator, randomObject, randomRuledObject } from './random-objects.ts'
+import { generator, randomGatewayObject, randomObject, randomRuledObject } from './random-objects.ts'
 import { objects, settings } from '../world.ts'
 
 const shop = `
@@ -204,7 +208,7 @@ t.test('the version is the content, so a restart changes nothing', async t => {
  * Whatever happens in whatever order, translating only what is affected gives the same as translating
  * everything. Seeds are printed; UNDERPASS_SEED runs one again.
  */
-for (const randomYaml of [randomObject, randomRuledObject]) {
+for (const randomYaml of [randomObject, randomRuledObject, randomGatewayObject]) {
   t.test('only what is affected is translated, and nothing is missed', async t => {
     const first = Number(process.env['UNDERPASS_SEED'] ?? Date.now() % 1_000_000)
     for (let seed = first; seed < first + 20; seed += 1) {
@@ -212,6 +216,11 @@ for (const randomYaml of [randomObject, randomRuledObject]) {
       const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)] as T
       const desired = new DesiredState(settings)
       const held = new Map<string, MeshObject>()
+      /** What the status of a Gateway was to say when it was last looked at. */
+      const reports = new Map<string, unknown>()
+      const see = ({ kind, key }: Unit): void => {
+        if (kind === 'Gateway') reports.set(key, reportOf(desired.view, key))
+      }
       for (let step = 0; step < 120; step += 1) {
         const [object] = objects(randomYaml(pick, random))
         if (object === undefined) continue
@@ -224,9 +233,9 @@ for (const randomYaml of [randomObject, randomRuledObject]) {
           desired.put(object)
           held.set(`${object.kind} ${key}`, object)
         }
-        if (random() < 0.3) desired.refresh()
+        if (random() < 0.3) desired.refresh(see)
       }
-      desired.refresh()
+      desired.refresh(see)
       const fresh = new DesiredState(settings)
       fresh.outdateAll()
       for (const object of held.values()) fresh.put(object)
@@ -236,8 +245,19 @@ for (const randomYaml of [randomObject, randomRuledObject]) {
         t.strictSame(incremental, whole, `seed ${seed}`)
       else t.pass(`seed ${seed}: ${Object.keys(whole).length} resources`)
       t.strictSame(lookups(desired.snapshot), lookups(fresh.snapshot), 'and they are found by the same names')
+      for (const { meta } of desired.view.all('Gateway')) {
+        const [seen, now] = [reports.get(keyOf(meta)), reportOf(desired.view, keyOf(meta))]
+        if (JSON.stringify(seen) !== JSON.stringify(now)) t.strictSame(seen, now, `status, seed ${seed}`)
+      }
     }
   })
+}
+
+function reportOf(view: ClusterView, key: string): unknown {
+  const gateway = view.get('Gateway', key)
+  if (gateway === undefined) return undefined
+  const assigned = assignedAddresses(view, gateway, 60_000)
+  return gatewayReport(view, gateway, { kind: 'available', hostname: 'h' }, assigned)
 }
 
 function versions(snapshot: Snapshot): Record<string, string> {

@@ -1,4 +1,5 @@
 /** Random histories for tests, from a seed. */
+import { keyPair, secret } from '../gateway-world.ts'
 
 /** Mulberry32. */
 export function generator(seed: number): () => number {
@@ -157,3 +158,75 @@ export function randomRuledObject(pick: <T>(list: readonly T[]) => T): string {
     }
   }
 }
+
+/** Where gateways matter: their listeners, certificates, routes, and the Services of their own. */
+export function randomGatewayObject(pick: <T>(list: readonly T[]) => T): string {
+  const namespace = pick(['shop', 'other'])
+  const other = pick(['shop', 'other'])
+  const name = pick(['a', 'b'])
+  const meta = `metadata: {name: ${name}, namespace: ${namespace}, creationTimestamp: "${pick([2019, 2020])}-01-01T00:00:00Z"}`
+  const hostname = (): string => pick(['', '', 'a.example', '"*.example"'])
+  switch (
+    pick([
+      'Gateway',
+      'Gateway',
+      'GatewayClass',
+      'Secret',
+      'HTTPRoute',
+      'HTTPRoute',
+      'TLSRoute',
+      'ReferenceGrant',
+      'Namespace',
+      'Service',
+      'Pod'
+    ])
+  ) {
+    case 'Gateway': {
+      const certificate = `tls: {certificateRefs: [{namespace: ${other}, name: ${pick(['a', 'b'])}}]}`
+      const allowed = `allowedRoutes: {namespaces: ${pick(['{from: Same}', '{from: All}', '{from: Selector, selector: {matchLabels: {team: x}}}'])}}`
+      const listeners = [
+        `{name: http, port: 80, protocol: HTTP, hostname: ${hostname() || '""'}, ${allowed}}`,
+        `{name: https, port: ${pick([443, 80])}, protocol: HTTPS, ${certificate}, ${allowed}}`,
+        `{name: tls, port: 8443, protocol: TLS, tls: {mode: Passthrough}, ${allowed}}`
+      ].filter(() => pick([true, true, false]))
+      const address = pick(['', `{type: Hostname, value: a.${namespace}.svc.cluster.local}`])
+      const className = pick(['underpass', 'underpass', 'underpass-waypoint', 'custom'])
+      return `kind: Gateway\n${meta}\nspec: {gatewayClassName: ${className}, listeners: [${listeners.join(', ')}]}\nstatus: {addresses: [${address}]}\n`
+    }
+    case 'GatewayClass': {
+      const controller = pick([
+        'underpass.dev/gateway-controller',
+        'underpass.dev/waypoint-controller',
+        'x.y/z'
+      ])
+      return `kind: GatewayClass\nmetadata: {name: ${pick(['custom', 'custom', 'underpass'])}}\nspec: {controllerName: ${controller}}\n`
+    }
+    case 'Secret':
+      return secret(name, pick(pairs), namespace)
+    case 'HTTPRoute':
+    case 'TLSRoute': {
+      const kind = pick(['HTTPRoute', 'HTTPRoute', 'TLSRoute'])
+      const parent = pick([
+        `{namespace: ${other}, name: ${pick(['a', 'b'])}}`,
+        `{namespace: ${other}, name: ${pick(['a', 'b'])}, sectionName: http}`
+      ])
+      return `kind: ${kind}\n${meta}\nspec: {parentRefs: [${parent}], hostnames: [${hostname()}], rules: [{backendRefs: [{namespace: ${pick(['shop', 'other'])}, name: a, port: 80}]}]}\n`
+    }
+    case 'ReferenceGrant': {
+      const from = pick(['Gateway', 'HTTPRoute'])
+      const to = from === 'Gateway' ? 'Secret' : 'Service'
+      return `kind: ReferenceGrant\n${meta}\nspec: {from: [{group: gateway.networking.k8s.io, kind: ${from}, namespace: ${other}}], to: [{group: "", kind: ${to}${pick(['', ', name: a'])}}]}\n`
+    }
+    case 'Namespace':
+      return `kind: Namespace\nmetadata: {name: ${namespace}, labels: {${pick(['', 'team: x'])}}}\n`
+    case 'Service': {
+      const ingress = pick(['', '{ip: 192.0.2.1}'])
+      const label = pick(['', 'gateway.networking.k8s.io/gateway-name: a'])
+      return `kind: Service\nmetadata: {name: ${pick(['a', 'a-underpass'])}, namespace: ${namespace}, labels: {${label}}}\nspec: {clusterIPs: [${pick(['10.96.0.1', '10.96.0.2'])}], selector: {app: a}, ports: [{port: 80}]}\nstatus: {loadBalancer: {ingress: [${ingress}]}}\n`
+    }
+    default:
+      return `kind: Pod\nmetadata: {name: a, namespace: ${namespace}, labels: {app: a, gateway.networking.k8s.io/gateway-name: ${pick(['a', 'b'])}}}\nspec: {serviceAccountName: ${pick(['a', 'b'])}}\nstatus: {phase: Running, podIPs: [{ip: 10.0.0.9}]}\n`
+  }
+}
+
+const pairs = [keyPair(), { certificate: 'none', key: 'none' }]

@@ -31,7 +31,7 @@ spec:
   to: [{group: "", kind: Secret}]
 ---
 kind: Service
-metadata: {name: gw-underpass}
+metadata: {name: gw-underpass, labels: {gateway.networking.k8s.io/gateway-name: gw}}
 spec: {clusterIPs: [10.96.0.7], ports: [{port: 80}]}
 ---
 `
