@@ -70,6 +70,8 @@ export class GatewayState {
     const found = certificates
       .map(secret => this.#certificates.get(secret))
       .filter(certificate => certificate !== undefined)
+      // A client is shown the one that it can verify; two of a kind would be no choice.
+      .filter(({ keyType }, at, all) => all.findIndex(other => other.keyType === keyType) === at)
     if (found.length === 0) return undefined
     const options: tls.SecureContextOptions = {
       cert: found.map(({ cert }) => cert),

@@ -1,4 +1,5 @@
 /** The Gateway that a proxy runs for, and certificates that it names, as the control plane sends them. */
+import { createPrivateKey } from 'node:crypto'
 import tls from 'node:tls'
 import { Fields, Problems } from '../../shared/mesh/yaml-fields.ts'
 import { messageOf } from '../../shared/runtime/errors.ts'
@@ -20,6 +21,8 @@ export interface Listener {
 export interface ServerCertificate {
   readonly cert: string
   readonly key: string
+  /** As node:crypto calls it: `rsa`, `ec` and the like. */
+  readonly keyType: string
 }
 
 /** Throws an Error that names every field that is wrong. */
@@ -76,11 +79,11 @@ export function readServerCertificate({ spec }: ConfigResource): ServerCertifica
   if (typeof key !== 'string' || key === '') problems.add('tls.key', 'expected a private key as PEM')
   for (const name of Object.keys(more)) problems.add(name, 'unknown field; known are tls.crt, tls.key')
   if (problems.found.length > 0) throw new Error(problems.found.join('; '))
-  const made = { cert: String(cert), key: String(key) }
   try {
+    const made = { cert: String(cert), key: String(key) }
     tls.createSecureContext(made)
+    return { ...made, keyType: createPrivateKey(made.key).asymmetricKeyType ?? '' }
   } catch (error) {
     throw new Error(`tls.crt and tls.key cannot be used together: ${messageOf(error)}`, { cause: error })
   }
-  return made
 }

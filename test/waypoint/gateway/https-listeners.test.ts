@@ -13,6 +13,7 @@ import {
   connectTls,
   gateway,
   httpRoute,
+  rsaCertificateFor,
   secret,
   startGateway,
   tlsRoute,
@@ -161,6 +162,28 @@ t.test(
     })
   }
 )
+
+t.test('a listener with certificates of two types of key shows each client one that it knows', async t => {
+  const port = await closedPort()
+  await startGateway(t, {
+    services,
+    pods: [],
+    objects: [
+      secret('first', first),
+      secret('old', rsaCertificateFor('old.example')),
+      secret('second', second),
+      gateway({ port, protocol: 'HTTPS', certificate: ['first', 'old', 'second'] })
+    ]
+  })
+  const shown = async (algorithms: string): Promise<string | undefined> => {
+    const socket = await connectTls(port, { servername: 'first.example', sigalgs: algorithms })
+    const subject = subjectOf(socket)
+    socket.destroy()
+    return subject
+  }
+  t.equal(await shown('rsa_pss_rsae_sha256:rsa_pkcs1_sha256'), 'old.example')
+  t.equal(await shown('ecdsa_secp256r1_sha256'), 'first.example', 'of one type the first')
+})
 
 t.test('a request for a host of another listener is misdirected', async t => {
   const port = await closedPort()

@@ -141,8 +141,8 @@ export interface ListenerSpec {
   readonly port: number
   readonly protocol?: 'HTTP' | 'HTTPS' | 'TLS' | 'TCP'
   readonly hostname?: string
-  /** Name of a Secret; or what passes through. */
-  readonly certificate?: string
+  /** Names of Secrets; or what passes through. */
+  readonly certificate?: string | readonly string[]
   readonly passthrough?: true
 }
 
@@ -154,7 +154,12 @@ export function gateway(...listeners: readonly ListenerSpec[]): GatewayObject {
       ...(more.passthrough ? { tls: { mode: 'Passthrough' } } : {}),
       ...(more.certificate === undefined
         ? {}
-        : { tls: { mode: 'Terminate', certificateRefs: [{ namespace: 'shop', name: more.certificate }] } })
+        : {
+            tls: {
+              mode: 'Terminate',
+              certificateRefs: [more.certificate].flat().map(secret => ({ namespace: 'shop', name: secret }))
+            }
+          })
     }))
   }
   return { kind: 'Gateway', name: 'edge', spec }
@@ -189,10 +194,18 @@ export interface Pair {
   readonly key: string
 }
 
-/** Self-signed for these names. */
+/** Self-signed for these names, with a key on P-256. */
 export function certificateFor(...names: readonly string[]): Pair {
+  return selfSigned(names, ['ec', '-pkeyopt', 'ec_paramgen_curve:P-256'])
+}
+
+export function rsaCertificateFor(...names: readonly string[]): Pair {
+  return selfSigned(names, ['rsa:2048'])
+}
+
+function selfSigned(names: readonly string[], key: readonly string[]): Pair {
   const { output } = openssl([
-    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'],
+    ...['req', '-x509', '-newkey', ...key, '-nodes', '-days', '2'],
     ...[
       '-subj',
       `/CN=${names[0]}`,
