@@ -1,5 +1,5 @@
 /** What a gateway listens for: the listeners of its Gateway by port, and the certificates that they show. */
-import { constants, X509Certificate } from 'node:crypto'
+import { constants, createPrivateKey, X509Certificate } from 'node:crypto'
 import type tls from 'node:tls'
 import { oldestTlsRoute } from '../routes/tls-route.ts'
 import type { Listener, ServerCertificate } from './gateway.ts'
@@ -71,7 +71,7 @@ export class GatewayState {
       .map(secret => this.#certificates.get(secret))
       .filter(certificate => certificate !== undefined)
       // A client is shown the one that it can verify; two of a kind would be no choice.
-      .filter(({ keyType }, at, all) => all.findIndex(other => other.keyType === keyType) === at)
+      .filter(({ key }, at, all) => all.findIndex(other => keyType(other.key) === keyType(key)) === at)
     if (found.length === 0) return undefined
     const options: tls.SecureContextOptions = {
       cert: found.map(({ cert }) => cert),
@@ -99,6 +99,10 @@ export class GatewayState {
     this.#contexts.clear()
     this.#onChange()
   }
+}
+
+function keyType(key: string): string | undefined {
+  return createPrivateKey(key).asymmetricKeyType
 }
 
 function kindOf({ protocol }: Listener): PortPlan['kind'] {

@@ -1,5 +1,4 @@
 /** The Gateway that a proxy runs for, and certificates that it names, as the control plane sends them. */
-import { createPrivateKey } from 'node:crypto'
 import tls from 'node:tls'
 import { Fields, Problems } from '../../shared/mesh/yaml-fields.ts'
 import { messageOf } from '../../shared/runtime/errors.ts'
@@ -21,8 +20,6 @@ export interface Listener {
 export interface ServerCertificate {
   readonly cert: string
   readonly key: string
-  /** As node:crypto calls it: `rsa`, `ec` and the like. */
-  readonly keyType: string
 }
 
 /** Throws an Error that names every field that is wrong. */
@@ -82,7 +79,7 @@ export function readServerCertificate({ spec }: ConfigResource): ServerCertifica
   try {
     const made = { cert: String(cert), key: String(key) }
     tls.createSecureContext(made)
-    return { ...made, keyType: createPrivateKey(made.key).asymmetricKeyType ?? '' }
+    return made
   } catch (error) {
     throw new Error(`tls.crt and tls.key cannot be used together: ${messageOf(error)}`, { cause: error })
   }
