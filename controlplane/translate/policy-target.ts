@@ -1,10 +1,10 @@
 /** Whether some waypoint or gateway enforces a policy for one of its targets. Source: Istio's published reasons. */
 import type { ClusterView } from '../cluster/cluster.ts'
 import type { Meta, TargetReference } from '../cluster/objects.ts'
-import { waypointController } from './gateway-class.ts'
+import { gatewayController, waypointController } from './gateway-class.ts'
 import type { Recipient } from './messages.ts'
 import { recipientOf } from './recipient.ts'
-import { gatewayAddress, serviceWaypoint, waypointsOf } from './waypoint.ts'
+import { serviceWaypoint, waypointsOf } from './waypoint.ts'
 
 export type TargetBinding =
   | {
@@ -19,8 +19,8 @@ export type TargetBinding =
       readonly message: string
     }
 
-/** Controller of the classes whose gateways are waypoints. */
-const waypointControllers = new Set(['istio.io/mesh-controller', waypointController])
+/** Controllers of the classes that a policy may be for: of waypoints, as in Istio, and of our gateways. */
+const controllers = new Set(['istio.io/mesh-controller', waypointController, gatewayController])
 
 export function bindTarget(view: ClusterView, policy: Meta, target: TargetReference): TargetBinding {
   const key = `${policy.namespace}/${target.name}`
@@ -68,11 +68,11 @@ function bindClass(view: ClusterView, policy: Meta, name: string): TargetBinding
   }
   const found = view.get('GatewayClass', name)
   if (found === undefined) return failed('TargetNotFound', `GatewayClass ${name} was not found`)
-  if (!waypointControllers.has(found.controller)) {
-    return failed('Invalid', `GatewayClass ${name} is not one of waypoints`)
+  if (!controllers.has(found.controller)) {
+    return failed('Invalid', `GatewayClass ${name} is not one of waypoints or gateways of ours`)
   }
   const gateways = [...view.all('Gateway')].filter(({ className }) => className === name)
-  const waypoints = gateways.flatMap(gateway => gatewayAddress(view, gateway) ?? [])
+  const waypoints = gateways.flatMap(gateway => recipientOf(view, gateway) ?? [])
   return { bound: true, message: `bound to ${name}`, waypoints }
 }
 

@@ -212,6 +212,15 @@ spec: {action: DENY, targetRefs: [{group: gateway.networking.k8s.io, kind: Gatew
   const client = world.client()
   subscribe(client, 'edge', 'security.istio.io/v1/AuthorizationPolicy')
   t.strictSame(await next(client), heard('AuthorizationPolicy', ['deny']))
+  world.apply(`kind: GatewayClass
+metadata: {name: underpass}
+spec: {controllerName: underpass.dev/gateway-controller}
+---
+kind: AuthorizationPolicy
+metadata: {name: all, namespace: istio-system}
+spec: {action: DENY, targetRefs: [{group: gateway.networking.k8s.io, kind: GatewayClass, name: underpass}], rules: [{}]}
+`)
+  t.match(await next(client), { names: ['istio-system/all'] }, 'one for its class, too')
   const mesh = world.client()
   subscribe(mesh, 'edge', 'mesh.istio.io/v1alpha1/MeshConfig')
   t.match(await next(mesh), { names: ['istio-system/mesh'] })
