@@ -3,13 +3,16 @@ import type { RelayCounters } from '../shared/net/relay.ts'
 import type { RequestHead } from './http/exchange.ts'
 
 export interface AccessLine {
-  readonly head: RequestHead
+  /** Undefined: of a connection that is carried as it is. */
+  readonly head: RequestHead | undefined
   /** Milliseconds since the epoch. */
   readonly startedAt: number
   readonly durationMs: number
   readonly status: number
   readonly flag: string
   readonly details: string
+  /** Why the connection was ended here. */
+  readonly termination: string
   /** Why no pod could be talked to. */
   readonly failure: string
   readonly bytes: RelayCounters
@@ -25,26 +28,26 @@ export interface AccessLine {
 }
 
 /** Without the end of the line. What a client sent cannot end a line or a quoted field. */
-export function requestLine(line: AccessLine): string {
+export function accessLine(line: AccessLine): string {
   const { head, bytes } = line
-  const { headers } = head
-  const path = headers.get('x-envoy-original-path') ?? head.target
+  const headers = head?.headers
+  const path = headers?.get('x-envoy-original-path') ?? head?.target ?? '-'
   return [
     `[${new Date(line.startedAt).toISOString()}]`,
-    quoted(`${head.method} ${path} ${head.version}`),
+    quoted(`${head?.method ?? '-'} ${path} ${head?.version ?? '-'}`),
     line.status,
     line.flag,
     line.details,
-    '-',
+    line.termination,
     quoted(line.failure),
     bytes.aToB,
     bytes.bToA,
     Math.round(line.durationMs),
     line.serviceTime,
-    quoted(headers.get('x-forwarded-for')),
-    quoted(headers.get('user-agent')),
-    quoted(headers.get('x-request-id')),
-    quoted(head.authority),
+    quoted(headers?.get('x-forwarded-for')),
+    quoted(headers?.get('user-agent')),
+    quoted(headers?.get('x-request-id')),
+    quoted(head?.authority),
     quoted(line.upstreamHost),
     line.upstreamCluster,
     '-',

@@ -33,6 +33,7 @@ import { Mirrors } from './mirror.ts'
 import { ownWorkload } from './own-workload.ts'
 import { RequestReports } from './request-report.ts'
 import { RouteStore } from './routes/route-store.ts'
+import { ConnectionReports } from './telemetry/connection-report.ts'
 import { Clusters } from './upstream/clusters.ts'
 import { Connections } from './upstream/connections.ts'
 import { OpenStreams } from './upstream/open-streams.ts'
@@ -116,13 +117,13 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     idleMs: config.upstreamIdleMs
   })
   resources.defer(() => connections.close())
-  const reports = new RequestReports({
+  const telling = {
     metrics,
     accessLog: config.accessLog,
     write: writeLine,
     now: systemClock.now,
     self: config.role === 'gateway' ? () => ownWorkload(view(), config) : undefined
-  })
+  }
   const random = Math.random
   const authorizers = senderOf({ view, config, random, connections })
   const proxyLog = output.logger('proxy')
@@ -155,7 +156,8 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     streams: new OpenStreams(),
     replayBudget: { left: replayBytes },
     mirrors: new Mirrors({ view, config, random, clusters, connections, metrics, log: proxyLog }),
-    reports,
+    reports: new RequestReports(telling),
+    connectionReports: new ConnectionReports(telling),
     sessions: new Set(),
     clients: new Map(),
     ending: ending.signal,

@@ -11,6 +11,14 @@ const requestLabels = [
   'connection_security_policy'
 ] as const
 
+const connectionLabels = [
+  ...endLabels,
+  'request_protocol',
+  'response_flags',
+  'connection_security_policy'
+] as const
+const connections = (help: string): MetricFamily => ({ type: 'counter', help, labels: connectionLabels })
+
 const buckets = [
   0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000,
   3_600_000
@@ -27,6 +35,12 @@ export const families = {
   istio_request_duration_milliseconds: histogram('Time from the head of a request to the end of its answer.'),
   istio_request_bytes: histogram('Bytes of the bodies of requests.'),
   istio_response_bytes: histogram('Bytes of the bodies of answers.'),
+  istio_tcp_connections_opened_total: connections(
+    'Connections that are carried as they are, when they begin.'
+  ),
+  istio_tcp_connections_closed_total: connections('Connections that were carried as they are, at their end.'),
+  istio_tcp_received_bytes_total: connections('Bytes from the clients of such connections.'),
+  istio_tcp_sent_bytes_total: connections('Bytes to the clients of such connections.'),
   istio_build: { type: 'gauge', help: 'Istio component build info.', labels: ['component', 'tag'] },
   istio_xds_message_total: { type: 'counter', help: 'Messages of the control plane.', labels: ['url'] },
   underpass_upstream_connects_total: {

@@ -1,15 +1,15 @@
 /** What is told of each request, exactly once: metrics, and a line of the access log in Istio's form. */
-import { workloadIdentity, type Service, type Workload } from '../shared/mesh/model.ts'
+import type { Service, Workload } from '../shared/mesh/model.ts'
 import { formatSocketAddress } from '../shared/net/address.ts'
 import type { RelayCounters } from '../shared/net/relay.ts'
 import type { Metrics, Series } from '../shared/telemetry/metrics.ts'
-import { endLabelValues, nobody, type Party } from '../shared/telemetry/traffic-metrics.ts'
-import { requestLine, type AccessLine } from './access-line.ts'
+import { accessLine, type AccessLine } from './access-line.ts'
 import type { families } from './families.ts'
 import type { BodySink } from './http/body.ts'
 import type { RequestHead, ResponseHead } from './http/exchange.ts'
 import type { HeaderList } from './http/header-list.ts'
 import type { RouteRule } from './routes/route.ts'
+import { endsOf, securityOf } from './telemetry/end-labels.ts'
 import type { Target } from './upstream/tunnels.ts'
 import type { Arrival } from './waypoint.ts'
 
@@ -73,20 +73,12 @@ export class RequestReports {
     const { arrival, target, service } = report
     const { metrics, self } = this.options
     const values = [
-      ...endLabelValues({
-        reporter: self === undefined ? 'waypoint' : 'source',
-        source:
-          self === undefined
-            ? { workload: arrival.source, identity: arrival.peer, baggage: arrival.baggage }
-            : partyOf(self()),
-        destination: target === undefined ? nobody : partyOf(target.workload),
-        service
-      }),
+      ...endsOf({ arrival, pod: target?.workload, service, self: self?.() }),
       protocol,
       String(code),
       grpc,
       flag,
-      self === undefined ? 'mutual_tls' : 'unknown'
+      securityOf(arrival)
     ]
     return {
       requests: metrics.series('istio_requests_total', ...values),
@@ -192,7 +184,7 @@ export class RequestReport {
     this.#reports.count(this, labels, durationMs)
     const { accessLog, write, now } = this.#reports.options
     if (accessLog === 'off' || (accessLog === 'errors' && isWell(outcome))) return
-    write(requestLine(this.#line(outcome, now() - durationMs, durationMs)))
+    write(accessLine(this.#line(outcome, now() - durationMs, durationMs)))
   }
 
   #line({ status, flag, details }: Outcome, startedAt: number, durationMs: number): AccessLine {
@@ -205,6 +197,7 @@ export class RequestReport {
       status,
       flag,
       details,
+      termination: '-',
       failure: this.#failure,
       bytes: this.bytes,
       serviceTime: this.#serviceTime,
@@ -243,8 +236,4 @@ const well = new Set(['via_upstream', 'direct_response', 'cors_response'])
 
 function isWell({ status, flag, details }: Outcome): boolean {
   return status < 500 && flag === '-' && well.has(details)
-}
-
-function partyOf(workload: Workload): Party {
-  return { workload, identity: workloadIdentity(workload), baggage: undefined }
 }

@@ -4,38 +4,63 @@ import type { ByteStream } from '../shared/net/byte-stream.ts'
 import { relay } from '../shared/net/relay.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
 import { refusalOfConnection } from './admission.ts'
+import { replies } from './local-reply.ts'
 import { pickPod } from './pick-pod.ts'
 import type { Upstream } from './request.ts'
+import { endedWell, type ConnectionEnd, type ConnectionReport } from './telemetry/connection-report.ts'
 import type { Cluster } from './upstream/cluster.ts'
 import { pickWaypointPod } from './upstream/through-waypoint.ts'
-import type { Target, Tunnels } from './upstream/tunnels.ts'
+import type { Target } from './upstream/tunnels.ts'
 import type { Arrival, Waypoint } from './waypoint.ts'
 
 export function serveTcp(waypoint: Waypoint, arrival: Arrival, stream: ByteStream, upstream: Upstream): void {
-  void carry(waypoint, arrival, stream, upstream).catch((error: unknown) => {
-    const { authority, peer } = arrival
-    const fields = { 'src.identity': peer, authority, error: messageOf(error) }
-    waypoint.log.warn('a connection failed', fields)
-    stream.destroy(error instanceof Error ? error : new Error(messageOf(error)))
-  })
+  const report = waypoint.connectionReports.begin(arrival, upstream)
+  carry(waypoint, stream, upstream, report).then(
+    end => {
+      report.finish(end)
+      if (end !== endedWell) stream.destroy(new Error(end.failure === '-' ? end.details : end.failure))
+    },
+    (error: unknown) => {
+      const failure = messageOf(error)
+      waypoint.log.warn('a connection failed', { authority: arrival.authority, error: failure })
+      report.finish({ flag: '-', details: 'internal_error', failure })
+      stream.destroy(new Error(failure))
+    }
+  )
 }
 
-async function carry(waypoint: Waypoint, arrival: Arrival, stream: ByteStream, to: Upstream): Promise<void> {
+async function carry(
+  waypoint: Waypoint,
+  stream: ByteStream,
+  to: Upstream,
+  report: ConnectionReport
+): Promise<ConnectionEnd> {
+  const { arrival } = report
   const refusal = await refusalOfConnection(waypoint, arrival)
-  if (refusal !== undefined) throw new Error(refusal)
+  if (refusal !== undefined) {
+    const flag = refusal.startsWith('ext_authz') ? 'UAEX' : '-'
+    return { flag, details: refusal, failure: '-' }
+  }
   const cluster = to.kind === 'service' ? waypoint.clusters.of(to.service, to.port) : undefined
   const { unsupported } = cluster?.policy ?? {}
-  if (unsupported !== undefined) throw new Error(`the DestinationRule cannot be carried out: ${unsupported}`)
+  if (unsupported !== undefined) {
+    const failure = `the DestinationRule cannot be carried out: ${unsupported}`
+    return { flag: '-', details: 'traffic_policy_not_supported', failure }
+  }
   if (cluster?.breaker.tryAcquire('connections') === false) {
-    throw new Error('overflow: as many connections are open as the DestinationRule allows')
+    const failure = 'as many connections are open as the DestinationRule allows'
+    return { flag: replies.overflow.flag, details: 'overflow', failure }
   }
   try {
     const target = pick(waypoint, arrival, to, cluster)
-    if (target === undefined) throw new Error('no healthy upstream')
+    if (target === undefined) {
+      const { flag, details, body: failure } = replies.noHealthyUpstream
+      return { flag, details, failure }
+    }
+    report.attempt(target)
     waypoint.streams.opens(target)
     try {
-      const upstream = await open(waypoint, target, cluster)
-      await relay(stream, upstream, { aToB: 0, bToA: 0 }, waypoint.ending)
+      return await carryTo(waypoint, stream, { target, cluster }, report)
     } finally {
       waypoint.streams.closes(target)
     }
@@ -60,18 +85,36 @@ function pick(
 
 const none: ReadonlySet<WorkloadUid> = new Set()
 
+interface Choice {
+  readonly target: Target
+  readonly cluster: Cluster | undefined
+}
+
 /** A pod that takes no connections is told of; one that does is well again. */
-async function open(
-  { tunnels }: Waypoint,
-  target: Target,
-  cluster: Cluster | undefined
-): ReturnType<Tunnels['open']> {
+async function carryTo(
+  { tunnels, ending }: Waypoint,
+  stream: ByteStream,
+  { target, cluster }: Choice,
+  report: ConnectionReport
+): Promise<ConnectionEnd> {
+  let upstream: ByteStream
   try {
-    const stream = await tunnels.open(target, cluster?.policy.connections.connectTimeoutMs)
-    cluster?.answered(target, 200)
-    return stream
+    upstream = await tunnels.open(target, cluster?.policy.connections.connectTimeoutMs)
   } catch (error) {
     cluster?.failed(target, error)
-    throw error
+    return { flag: 'UF', details: 'upstream_connection_failure', failure: messageOf(error) }
+  }
+  cluster?.answered(target, 200)
+  report.opened()
+  try {
+    await relay(stream, upstream, report.bytes, ending)
+    return endedWell
+  } catch (error) {
+    const failure = messageOf(error)
+    if (ending.aborted) return { flag: '-', details: 'drained', failure }
+    const ofClient = report.bytes.cut === 'a'
+    return ofClient
+      ? { flag: 'DC', details: 'downstream_connection_cut', failure: '-' }
+      : { flag: 'UC', details: 'upstream_connection_cut', failure }
   }
 }

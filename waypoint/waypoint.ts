@@ -21,6 +21,7 @@ import type { CurrentSettings } from './mesh-settings.ts'
 import type { Mirrors } from './mirror.ts'
 import type { RequestReports } from './request-report.ts'
 import type { RouteStore } from './routes/route-store.ts'
+import type { ConnectionReports } from './telemetry/connection-report.ts'
 import type { Clusters } from './upstream/clusters.ts'
 import type { Connections } from './upstream/connections.ts'
 import type { OpenStreams } from './upstream/open-streams.ts'
@@ -52,6 +53,8 @@ export interface Waypoint {
   readonly replayBudget: ReplayBudget
   readonly mirrors: Mirrors
   readonly reports: RequestReports
+  /** Of connections that are carried as they are. */
+  readonly connectionReports: ConnectionReports
   /** What is open, for draining. */
   readonly sessions: Set<ServerSession>
   readonly clients: Map<ClientSide, Arrival>

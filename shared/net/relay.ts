@@ -14,6 +14,8 @@ import { streamOf } from './socket-stream.ts'
 export interface RelayCounters {
   aToB: number
   bToA: number
+  /** Set at the end: the stream whose failure ended it. */
+  cut?: 'a' | 'b'
 }
 
 /**
@@ -35,6 +37,7 @@ export function relay(
 class Relay {
   readonly #forward: Direction
   readonly #backward: Direction
+  readonly #counters: RelayCounters
   readonly #signal: AbortSignal
   readonly #resolve: () => void
   readonly #reject: (reason: unknown) => void
@@ -51,6 +54,7 @@ class Relay {
   ) {
     this.#forward = new Direction(this, a, b, counters, true)
     this.#backward = new Direction(this, b, a, counters, false)
+    this.#counters = counters
     this.#signal = signal
     this.#resolve = resolve
     this.#reject = reject
@@ -67,7 +71,10 @@ class Relay {
 
   /** The source of `direction` is over. The first error is the cause; later ones are its echo. */
   closed(direction: Direction, error: Error | undefined): void {
-    this.#failure ??= error
+    if (error !== undefined && this.#failure === undefined) {
+      this.#failure = error
+      this.#counters.cut = direction === this.#forward ? 'a' : 'b'
+    }
     this.#open -= 1
     if (this.#open === 0) return this.#settle()
     // Whoever has said everything is heard to the end; a stream that was cut cuts the other.

@@ -140,7 +140,7 @@ t.test('connections that are carried as they are have limits and turns too', asy
   t.strictSame(new Set([first.text, second.text]), new Set(['a', 'b']), 'one each')
   await t.rejects(world.hello(), 'a third one is closed')
   await eventually('the log says so', () =>
-    world.log.some(line => line.includes('as many connections are open as the DestinationRule allows'))
+    world.lines.some(line => line.includes('as many connections are open as the DestinationRule allows'))
   )
   first.socket.destroy()
   await eventually('there is room again', () =>
@@ -173,7 +173,7 @@ spec: {host: raw, trafficPolicy: ${policy}}
   const services = [{ name: 'raw', vip: '10.96.0.9', speaks: 'TCP' }]
   const world = await startWorld(t, { services, pods, config })
   return {
-    log: world.log,
+    lines: world.lines,
     async hello() {
       const socket = await world.connect('10.96.0.9:80')
       const gone = once(socket, 'close').then(() => Promise.reject(new Error('closed')))

@@ -195,6 +195,21 @@ t.test('losing the session resets the application and is an error', async t => {
   t.match(await cut, [{ code: 'ECONNRESET' }])
 })
 
+for (const side of ['a', 'b'] as const) {
+  t.test(`the stream that failed is told: ${side}`, async t => {
+    const { client } = await sessionPair(t, request => void request.accept([]))
+    const { tunnel } = await client.openTunnel({ authority: 'a:1', headers: [] }, never)
+    const [near, socket] = await tcpPair(t)
+    near.on('error', () => undefined)
+    const counters: RelayCounters = { aToB: 0, bToA: 0 }
+    const done =
+      side === 'a' ? relay(tunnel, socket, counters, never) : relay(socket, tunnel, counters, never)
+    client.destroy(new MeshError('PEER_REVOKED', 'the peer certificate was revoked'))
+    await t.rejects(done, { code: 'PEER_REVOKED' })
+    t.equal(counters.cut, side)
+  })
+}
+
 t.test('what was sent before a clean cancellation still arrives', async t => {
   let inbound: Tunnel | undefined
   const { client } = await sessionPair(t, request => {
