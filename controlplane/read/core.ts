@@ -14,6 +14,8 @@ import { readMeta } from './meta.ts'
 import { workloadName } from './owner.ts'
 
 export const trafficDistributionAnnotation = 'networking.istio.io/traffic-distribution'
+/** Source: Istio's published annotation of ServiceEntries. */
+export const connectStrategyAnnotation = 'istio.io/connect-strategy'
 export const canaryWeightAnnotation = 'istio.io/use-waypoint-canary-weight'
 
 const noPorts: ReadonlyMap<string, number> = new Map()

@@ -12,7 +12,7 @@ import type {
   WorkloadEntryObject,
   WorkloadSpec
 } from '../cluster/objects.ts'
-import { canaryWeightAnnotation, trafficDistributionAnnotation } from './core.ts'
+import { canaryWeightAnnotation, connectStrategyAnnotation, trafficDistributionAnnotation } from './core.ts'
 import type { Fields } from './fields.ts'
 import { readMeta } from './meta.ts'
 
@@ -22,7 +22,11 @@ export function readServiceEntry(object: Fields): ServiceEntryObject {
   const spec = object.at('spec')
   return {
     kind: 'ServiceEntry',
-    meta: readMeta(object, [trafficDistributionAnnotation, canaryWeightAnnotation]),
+    meta: readMeta(object, [
+      trafficDistributionAnnotation,
+      canaryWeightAnnotation,
+      connectStrategyAnnotation
+    ]),
     hosts: spec.texts('hosts'),
     addresses: spec.texts('addresses').map((text, index) => {
       if (parseCidr(text) === undefined)

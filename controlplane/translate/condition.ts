@@ -8,12 +8,14 @@ export interface Condition {
 
 /** Source: Istio's published condition types; the last one is ours. */
 export const waypointBound = 'istio.io/WaypointBound'
+export const waypointMissing = 'istio.io/WaypointMissing'
 export const ztunnelAccepted = 'ZtunnelAccepted'
 export const waypointAccepted = 'WaypointAccepted'
 export const accepted = 'underpass.dev/Accepted'
 
 export const ownConditionTypes: ReadonlySet<string> = new Set([
   waypointBound,
+  waypointMissing,
   ztunnelAccepted,
   waypointAccepted,
   accepted

@@ -6,9 +6,11 @@ import {
   conditionText,
   waypointAccepted,
   waypointBound,
+  waypointMissing,
   ztunnelAccepted,
   type Condition
 } from './condition.ts'
+import { missingWaypoint } from './outside.ts'
 import { bindTarget, type TargetBinding } from './policy-target.ts'
 import { translatePolicy } from './policy.ts'
 import {
@@ -27,8 +29,14 @@ export function conditionsOf(view: ClusterView, object: MeshObject): Labels {
         ? one(waypointAccepted, targetsCondition(view, object))
         : one(ztunnelAccepted, policyCondition(view, object))
     case 'Service':
-    case 'ServiceEntry':
       return one(waypointBound, serviceCondition(view, object.meta))
+    case 'ServiceEntry': {
+      const bound = serviceWaypoint(view, object.meta).kind === 'bound'
+      return {
+        ...one(waypointBound, serviceCondition(view, object.meta)),
+        ...one(waypointMissing, bound ? undefined : missingWaypoint(object))
+      }
+    }
     case 'WorkloadEntry':
       return one(waypointBound, bindingCondition(workloadWaypoint(view, object.meta).binding))
     case 'Namespace':

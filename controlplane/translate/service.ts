@@ -3,6 +3,7 @@ import { ipToBytes } from '../../shared/net/address.ts'
 import type { ClusterView, HostOwner } from '../cluster/cluster.ts'
 import type { Meta, ServiceEntryObject, ServiceObject } from '../cluster/objects.ts'
 import { trafficDistributionAnnotation } from '../read/core.ts'
+import { outsideTraffic } from './outside.ts'
 import { trafficExtension } from './extension.ts'
 import { hostsToAllocate } from './allocation.ts'
 import { addressOrBlock, networkAddress } from './address.ts'
@@ -46,6 +47,7 @@ function ofServiceEntry(
   const passthrough: LoadBalancingMessage = { mode: 'PASSTHROUGH', healthPolicy: 'ALLOW_ALL' }
   const loadBalancing =
     entry.resolution === 'NONE' ? passthrough : distribution(trafficDistribution(view, entry.meta, ''))
+  const traffic = outsideTraffic(entry)
   return {
     addresses: entryAddresses(view, entry, hostname),
     ports: entry.ports.map(({ port, target, protocol }) =>
@@ -53,6 +55,7 @@ function ofServiceEntry(
     ),
     ...(entry.subjectAltNames.length === 0 ? {} : { subjectAltNames: entry.subjectAltNames }),
     ...(loadBalancing === undefined ? {} : { loadBalancing }),
+    ...(traffic === undefined ? {} : { extensions: [trafficExtension(traffic)] }),
     ...(canonicalOwner(view, hostname) === entry ? { canonical: true } : {}),
     ...(visibility(view, entry) === 'NAMESPACE' ? { visibility: 'NAMESPACE' as const } : {})
   }

@@ -73,14 +73,14 @@ export function translateWorkloadEntry(view: ClusterView, entry: WorkloadEntryOb
 
 /**
  * The endpoints written into a ServiceEntry; without any, and resolved by DNS, each host is its own endpoint.
- * An entry that lost its hosts to an older one has none.
+ * An entry that lost its hosts to an older one has none, nor has one that stands for all names under a wildcard.
  */
 export function translateServiceEntryEndpoints(
   view: ClusterView,
   entry: ServiceEntryObject
 ): readonly WorkloadMessage[] {
   const hosts = hostsWon(view, entry)
-  if (hosts.length === 0) return []
+  if (hosts.length === 0 || entry.resolution === 'DYNAMIC_DNS') return []
   if (entry.endpoints.length > 0) {
     return entry.endpoints.map(spec => entryEndpoint(view, entry, spec, hosts, spec.labels))
   }

@@ -5,6 +5,7 @@
 import { cidrFromBytes, ipFromBytes, type Cidr, type Ip } from '../net/address.ts'
 import { message } from '../xds/schema.ts'
 import {
+  nameResolutions,
   noLabels,
   SPIFFE_DEFAULT_TRUST_DOMAIN,
   type AppProtocol,
@@ -186,7 +187,12 @@ function trafficExtension({ extensions }: WireService): TrafficExtension | undef
   if (!Number.isFinite(seconds) || seconds < 0) {
     throw new DecodeError(`service.extensions[${TRAFFIC_EXTENSION}].clientIpAffinitySeconds`, 'is no time')
   }
-  return { clientIpAffinitySeconds: seconds }
+  const resolution = nameResolutions.find(name => name === fields['resolution']?.stringValue)
+  return {
+    clientIpAffinitySeconds: seconds,
+    ...(resolution === undefined ? {} : { resolution }),
+    ...(fields['racing']?.boolValue === true ? { racing: true } : {})
+  }
 }
 
 export const LABELS_EXTENSION = 'underpass.dev/labels'

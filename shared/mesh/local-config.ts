@@ -5,6 +5,7 @@
 import { parseCidr, parseIp, type Cidr, type Ip } from '../net/address.ts'
 import { parseAllYaml } from '../kube/yaml.ts'
 import {
+  nameResolutions,
   noLabels,
   type AppProtocol,
   type GatewayAddress,
@@ -265,7 +266,12 @@ function loadBalancer(fields: Fields | undefined): LoadBalancer | undefined {
 
 function traffic(fields: Fields | undefined): Service['traffic'] {
   if (fields === undefined) return undefined
-  const made = { clientIpAffinitySeconds: fields.integer('clientIpAffinitySeconds', 0, 86_400) }
+  const resolution = fields.choice('resolution', ['', ...nameResolutions], '')
+  const made = {
+    clientIpAffinitySeconds: fields.integer('clientIpAffinitySeconds', 0, 86_400),
+    ...(resolution === '' ? {} : { resolution }),
+    ...(fields.flag('racing', false) ? ({ racing: true } as const) : {})
+  }
   fields.end()
   return made
 }

@@ -93,7 +93,18 @@ export type AppProtocol = 'HTTP11' | 'HTTP2' | 'GRPC' | 'TCP' | 'TLS'
 export interface TrafficExtension {
   /** Seconds for which one client address keeps its endpoint; 0 = no affinity. */
   readonly clientIpAffinitySeconds: number
+  /** Who has the name outside of the mesh; absent: the endpoints are known by their addresses. */
+  readonly resolution?: NameResolution
+  /** All addresses of a name are tried, and whichever takes the connection first is it. */
+  readonly racing?: true
 }
+
+/**
+ * How names become addresses: all that a name has; the first of them; or those of the name that a request asks for,
+ * under a wildcard. Source: `resolution` of Istio's ServiceEntry.
+ */
+export const nameResolutions = ['DNS', 'DNS_ROUND_ROBIN', 'DYNAMIC_DNS'] as const
+export type NameResolution = (typeof nameResolutions)[number]
 
 export interface Service {
   readonly name: string

@@ -85,7 +85,12 @@ export interface WireService {
 
 /** google.protobuf.Struct, as far as extensions use it. */
 export interface WireStruct {
-  readonly fields: Readonly<Record<string, { readonly numberValue?: number; readonly stringValue?: string }>>
+  readonly fields: Readonly<
+    Record<
+      string,
+      { readonly numberValue?: number; readonly stringValue?: string; readonly boolValue?: boolean }
+    >
+  >
 }
 
 export interface WireAuthorization {

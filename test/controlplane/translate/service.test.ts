@@ -207,6 +207,33 @@ t.test('a ServiceEntry', async t => {
   )
 })
 
+t.test('how waypoints are told that an entry is known by names', async t => {
+  const told = (spec: string, annotations = '{}'): unknown => {
+    const view = world(
+      `kind: ServiceEntry\nmetadata: {name: e, annotations: ${annotations}}\nspec: ${spec}\n`
+    )
+    const owner = hostOwner(view, 'shop', 'h.example') ?? hostOwner(view, 'shop', '*.example')
+    if (owner === undefined) throw new Error('no owner')
+    const [extension] = translateService(view, owner, 'h.example').extensions ?? []
+    return extension && message('google.protobuf.Struct').decode(extension.config.value)
+  }
+  for (const resolution of ['DNS', 'DNS_ROUND_ROBIN']) {
+    const spec = `{hosts: [h.example], resolution: ${resolution}}`
+    t.match(
+      told(spec),
+      { fields: { resolution: { stringValue: resolution }, racing: undefined } },
+      resolution
+    )
+  }
+  t.match(told('{hosts: ["*.example"], resolution: DYNAMIC_DNS}'), {
+    fields: { resolution: { stringValue: 'DYNAMIC_DNS' } }
+  })
+  const race = '{istio.io/connect-strategy: RACE_FIRST_TCP_CONNECT}'
+  t.match(told('{hosts: [h.example], resolution: DNS}', race), { fields: { racing: { boolValue: true } } })
+  t.equal(told('{hosts: [h.example], resolution: STATIC}', race), undefined, 'addresses are no names')
+  t.equal(told('{hosts: [h.example], resolution: NONE}'), undefined)
+})
+
 t.test('how far a ServiceEntry is seen', async t => {
   const rule = (visibility: 'PUBLIC' | 'NAMESPACE' | 'NONE'): Partial<MeshSettings> => ({
     serviceEntryVisibility: [{ selector: { matchLabels: { team: 'a' } }, visibility }]

@@ -420,6 +420,7 @@ t.test('endpoints of a ServiceEntry', async t => {
     'resolved by DNS, each host is one'
   )
   t.strictSame(endpoints('{hosts: [a], resolution: NONE}'), [], 'passed through, none')
+  t.strictSame(endpoints('{hosts: ["*.a"], resolution: DYNAMIC_DNS}'), [], 'a wildcard is no name to look up')
   t.strictSame(endpoints('{hosts: [a], resolution: STATIC}'), [], 'static without endpoints, none')
   t.strictSame(
     endpoints('{hosts: [a], resolution: DNS, workloadSelector: {labels: {x: y}}}'),

@@ -3,7 +3,7 @@ import { DesiredState } from '../../../controlplane/desired/desired-state.ts'
 import { StatusWriter } from '../../../controlplane/write/status.ts'
 import { services } from '../../../shared/kube/core-api.ts'
 import { grpcRoutes, httpRoutes } from '../../../shared/kube/gateway-api.ts'
-import { authorizationPolicies } from '../../../shared/kube/istio-api.ts'
+import { authorizationPolicies, serviceEntries } from '../../../shared/kube/istio-api.ts'
 import type { Condition, KubeObject } from '../../../shared/kube/object.ts'
 import { Logger } from '../../../shared/telemetry/logger.ts'
 import { parseAllYaml } from '../../../shared/kube/yaml.ts'
@@ -13,6 +13,7 @@ import { object, settings } from '../world.ts'
 const types = {
   AuthorizationPolicy: authorizationPolicies,
   Service: services,
+  ServiceEntry: serviceEntries,
   HTTPRoute: httpRoutes,
   GRPCRoute: grpcRoutes
 }

@@ -55,6 +55,28 @@ t.test('a waypoint that comes and goes is told to those who name it', async t =>
   t.strictSame(await world.conditions('Service shop/s'), [], 'who names none has no condition')
 })
 
+t.test('an entry that needs a waypoint says so while it has none', async t => {
+  const entry = (resolution: string, more: string): string =>
+    `apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e, namespace: shop, ${more}}\nspec: {hosts: ["*.example.com"], resolution: ${resolution}, ports: [{number: 443, name: tls, protocol: TLS}]}\n`
+  const missing = async (world: StatusWorld): Promise<string | undefined> => {
+    const conditions = await world.conditions('ServiceEntry shop/e')
+    const found = conditions.find(({ type }) => type === 'istio.io/WaypointMissing')
+    return found && `${found.status} ${found.reason}`
+  }
+  const world = new StatusWorld(t)
+  world.writer.lead(true)
+  world.apply(entry('DYNAMIC_DNS', ''))
+  t.equal(await missing(world), 'True NoWaypointForWildcardService')
+  world.apply(gateway('{type: Hostname, value: wp.shop.svc.cluster.local}'))
+  world.apply(entry('DYNAMIC_DNS', 'labels: {istio.io/use-waypoint: wp}'))
+  t.equal(await missing(world), undefined, 'with one it says nothing')
+  const race = 'annotations: {istio.io/connect-strategy: RACE_FIRST_TCP_CONNECT}'
+  world.apply(entry('DNS', race))
+  t.equal(await missing(world), 'True NoWaypointForRacingConnectStrategy')
+  world.apply(entry('STATIC', race))
+  t.equal(await missing(world), undefined, 'addresses need no names')
+})
+
 t.test('conditions of others stay, and what is right is not written again', async t => {
   const world = new StatusWorld(t)
   world.writer.lead(true)

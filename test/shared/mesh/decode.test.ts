@@ -146,7 +146,13 @@ t.test('a service with every field, and blocks told from addresses', async t => 
           name: 'underpass.dev/traffic',
           config: {
             type_url: 'type.googleapis.com/google.protobuf.Struct',
-            value: structMessage.encode({ fields: { clientIpAffinitySeconds: { numberValue: 90 } } })
+            value: structMessage.encode({
+              fields: {
+                clientIpAffinitySeconds: { numberValue: 90 },
+                resolution: { stringValue: 'DNS_ROUND_ROBIN' },
+                racing: { boolValue: true }
+              }
+            })
           }
         }
       ]
@@ -178,7 +184,7 @@ t.test('a service with every field, and blocks told from addresses', async t => 
       weightedWaypoints: [{ destination: gatewayTo('a/b:1'), weight: 9 }],
       visibility: 'Namespace',
       ingressUsesWaypoint: true,
-      traffic: { clientIpAffinitySeconds: 90 }
+      traffic: { clientIpAffinitySeconds: 90, resolution: 'DNS_ROUND_ROBIN', racing: true }
     })
   })
   t.match(

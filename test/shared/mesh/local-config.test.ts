@@ -44,7 +44,7 @@ services:
   ipFamilies: Dual
   visibility: Namespace
   ingressUseWaypoint: true
-  traffic: { clientIpAffinitySeconds: 60 }
+  traffic: { clientIpAffinitySeconds: 60, resolution: DYNAMIC_DNS, racing: true }
   appProtocols: { 80: HTTP2 }
 policies:
 - name: deny-9999
@@ -98,7 +98,7 @@ t.test('a complete configuration is read, with the defaults of what is left out'
       visibility: 'Namespace',
       ingressUsesWaypoint: true,
       weightedWaypoints: [{ destination: gatewayTo('a/b:1'), weight: 5 }],
-      traffic: { clientIpAffinitySeconds: 60 },
+      traffic: { clientIpAffinitySeconds: 60, resolution: 'DYNAMIC_DNS', racing: true },
       protocols: new Map([[80, 'HTTP2']])
     }
   ])
