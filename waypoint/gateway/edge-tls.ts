@@ -57,7 +57,10 @@ export class EdgeTls {
       handshakeTimeout: handshakeTimeoutMs
     })
     const shown: Shown = { server, credentials, listener }
-    server.on('secureConnection', socket => secured(shown.listener, socket))
+    server.on('secureConnection', socket => {
+      socket.on('error', () => undefined) // nobody listens yet while its backend is looked for
+      secured(shown.listener, socket)
+    })
     server.on('tlsClientError', (error, socket) => {
       socket.destroy()
       log.debug('a TLS handshake failed', { listener: listener.id.listener, error: messageOf(error) })
