@@ -1,5 +1,6 @@
 /** TLS at the edge: certificates by name and their change, misdirected requests, names that pass through. */
 import t, { type Test } from 'tap'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import http2 from 'node:http2'
 import net from 'node:net'
@@ -293,6 +294,41 @@ t.test('one port: names that pass through, names whose TLS ends here, and HTTPS'
   )
   await t.rejects(connectTls(port, { servername: 'unknown.example' }), 'a name without a route')
   await t.rejects(connectTls(port, { servername: 'unknown.org' }), 'a name without a listener')
+})
+
+t.test('much goes both ways as it is: passed through, ended here, and by HTTP', async t => {
+  const port = await closedPort()
+  const [one, two, three] = [pod('one'), pod('two'), pod('three')]
+  const echo = (socket: net.Socket): void => void socket.on('error', () => undefined).pipe(socket)
+  await listen(t, tls.createServer({ ...first, allowHalfOpen: true }, echo), one)
+  await listen(t, net.createServer({ allowHalfOpen: true }, echo), two)
+  await startPod(t, three, (asked, answer) => void asked.pipe(answer))
+  const world = await startGateway(t, {
+    services: services.map(({ name, vip }) => ({ name, vip, speaks: name === 'three' ? 'HTTP11' : 'TCP' })),
+    pods: [one, two, three],
+    objects: [
+      secret('second', second),
+      gateway(
+        { name: 'through', port, protocol: 'TLS', hostname: 'first.example', passthrough: true },
+        { name: 'ended', port, protocol: 'TLS', hostname: 'second.example', certificate: 'second' },
+        { name: 'site', port, protocol: 'HTTPS', hostname: 'third.example', certificate: 'second' }
+      ),
+      tlsRoute('one', [at('through', 'first.example')], 'one'),
+      tlsRoute('two', [at('ended', 'second.example')], 'two'),
+      httpRoute('three', [at('site', 'third.example')], 'three')
+    ]
+  })
+  const body = randomBytes(4 << 20)
+  for (const serverName of ['first.example', 'second.example']) {
+    const client = await connectTls(port, { servername: serverName })
+    client.end(body)
+    const parts: Buffer[] = []
+    for await (const chunk of client) parts.push(chunk as Buffer)
+    t.ok(Buffer.concat(parts).equals(body), serverName)
+  }
+  const asked = { method: 'POST', body, serverName: 'third.example' }
+  const { text } = await world.get(port, 'third.example', asked)
+  t.ok(Buffer.from(text, 'latin1').equals(body), 'third.example')
 })
 
 t.test('a hello that comes byte by byte passes through as it is', async t => {
