@@ -34,6 +34,8 @@ import { ownWorkload } from './own-workload.ts'
 import { RequestReports } from './request-report.ts'
 import { RouteStore } from './routes/route-store.ts'
 import { ConnectionReports } from './telemetry/connection-report.ts'
+import { PoliciesInForce } from './upstream/backend-tls-in-force.ts'
+import { BackendTlsPolicies } from './upstream/backend-tls-policies.ts'
 import { Clusters } from './upstream/clusters.ts'
 import { Connections } from './upstream/connections.ts'
 import { OpenStreams } from './upstream/open-streams.ts'
@@ -81,6 +83,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   const policies = new PolicyStore(gateway)
   const jwtPolicies = new JwtPolicyStore(gateway)
   const destinationRules = new DestinationRuleStore({ namespace, rootNamespace: config.rootNamespace })
+  const backendTls = new BackendTlsPolicies()
   const keys = new KeySets({ log: output.logger('jwt'), signal: ending.signal })
   const onJwtRules = (): void => keys.keepOnly(jwtPolicies.allRules())
   const own = {
@@ -91,7 +94,10 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   const settings = new CurrentSettings(own, output.logger('config'))
   const gatewayState = new GatewayState()
   const types = new Map([
-    ...configTypes({ settings, routes, policies, jwtPolicies, destinationRules, onJwtRules }, config),
+    ...configTypes(
+      { settings, routes, policies, jwtPolicies, destinationRules, backendTls, onJwtRules },
+      config
+    ),
     ...(config.role === 'gateway' ? gatewayTypes(gatewayState, config, output.logger('config')) : [])
   ])
   await loadLocalState(config, mesh, types)
@@ -106,9 +112,9 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   const tunnels = new Tunnels({ identity, certificate, connectTimeoutMs })
   resources.defer(() => tunnels.close())
   const connections = new Connections({
-    open: (target, connectTimeoutMs) => {
+    open: (target, opening) => {
       metrics.series('underpass_upstream_connects_total').add()
-      return tunnels.open(target, connectTimeoutMs)
+      return tunnels.open(target, opening)
     },
     speak: (protocol, stream, events) =>
       protocol === 'http2'
@@ -125,10 +131,10 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     self: config.role === 'gateway' ? () => ownWorkload(view(), config) : undefined
   }
   const random = Math.random
-  const authorizers = senderOf({ view, config, random, connections })
   const proxyLog = output.logger('proxy')
+  const policiesInForce = new PoliciesInForce(destinationRules, backendTls)
   const clusters = new Clusters({
-    ...{ view, config, random, rules: destinationRules },
+    ...{ view, config, random, policies: policiesInForce },
     eventsOf: cluster => ({
       onEjected: ({ uid, reason, forMs }) => {
         metrics.series('underpass_ejections_total', cluster, reason).add()
@@ -137,6 +143,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
       onReturned: uid => proxyLog.info('a pod is used again', { cluster, workload: uid })
     })
   })
+  const authorizers = senderOf({ view, config, random, connections, clusters })
   const waypoint: Waypoint = {
     config,
     log: proxyLog,

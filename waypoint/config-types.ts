@@ -15,6 +15,8 @@ import { readGrpcRoute } from './routes/grpc-route.ts'
 import { readHttpRoute } from './routes/http-route.ts'
 import { standIn } from './routes/route-parts.ts'
 import type { RouteStore } from './routes/route-store.ts'
+import type { BackendTlsPolicies } from './upstream/backend-tls-policies.ts'
+import { readBackendTlsPolicy, unreadableBackendTlsPolicy } from './upstream/backend-tls-policy.ts'
 
 export interface ConfigType {
   has(name: string): boolean
@@ -30,6 +32,7 @@ export interface ConfigStores {
   readonly policies: PolicyStore
   readonly jwtPolicies: JwtPolicyStore
   readonly destinationRules: DestinationRuleStore
+  readonly backendTls: BackendTlsPolicies
   /** The rules for tokens have changed. */
   readonly onJwtRules: () => void
 }
@@ -38,7 +41,7 @@ type MeshNames = Pick<Config, 'clusterDomain' | 'rootNamespace'>
 
 /** By type URL, in the order in which they are asked for: what refuses first. */
 export function configTypes(
-  { settings, routes, policies, jwtPolicies, destinationRules, onJwtRules }: ConfigStores,
+  { settings, routes, policies, jwtPolicies, destinationRules, backendTls, onJwtRules }: ConfigStores,
   { clusterDomain, rootNamespace }: MeshNames
 ): ReadonlyMap<string, ConfigType> {
   const mesh = (): PolicyMesh => ({ trustDomains: settings.current.trustDomains, rootNamespace })
@@ -111,6 +114,18 @@ export function configTypes(
           if (rule !== undefined) destinationRules.put(name, rule)
         },
         remove: name => destinationRules.remove(name)
+      }
+    ],
+    [
+      'gateway.networking.k8s.io/v1/BackendTLSPolicy',
+      {
+        has: name => backendTls.has(name),
+        put: (name, resource) => backendTls.put(name, readBackendTlsPolicy(resource)),
+        putStandIn: (name, resource) => {
+          const policy = unreadableBackendTlsPolicy(resource)
+          if (policy !== undefined) backendTls.put(name, policy)
+        },
+        remove: name => backendTls.remove(name)
       }
     ],
     ['gateway.networking.k8s.io/v1/HTTPRoute', routeType('HTTPRoute', readHttpRoute)],

@@ -337,7 +337,7 @@ class Forwarding {
 }
 
 function policyNotSupported(what: string): LocalReply {
-  const body = `the DestinationRule cannot be carried out: ${what}`
+  const body = `the traffic policy cannot be carried out: ${what}`
   return { status: 500, body, flag: '-', details: 'traffic_policy_not_supported' }
 }
 

@@ -104,7 +104,7 @@ export class MirroredRequest implements BodySink {
     const cluster = means.clusters.of(service, port)
     const { unsupported } = cluster?.policy ?? {}
     if (unsupported !== undefined)
-      return this.#fail(`its DestinationRule cannot be carried out: ${unsupported}`)
+      return this.#fail(`its traffic policy cannot be carried out: ${unsupported}`)
     this.#use = new ClusterUse(cluster)
     if (!this.#use.begin()) return this.#finish('overflow')
     const protocol = protocolTowards(service, port, cluster)

@@ -4,7 +4,8 @@ import type { ClientConnection, ClientRequest, ResponseHead } from './http/excha
 import type { Framing } from './http/framing.ts'
 import type { HeaderList } from './http/header-list.ts'
 import { pickPod } from './pick-pod.ts'
-import { Waiting, type UpstreamProtocol } from './upstream/place.ts'
+import type { Clusters } from './upstream/clusters.ts'
+import { Waiting, type Terms, type UpstreamProtocol } from './upstream/place.ts'
 import type { Target } from './upstream/tunnels.ts'
 import type { Waypoint } from './waypoint.ts'
 
@@ -31,7 +32,9 @@ export interface OwnAnswer {
   readonly trailers: HeaderList | undefined
 }
 
-export type Means = Pick<Waypoint, 'view' | 'config' | 'random' | 'connections'>
+export type Means = Pick<Waypoint, 'view' | 'config' | 'random' | 'connections'> & {
+  readonly clusters: Pick<Clusters, 'of'>
+}
 
 /** Rejects with an Error where no answer comes, and with the signal's reason; then nothing goes on. */
 export async function sendOwnRequest(
@@ -42,10 +45,11 @@ export async function sendOwnRequest(
 ): Promise<OwnAnswer> {
   signal.throwIfAborted()
   const { connections } = means
-  const target = endpointOf(means, service)
+  const { target, terms } = endpointOf(means, service)
   const done = connections.count(target, request.protocol)
   try {
-    const taken = connections.take(target, request.protocol)
+    const taken = connections.take(target, request.protocol, terms)
+    if (taken === 'overflow') throw new Error(`service ${service.hostname} has no connection to spare`)
     if (!(taken instanceof Waiting)) return await exchangeOn(taken, request, signal)
     return await whenReady(taken, signal, connection => exchangeOn(connection, request, signal))
   } finally {
@@ -53,7 +57,11 @@ export async function sendOwnRequest(
   }
 }
 
-function endpointOf(means: Means, { namespace, hostname, port }: MeshService): Target {
+/** Throws where nothing may be sent. */
+function endpointOf(
+  means: Means,
+  { namespace, hostname, port }: MeshService
+): { readonly target: Target; readonly terms: Terms | undefined } {
   const found = means.view().serviceByHostname(hostname, means.config.self.namespace, namespace)
   if (found === undefined || (namespace !== undefined && found.namespace !== namespace)) {
     const where = namespace === undefined ? '' : ` in namespace ${namespace}`
@@ -61,7 +69,10 @@ function endpointOf(means: Means, { namespace, hostname, port }: MeshService): T
   }
   const target = pickPod(means, found, port)
   if (target === undefined) throw new Error(`service ${hostname} has no ready endpoint for port ${port}`)
-  return target
+  const cluster = means.clusters.of(found, port)
+  const { unsupported } = cluster?.policy ?? {}
+  if (unsupported !== undefined) throw new Error(`the traffic policy cannot be carried out: ${unsupported}`)
+  return { target, terms: cluster?.terms }
 }
 
 function whenReady<T>(

@@ -10,7 +10,7 @@ import type { Upstream } from './request.ts'
 import { endedWell, type ConnectionEnd, type ConnectionReport } from './telemetry/connection-report.ts'
 import type { Cluster } from './upstream/cluster.ts'
 import { pickWaypointPod } from './upstream/through-waypoint.ts'
-import type { Target } from './upstream/tunnels.ts'
+import type { Opening, Target } from './upstream/tunnels.ts'
 import type { Arrival, Waypoint } from './waypoint.ts'
 
 export function serveTcp(waypoint: Waypoint, arrival: Arrival, stream: ByteStream, upstream: Upstream): void {
@@ -44,7 +44,7 @@ async function carry(
   const cluster = to.kind === 'service' ? waypoint.clusters.of(to.service, to.port) : undefined
   const { unsupported } = cluster?.policy ?? {}
   if (unsupported !== undefined) {
-    const failure = `the DestinationRule cannot be carried out: ${unsupported}`
+    const failure = `the traffic policy cannot be carried out: ${unsupported}`
     return { flag: '-', details: 'traffic_policy_not_supported', failure }
   }
   if (cluster?.breaker.tryAcquire('connections') === false) {
@@ -99,7 +99,7 @@ async function carryTo(
 ): Promise<ConnectionEnd> {
   let upstream: ByteStream
   try {
-    upstream = await tunnels.open(target, cluster?.policy.connections.connectTimeoutMs)
+    upstream = await tunnels.open(target, cluster && openingUnder(cluster))
   } catch (error) {
     cluster?.failed(target, error)
     return { flag: 'UF', details: 'upstream_connection_failure', failure: messageOf(error) }
@@ -117,4 +117,8 @@ async function carryTo(
       ? { flag: 'DC', details: 'downstream_connection_cut', failure: '-' }
       : { flag: 'UC', details: 'upstream_connection_cut', failure }
   }
+}
+
+function openingUnder({ terms: { connectTimeoutMs: timeoutMs, tls } }: Cluster): Opening {
+  return { timeoutMs, tls, alpn: undefined }
 }

@@ -13,6 +13,8 @@ export interface TrafficPolicy {
   readonly outliers: OutlierPolicy | undefined
   /** Undefined: `limits.retries` alone bounds them. */
   readonly retryBudget: RetryBudget | undefined
+  /** Of the pods' own; undefined: they are spoken to in the clear, inside the mesh's tunnels. */
+  readonly tls: BackendTls | undefined
   /** What we cannot carry out: requests are answered 500 rather than sent without it. */
   readonly unsupported: string | undefined
 }
@@ -126,4 +128,38 @@ export interface RetryBudget {
   readonly minConcurrency: number
   /** Requests of this time count as well; 0: only those under way. */
   readonly intervalMs: number
+}
+
+export interface BackendTls {
+  /** Is in our hello; without `names` the certificate has to be for it. '' in rules for any host: the service's hostname. */
+  readonly serverName: string
+  /** PEM; undefined: those that the system trusts. */
+  readonly roots: string | undefined
+  /** The certificate has to be for one of them. */
+  readonly names: readonly ServerName[]
+  /** False: any server with any certificate will do. */
+  readonly verified: boolean
+}
+
+/** Of a certificate; hostnames may be addresses, too. */
+export interface ServerName {
+  readonly kind: 'hostname' | 'uri'
+  readonly value: string
+}
+
+/** Of text that does not say what it is. */
+export function serverNameOf(value: string): ServerName {
+  return { kind: value.includes('://') ? 'uri' : 'hostname', value }
+}
+
+/** What a service has of which nobody says anything. */
+export const usualPolicy: TrafficPolicy = {
+  balancing: { kind: 'least-request', warmup: undefined },
+  locality: undefined,
+  limits: noLimits,
+  connections: usualConnections,
+  outliers: undefined,
+  retryBudget: undefined,
+  tls: undefined,
+  unsupported: undefined
 }

@@ -326,12 +326,13 @@ const chainProblems: Readonly<Record<string, string>> = {
   CERT_REJECTED: 'the peer certificate is rejected for this use'
 }
 
-function explainChain(code: string): string {
+/** A verification result of OpenSSL. */
+export function explainChain(code: string): string {
   return chainProblems[code] ?? `the peer certificate is not valid (${code})`
 }
 
 /** TLS alerts and connection errors, with what OpenSSL calls them in plain words. */
-function explainAlert(error: Error): string {
+export function explainAlert(error: Error): string {
   const code = 'code' in error ? String(error.code) : ''
   if (code === 'ECONNRESET') return 'the peer closed the connection during the handshake'
   if (/ALERT_/.test(code))

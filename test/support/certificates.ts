@@ -20,6 +20,8 @@ export interface LeafWishes {
   readonly serviceAccount?: string
   /** In place of the identity; `[]` = no SAN at all. */
   readonly uris?: readonly string[]
+  /** Beside the URIs. */
+  readonly hostnames?: readonly string[]
   /** Milliseconds since the epoch. */
   readonly notBefore?: number
   readonly notAfter?: number
@@ -57,7 +59,7 @@ export function testAuthority(name = 'Test Root'): TestAuthority {
   const issue = (wishes: LeafWishes = {}): TestCredentials => {
     const { trustDomain = 'cluster.local', namespace = 'default', serviceAccount = 'client' } = wishes
     const identity = spiffeId({ trustDomain, namespace, serviceAccount })
-    const { uris = [identity], usages = [serverAuth, clientAuth] } = wishes
+    const { uris = [identity], hostnames = [], usages = [serverAuth, clientAuth] } = wishes
     const { notBefore = Date.now() - 60_000, notAfter = Date.now() + day } = wishes
     const keys = generateKeyPairSync('ec', { namedCurve: 'P-256' })
     const extensions = [
@@ -66,8 +68,11 @@ export function testAuthority(name = 'Test Root'): TestAuthority {
       extension('2.5.29.19', true, sequence()),
       extension('2.5.29.35', false, sequence(tagged(0x80, keyId(publicKey))))
     ]
-    if (uris.length > 0) {
-      const names = uris.map(uri => tagged(0x86, Buffer.from(uri, 'latin1')))
+    if (uris.length + hostnames.length > 0) {
+      const names = [
+        ...hostnames.map(name => tagged(0x82, Buffer.from(name, 'latin1'))),
+        ...uris.map(uri => tagged(0x86, Buffer.from(uri, 'latin1')))
+      ]
       extensions.push(extension('2.5.29.17', true, sequence(...names)))
     }
     const serialNumber = randomBytes(8)

@@ -127,8 +127,8 @@ t.test('a pod that fails again and again is left out for a while', async t => {
 })
 
 t.test('what of a rule cannot be carried out fails requests, and says what', async t => {
-  const shop = await shopOf(t, 61, ['a'], '{tls: {mode: SIMPLE}}')
-  t.match(await shop.get('/'), { status: 500, text: /DestinationRule cannot be carried out.*tls/ })
+  const shop = await shopOf(t, 61, ['a'], '{tls: {mode: MUTUAL}}')
+  t.match(await shop.get('/'), { status: 500, text: /traffic policy cannot be carried out.*tls/ })
   t.strictSame(shop.served, [])
 })
 

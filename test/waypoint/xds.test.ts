@@ -10,6 +10,7 @@ import { DestinationRuleStore } from '../../waypoint/destination-rules/destinati
 import { CurrentSettings } from '../../waypoint/mesh-settings.ts'
 import { JwtPolicyStore } from '../../waypoint/jwt/policy-store.ts'
 import { RouteStore } from '../../waypoint/routes/route-store.ts'
+import { BackendTlsPolicies } from '../../waypoint/upstream/backend-tls-policies.ts'
 import { takeResponse } from '../../waypoint/xds.ts'
 
 const typeUrl = 'gateway.networking.k8s.io/v1/HTTPRoute'
@@ -35,6 +36,7 @@ t.test('broken ones among good ones', async t => {
     policies: new PolicyStore(own),
     jwtPolicies: new JwtPolicyStore(own),
     destinationRules: new DestinationRuleStore(own),
+    backendTls: new BackendTlsPolicies(),
     onJwtRules: () => undefined
   }
   const settings = new CurrentSettings(

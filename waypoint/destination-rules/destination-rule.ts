@@ -1,5 +1,6 @@
 /** DestinationRules as they were read. Source: Istio's published DestinationRule (networking.istio.io/v1). */
 import type {
+  BackendTls,
   Balancing,
   ConnectionSettings,
   Limits,
@@ -50,7 +51,7 @@ export interface PortPolicyParts {
   }>
   readonly connectionPool?: Part<{ readonly limits: Limits; readonly connections: ConnectionSettings }>
   readonly outlierDetection?: Part<{ readonly outliers: OutlierPolicy }>
-  readonly tls?: Part
+  readonly tls?: Part<{ readonly tls: BackendTls | undefined }>
 }
 
 /** With what of it is not carried out: the field, and what to do. */

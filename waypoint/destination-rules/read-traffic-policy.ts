@@ -5,14 +5,8 @@ import type { PolicyParts, PortPolicyParts, RulePolicy } from './destination-rul
 import { readConnectionPool } from './read-connection-pool.ts'
 import { readLoadBalancer } from './read-load-balancer.ts'
 import { readOutlierDetection } from './read-outlier-detection.ts'
-import {
-  readDuration,
-  readInner,
-  readPart,
-  readText,
-  type PartsHolder,
-  type Unsupported
-} from './read-part.ts'
+import { readTls } from './read-tls.ts'
+import { readDuration, readInner, readPart, type PartsHolder } from './read-part.ts'
 
 /** `holder`: what has the field. */
 export function readTrafficPolicy({ fields: holder, rule }: PartsHolder): RulePolicy | undefined {
@@ -61,22 +55,6 @@ function readOtherParts(holder: PartsHolder): PolicyParts {
     retryBudget: readPart(holder, 'retryBudget', readRetryBudget)
   })
 }
-
-/** DISABLE and ISTIO_MUTUAL are the same: nothing but the mesh's own tunnel. */
-function readTls(fields: Fields, unsupported: Unsupported): object {
-  const mode = fields.choice('mode', ['DISABLE', 'SIMPLE', 'MUTUAL', 'ISTIO_MUTUAL'], 'DISABLE')
-  for (const name of texts) fields.text(name, '')
-  fields.list('subjectAltNames', (value, path) => readText(value, path, fields.problems))
-  fields.flag('insecureSkipVerify', false)
-  if (mode === 'SIMPLE' || mode === 'MUTUAL') {
-    const remedy =
-      'leave tls out: tunnels to pods of the mesh are encrypted, for others let the client speak TLS'
-    unsupported.add(`${fields.path}.mode`, `${mode} is not carried out by waypoints; ${remedy}`)
-  }
-  return {}
-}
-
-const texts = ['clientCertificate', 'privateKey', 'caCertificates', 'caCrl', 'credentialName', 'sni']
 
 const usualRetryPercent = 20
 const usualRetries = 3

@@ -2,7 +2,7 @@
  * What the rules of one namespace for one host come to, for each port and subset.
  * Source: Istio's published DestinationRule: what port-level settings and subsets inherit.
  */
-import { noLimits, usualConnections, type TrafficPolicy } from '../traffic-policy.ts'
+import { noLimits, usualConnections, usualPolicy, type TrafficPolicy } from '../traffic-policy.ts'
 import type { DestinationRule, PolicyParts, PortPolicyParts, RulePolicy, Subset } from './destination-rule.ts'
 
 export class RuleInForce {
@@ -54,17 +54,20 @@ function partsFor(port: number, rule: RulePolicy | undefined, subset: RulePolicy
 
 /** Undefined where nothing is said that changes anything, as by `tls` with mode ISTIO_MUTUAL. */
 function complete(parts: PolicyParts): TrafficPolicy | undefined {
-  const { loadBalancer, connectionPool, outlierDetection, retryBudget } = parts
+  const { loadBalancer, connectionPool, outlierDetection, retryBudget, tls } = parts
   const unsupported = Object.values(parts).flatMap(part => part.unsupported)
-  const says = [loadBalancer, connectionPool, outlierDetection, retryBudget].some(part => part !== undefined)
+  const says = [loadBalancer, connectionPool, outlierDetection, retryBudget, tls?.tls].some(
+    part => part !== undefined
+  )
   if (!says && unsupported.length === 0) return undefined
   return {
-    balancing: loadBalancer?.balancing ?? { kind: 'least-request', warmup: undefined },
+    balancing: loadBalancer?.balancing ?? usualPolicy.balancing,
     locality: loadBalancer?.locality,
     limits: connectionPool?.limits ?? noLimits,
     connections: connectionPool?.connections ?? usualConnections,
     outliers: outlierDetection?.outliers,
     retryBudget: retryBudget?.retryBudget,
+    tls: tls?.tls,
     unsupported: unsupported.length === 0 ? undefined : unsupported.join('; ')
   }
 }

@@ -18,6 +18,7 @@ import { CircuitBreaker } from '../resilience/circuit-breaker.ts'
 import { OutlierDetection, type OutlierEvents } from '../resilience/outlier-detection.ts'
 import { RetryBudget } from '../resilience/retry-budget.ts'
 import type { TrafficPolicy } from '../traffic-policy.ts'
+import { TlsOrigination } from './backend-tls.ts'
 import type { Terms } from './place.ts'
 import type { Target } from './tunnels.ts'
 
@@ -53,7 +54,8 @@ export class Cluster {
     this.policy = policy
     this.breaker = breaker
     breaker.limitTo(policy.limits)
-    this.terms = { counts: breaker, ...policy.connections }
+    const tls = policy.tls && new TlsOrigination(policy.tls)
+    this.terms = { counts: breaker, ...policy.connections, tls }
     this.#deps = deps
     this.#clock = deps.clock ?? steadyClock
     const { outliers, retryBudget } = policy

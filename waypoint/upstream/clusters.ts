@@ -1,10 +1,10 @@
 /** The cluster of each service port that a traffic policy applies to. */
 import { serviceKey, type Service } from '../../shared/mesh/model.ts'
-import type { DestinationRuleStore } from '../destination-rules/destination-rule-store.ts'
+import type { PoliciesInForce } from './backend-tls-in-force.ts'
 import { Cluster, type ClusterDeps } from './cluster.ts'
 
 export interface ClustersDeps extends Omit<ClusterDeps, 'events'> {
-  readonly rules: Pick<DestinationRuleStore, 'policyFor'>
+  readonly policies: Pick<PoliciesInForce, 'policyFor'>
   /** Of the cluster of a service, as `hostname:port`. */
   readonly eventsOf: (cluster: string) => ClusterDeps['events']
 }
@@ -23,7 +23,7 @@ export class Clusters {
 
   /** Undefined: nobody said anything about the service. The same one while what was said stays the same. */
   of(service: Service, port: number): Cluster | undefined {
-    const policy = this.#deps.rules.policyFor(service, port, undefined)
+    const policy = this.#deps.policies.policyFor(service, port, undefined)
     if (policy === undefined) return undefined
     const key = `${port} ${serviceKey(service)}`
     const known = this.#clusters.get(key)

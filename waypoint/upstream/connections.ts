@@ -4,11 +4,12 @@ import type { SocketAddress } from '../../shared/net/address.ts'
 import type { ByteStream } from '../../shared/net/byte-stream.ts'
 import type { ClientConnection, ClientConnectionEvents } from '../http/exchange.ts'
 import { Place, type Terms, type UpstreamProtocol, type Waiting } from './place.ts'
-import type { Target } from './tunnels.ts'
+import type { TlsOrigination } from './backend-tls.ts'
+import type { Opening, Target } from './tunnels.ts'
 
 export interface ConnectionsOptions {
   /** Throws when the pod cannot be reached. */
-  readonly open: (target: Target, connectTimeoutMs: number | undefined) => Promise<ByteStream>
+  readonly open: (target: Target, opening: Opening) => Promise<ByteStream>
   readonly speak: (
     protocol: UpstreamProtocol,
     stream: ByteStream,
@@ -39,7 +40,7 @@ export class Connections {
   take(target: Target, protocol: UpstreamProtocol): ClientConnection | Waiting
   take(target: Target, protocol: UpstreamProtocol, terms?: Terms): ClientConnection | Waiting | 'overflow'
   take(target: Target, protocol: UpstreamProtocol, terms?: Terms): ClientConnection | Waiting | 'overflow' {
-    return this.#place(target, protocol).take(terms)
+    return this.#place(target, protocol, terms?.tls).take(terms)
   }
 
   /** Counts a request to the pod; the answer takes it back. */
@@ -58,13 +59,14 @@ export class Connections {
     for (const place of this.#places.values()) place.close()
   }
 
-  #place(target: Target, protocol: UpstreamProtocol): Place {
-    const name = nameOf(target.workload.uid, target.port, protocol, target.asks)
+  #place(target: Target, protocol: UpstreamProtocol, tls?: TlsOrigination): Place {
+    const name = nameOf(target.workload.uid, target.port, protocol, target.asks, tls)
     let place = this.#places.get(name)
     if (place === undefined) {
       const { open, speak } = this.#options
-      place = new Place(protocol, async (events, connectTimeoutMs) =>
-        speak(protocol, await open(target, connectTimeoutMs), events)
+      const alpn = protocol === 'http2' ? 'h2' : 'http/1.1'
+      place = new Place(protocol, async (events, timeoutMs) =>
+        speak(protocol, await open(target, { timeoutMs, tls, alpn }), events)
       )
       if (this.#closed) place.close()
       this.#places.set(name, place)
@@ -81,7 +83,14 @@ export class Connections {
   }
 }
 
-function nameOf(uid: WorkloadUid, port: number, protocol: UpstreamProtocol, asks?: SocketAddress): string {
+function nameOf(
+  uid: WorkloadUid,
+  port: number,
+  protocol: UpstreamProtocol,
+  asks?: SocketAddress,
+  tls?: TlsOrigination
+): string {
   const name = `${protocol} ${port} ${uid}`
+  if (tls !== undefined) return `${name} ${tls.name}`
   return asks === undefined ? name : `${name} ${asks.ip} ${asks.port}`
 }

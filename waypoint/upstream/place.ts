@@ -4,6 +4,7 @@
  */
 import type { ClientConnection, ClientConnectionEvents } from '../http/exchange.ts'
 import type { CircuitBreaker } from '../resilience/circuit-breaker.ts'
+import type { TlsOrigination } from './backend-tls.ts'
 
 export type UpstreamProtocol = 'http1' | 'http2'
 
@@ -15,6 +16,8 @@ export interface Terms {
   readonly idleMs: number | undefined
   readonly maxRequestsPerConnection: number
   readonly maxConcurrentStreams: number
+  /** Of the pod's own; never shared with requests that ask for another. */
+  readonly tls: TlsOrigination | undefined
 }
 
 /** Rejects when the pod cannot be reached. */

@@ -1,7 +1,9 @@
 /** Byte streams to chosen pods: HBONE with exactly the identity that the pod has, or plain where it takes no tunnels. */
+import type net from 'node:net'
 import { TunnelPool, type PoolKey } from '../../shared/hbone/pool.ts'
 import { ClientSession } from '../../shared/hbone/session.ts'
 import { connectTls } from '../../shared/hbone/tls.ts'
+import type { Tunnel } from '../../shared/hbone/tunnel.ts'
 import type { WorkloadCertificate } from '../../shared/identity/certificate.ts'
 import type { SpiffeId } from '../../shared/identity/spiffe-id.ts'
 import { workloadIdentity, type Workload } from '../../shared/mesh/model.ts'
@@ -10,6 +12,7 @@ import type { ByteStream } from '../../shared/net/byte-stream.ts'
 import { dial } from '../../shared/net/dial.ts'
 import { streamOf } from '../../shared/net/socket-stream.ts'
 import { MeshError } from '../../shared/runtime/errors.ts'
+import type { Alpn, TlsOrigination } from './backend-tls.ts'
 
 const hbonePort = 15_008
 
@@ -27,6 +30,14 @@ export interface Target {
   readonly asks?: SocketAddress
 }
 
+/** How a stream is opened; undefined: as the waypoint does for everybody. */
+export interface Opening {
+  readonly timeoutMs: number | undefined
+  /** Of the pod's own. */
+  readonly tls: TlsOrigination | undefined
+  readonly alpn: Alpn
+}
+
 export class Tunnels {
   readonly #options: TunnelsOptions
   readonly #pool: TunnelPool
@@ -38,18 +49,26 @@ export class Tunnels {
   }
 
   /** Throws a MeshError that says why there is none. */
-  async open(
-    { workload, port, asks }: Target,
-    timeoutMs = this.#options.connectTimeoutMs
-  ): Promise<ByteStream> {
-    const [address] = workload.addresses
+  async open(target: Target, opening?: Opening): Promise<ByteStream> {
+    const timeoutMs = opening?.timeoutMs ?? this.#options.connectTimeoutMs
     const signal = AbortSignal.any([this.#ended.signal, AbortSignal.timeout(timeoutMs)])
+    const stream = await this.#reach(target, signal)
+    return opening?.tls === undefined ? streamOf(stream) : opening.tls.secure(stream, opening.alpn, signal)
+  }
+
+  close(): void {
+    this.#ended.abort(new Error('the waypoint is ending'))
+    this.#pool.close()
+  }
+
+  async #reach({ workload, port, asks }: Target, signal: AbortSignal): Promise<net.Socket | Tunnel> {
+    const [address] = workload.addresses
     if (address === undefined) {
       const name = `${workload.namespace}/${workload.name}`
       throw new MeshError('CONNECT_FAILED', `${name} has no address in this network`)
     }
     if (workload.protocol !== 'HBONE' && asks === undefined)
-      return streamOf(await this.#connect({ ip: address, port }, signal))
+      return this.#connect({ ip: address, port }, signal)
     const key: PoolKey = {
       source: this.#options.identity,
       expected: [workloadIdentity(workload)],
@@ -58,11 +77,6 @@ export class Tunnels {
     }
     const authority = formatSocketAddress(asks ?? { ip: address, port })
     return (await this.#pool.tunnel(key, { authority, headers: [] }, signal)).tunnel
-  }
-
-  close(): void {
-    this.#ended.abort(new Error('the waypoint is ending'))
-    this.#pool.close()
   }
 
   async #dial({ address, expected }: PoolKey, signal: AbortSignal): Promise<ClientSession> {

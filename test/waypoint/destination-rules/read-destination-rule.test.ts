@@ -37,7 +37,13 @@ t.test('what a rule is and for whom', async t => {
     read({ subsets }).subsets,
     new Map([
       ['v1', { labels: new Map(Object.entries({ version: 'v1', tier: 'web' })), policy: undefined }],
-      ['all', { labels: new Map(), policy: { parts: { tls: { unsupported: [] } }, ports: new Map() } }]
+      [
+        'all',
+        {
+          labels: new Map(),
+          policy: { parts: { tls: { tls: undefined, unsupported: [] } }, ports: new Map() }
+        }
+      ]
     ])
   )
 })
@@ -61,6 +67,7 @@ const defaults: TrafficPolicy = {
   },
   outliers: undefined,
   retryBudget: undefined,
+  tls: undefined,
   unsupported: undefined
 }
 
@@ -78,6 +85,31 @@ t.test('VS-31: tls with DISABLE and ISTIO_MUTUAL is no policy at all', async t =
   t.equal(policyOf({ trafficPolicy: {} }), undefined)
   for (const tls of [{}, { mode: 'DISABLE' }, { mode: 'ISTIO_MUTUAL', sni: 'x', subjectAltNames: ['y'] }]) {
     t.equal(policyOf({ trafficPolicy: { tls } }), undefined)
+  }
+})
+
+t.test('VS-47: tls SIMPLE says who the server has to be', async t => {
+  const simple = { serverName: '', roots: undefined, names: [], verified: true }
+  const situations: readonly (readonly [tls: object, expected: object])[] = [
+    [{}, simple],
+    [{ caCertificates: 'system' }, simple],
+    [{ sni: 'api.example.com' }, { ...simple, serverName: 'api.example.com' }],
+    [{ insecureSkipVerify: true }, { ...simple, verified: false }],
+    [
+      { subjectAltNames: ['a.example.com', 'spiffe://b/c', '10.0.0.1'] },
+      {
+        ...simple,
+        names: [
+          { kind: 'hostname', value: 'a.example.com' },
+          { kind: 'uri', value: 'spiffe://b/c' },
+          { kind: 'hostname', value: '10.0.0.1' }
+        ]
+      }
+    ]
+  ]
+  for (const [tls, expected] of situations) {
+    const policy = policyOf({ trafficPolicy: { tls: { mode: 'SIMPLE', ...tls } } })
+    t.strictSame(policy, { ...defaults, tls: expected })
   }
 })
 
@@ -323,7 +355,10 @@ t.test('the budget of retries', async t => {
 
 /** Valid, and not carried out. */
 const unsupported: readonly (readonly [trafficPolicy: object, field: RegExp])[] = [
-  [{ tls: { mode: 'SIMPLE' } }, /tls\.mode: SIMPLE is not carried out .*; leave tls out/],
+  [{ tls: { mode: 'SIMPLE', caCertificates: '/a.pem' } }, /tls\.caCertificates: .*in a BackendTLSPolicy/],
+  [{ tls: { mode: 'SIMPLE', credentialName: 'a' } }, /tls\.credentialName: .*in a BackendTLSPolicy/],
+  [{ tls: { mode: 'SIMPLE', caCrl: 'a' } }, /tls\.caCrl: /],
+  [{ tls: { mode: 'SIMPLE', clientCertificate: 'a', privateKey: 'b' } }, /clientCertificate: .*privateKey: /],
   [
     {
       tls: {

@@ -22,7 +22,7 @@ interface Expected {
   readonly requests?: number
   readonly outliers?: boolean
   readonly budget?: boolean
-  readonly unsupported?: boolean
+  readonly tls?: boolean
 }
 
 const usual: Required<Expected> = {
@@ -31,7 +31,7 @@ const usual: Required<Expected> = {
   requests: Infinity,
   outliers: false,
   budget: false,
-  unsupported: false
+  tls: false
 }
 
 /** For port 80; `expect` is what is not the default, undefined that there is no policy. */
@@ -83,7 +83,7 @@ const situations: readonly {
     name: 'TLS that a subset inherits',
     rule: tls,
     subset: random,
-    expect: { kind: 'random', unsupported: true }
+    expect: { kind: 'random', tls: true }
   },
   {
     name: 'a subset over the settings for the port',
@@ -121,7 +121,7 @@ for (const { name, rule, subset, expect } of situations) {
       requests: policy.limits.requests,
       outliers: policy.outliers !== undefined,
       budget: policy.retryBudget !== undefined,
-      unsupported: policy.unsupported !== undefined
+      tls: policy.tls !== undefined
     }
     t.strictSame(found, expect && { ...usual, ...expect })
   })

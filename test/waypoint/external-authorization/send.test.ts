@@ -55,7 +55,8 @@ t.test('an authorizer that hangs holds so many connections and no more', async t
     idleMs: 1000
   })
   t.teardown(() => connections.close())
-  const sender = senderOf({ view: () => store.view(), config, random: () => 0, connections })
+  const clusters = { of: () => undefined }
+  const sender = senderOf({ view: () => store.view(), config, random: () => 0, connections, clusters })
   const to = { namespace: 'shop', hostname, port: 80 }
   const { signal } = new AbortController()
   const ask = async (): Promise<unknown> => sender.sendGrpc(to, '/x', Buffer.alloc(0), signal)

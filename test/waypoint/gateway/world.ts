@@ -30,6 +30,8 @@ const typeUrls = {
   AuthorizationPolicy: 'security.istio.io/v1/AuthorizationPolicy',
   RequestAuthentication: 'security.istio.io/v1/RequestAuthentication',
   Secret: 'core/v1/Secret',
+  DestinationRule: 'networking.istio.io/v1/DestinationRule',
+  BackendTLSPolicy: 'gateway.networking.k8s.io/v1/BackendTLSPolicy',
   HTTPRoute: 'gateway.networking.k8s.io/v1/HTTPRoute',
   GRPCRoute: 'gateway.networking.k8s.io/v1/GRPCRoute',
   TLSRoute: 'gateway.networking.k8s.io/v1/TLSRoute',

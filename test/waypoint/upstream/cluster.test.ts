@@ -28,6 +28,7 @@ const usual: TrafficPolicy = {
   connections: usualConnections,
   outliers: undefined,
   retryBudget: undefined,
+  tls: undefined,
   unsupported: undefined
 }
 
@@ -192,7 +193,11 @@ t.test('connections have a key only where the policy looks at the address', asyn
 t.test('a cluster lives while its policy does, and its counts beyond it', async t => {
   const { deps, store } = world()
   let policy: TrafficPolicy | undefined = usual
-  const clusters = new Clusters({ ...deps, rules: { policyFor: () => policy }, eventsOf: () => deps.events })
+  const clusters = new Clusters({
+    ...deps,
+    policies: { policyFor: () => policy },
+    eventsOf: () => deps.events
+  })
   const first = clusters.of(web, 80)
   t.equal(first?.requestBegins(), true)
   t.equal(clusters.of(web, 80), first)

@@ -86,7 +86,7 @@ function request(place: Place, terms?: Terms) {
 
 function limited(most: Partial<Limits>, more: Partial<Terms> = {}) {
   const counts = new CircuitBreaker({ ...noLimits, ...most })
-  const terms: Terms = { counts, ...usualConnections, ...more }
+  const terms: Terms = { counts, ...usualConnections, tls: undefined, ...more }
   const used = (): object => ({ connections: counts.count('connections'), pending: counts.count('pending') })
   return { terms, used }
 }
