@@ -1,7 +1,7 @@
 /** A gateway's clients: what comes to a port of its listeners, and who takes it. */
 import type net from 'node:net'
+import type tls from 'node:tls'
 import { formatSocketAddress, parseIp } from '../../shared/net/address.ts'
-import type { ByteStream } from '../../shared/net/byte-stream.ts'
 import { streamOf } from '../../shared/net/socket-stream.ts'
 import { messageOf } from '../../shared/runtime/errors.ts'
 import { clientAddress } from '../client-address.ts'
@@ -14,6 +14,7 @@ import type { Arrival, ListenerPort, Waypoint } from '../waypoint.ts'
 import { EdgeTls } from './edge-tls.ts'
 import type { Listener } from './gateway.ts'
 import { awaitClientHello } from './hello-reader.ts'
+import { hostOf } from './hostname.ts'
 import { ListenerSockets } from './listener-sockets.ts'
 
 /** For the first bytes of a request. Source: the edge profile of Istio's published connection settings. */
@@ -38,17 +39,7 @@ export class Edge {
       gateway,
       log,
       handshakeTimeoutMs: config.connectTimeoutMs,
-      secured: (listener, socket) => {
-        const serverName = socket.servername || ''
-        const { port } = listener
-        const arrival = arrivalAt(
-          { kind: 'listener', port, tls: true, serverName: serverName.toLowerCase() },
-          socket
-        )
-        const stream = streamOf(socket)
-        if (listener.protocol === 'TLS') this.#relayByName(arrival, listener, stream)
-        else serveHttp(waypoint, arrival, socket.alpnProtocol === 'h2' ? 'http2' : 'http1', stream, 'https')
-      }
+      secured: (listener, socket) => this.#serveDecrypted(listener, socket)
     })
   }
 
@@ -121,16 +112,24 @@ export class Edge {
         const listener = gateway.ports.get(port)?.listeners.find(serverName)
         if (listener === undefined) throw new Error(`no listener has the name ${JSON.stringify(serverName)}`)
         if (listener.certificates.length > 0) return this.#tls.end(listener, socket)
-        const arrival = arrivalAt({ kind: 'listener', port, tls: true, serverName }, socket)
-        return this.#relayByName(arrival, listener, streamOf(socket))
+        return this.#relayByName(listener, serverName, socket)
       })
       .catch(refuse)
   }
 
-  /** As its TLSRoute says, whether or not TLS has ended here. */
-  #relayByName(arrival: Arrival, listener: Listener, stream: ByteStream): void {
+  #serveDecrypted(listener: Listener, socket: tls.TLSSocket): void {
+    const serverName = hostOf(socket.servername || '')
+    if (listener.protocol === 'TLS') return this.#relayByName(listener, serverName, socket)
+    const arrival = arrivalAt({ kind: 'listener', port: listener.port, tls: true, serverName }, socket)
+    const version = socket.alpnProtocol === 'h2' ? 'http2' : 'http1'
+    return serveHttp(this.#waypoint, arrival, version, streamOf(socket), 'https')
+  }
+
+  /** As a TLSRoute says, whether or not TLS has ended here. */
+  #relayByName(listener: Listener, serverName: string, socket: net.Socket): void {
     const { gateway, log, random, view } = this.#waypoint
-    const { serverName, port } = arrival.destination as ListenerPort
+    const { port } = listener
+    const arrival = arrivalAt({ kind: 'listener', port, tls: true, serverName }, socket)
     const route = gateway.tlsRoutes.at(listener.id).find(serverName)
     const backend = route && chooseBackend(route.backends, random)
     const service =
@@ -138,11 +137,11 @@ export class Edge {
     if (backend?.kind === 'service' && service !== undefined) {
       const straight = { kind: 'service', service, port: backend.port } as const
       const upstream = throughWaypoint(this.#waypoint, service, backend.port) ?? straight
-      return serveTcp(this.#waypoint, arrival, stream, upstream)
+      return serveTcp(this.#waypoint, arrival, streamOf(socket), upstream)
     }
     const reason = route === undefined ? 'no route' : 'no backend that can be used'
     log.debug('a TLS client was refused', { 'src.addr': arrival.client.ip, port, serverName, error: reason })
-    stream.destroy()
+    socket.destroy()
   }
 }
 

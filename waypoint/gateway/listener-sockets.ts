@@ -65,8 +65,12 @@ export class ListenerSockets {
         this.#accept(port)
       )
       place.server = server
-      server.on('error', failed)
-      server.listen({ fd }, () => log.info('a port of the Gateway is open', { port }))
+      server.once('error', failed)
+      server.listen({ fd }, () => {
+        server.off('error', failed)
+        server.on('error', error => log.warn('a client was not taken', { port, error: messageOf(error) }))
+        log.info('a port of the Gateway is open', { port })
+      })
     } catch (error) {
       failed(error)
     }
