@@ -6,7 +6,6 @@ import type { MeshView } from '../shared/mesh/view.ts'
 import { formatSocketAddress, type SocketAddress } from '../shared/net/address.ts'
 import { raiseFileLimit } from '../shared/net/sockets.ts'
 import { loopback, serveAdmin, wildcard, type AdminServer } from '../shared/runtime/admin-http.ts'
-import { systemClock } from '../shared/runtime/clock.ts'
 import { packageVersion } from '../shared/runtime/package-version.ts'
 import { Readiness } from '../shared/runtime/readiness.ts'
 import type { LogOutput } from '../shared/telemetry/logger.ts'
@@ -28,12 +27,10 @@ import { Http2ClientConnection } from './http2/client-connection.ts'
 import { KeySets } from './jwt/key-sets.ts'
 import { JwtPolicyStore } from './jwt/policy-store.ts'
 import { loadLocalState } from './local-state.ts'
-import { CurrentSettings } from './mesh-settings.ts'
+import { CurrentSettings, defaultTraceSampling } from './mesh-settings.ts'
 import { Mirrors } from './mirror.ts'
-import { ownWorkload } from './own-workload.ts'
-import { RequestReports } from './request-report.ts'
 import { RouteStore } from './routes/route-store.ts'
-import { ConnectionReports } from './telemetry/connection-report.ts'
+import { startTelemetry } from './telemetry/telemetry.ts'
 import { PoliciesInForce } from './upstream/backend-tls-in-force.ts'
 import { BackendTlsPolicies } from './upstream/backend-tls-policies.ts'
 import { Clusters } from './upstream/clusters.ts'
@@ -89,7 +86,10 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   const own = {
     trustDomains: [config.trustDomain, ...config.trustDomainAliases],
     pathNormalization: config.pathNormalization,
-    providers: new Map()
+    providers: new Map(),
+    traceProviders: new Map(),
+    tracing: undefined,
+    traceSampling: defaultTraceSampling
   }
   const settings = new CurrentSettings(own, output.logger('config'))
   const gatewayState = new GatewayState()
@@ -123,13 +123,6 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     idleMs: config.upstreamIdleMs
   })
   resources.defer(() => connections.close())
-  const telling = {
-    metrics,
-    accessLog: config.accessLog,
-    write: writeLine,
-    now: systemClock.now,
-    self: config.role === 'gateway' ? () => ownWorkload(view(), config) : undefined
-  }
   const random = Math.random
   const proxyLog = output.logger('proxy')
   const policiesInForce = new PoliciesInForce(destinationRules, backendTls)
@@ -144,6 +137,11 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     })
   })
   const authorizers = senderOf({ view, config, random, connections, clusters })
+  const telemetry = startTelemetry({
+    ...{ config, metrics, view, settings, connections, clusters, random, writeLine, output },
+    signal: ending.signal
+  })
+  resources.defer(() => telemetry.close())
   const waypoint: Waypoint = {
     config,
     log: proxyLog,
@@ -163,8 +161,8 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     streams: new OpenStreams(),
     replayBudget: { left: replayBytes },
     mirrors: new Mirrors({ view, config, random, clusters, connections, metrics, log: proxyLog }),
-    reports: new RequestReports(telling),
-    connectionReports: new ConnectionReports(telling),
+    reports: telemetry.reports,
+    connectionReports: telemetry.connectionReports,
     sessions: new Set(),
     clients: new Map(),
     ending: ending.signal,

@@ -57,6 +57,8 @@ export interface Config {
   readonly maxStreams: number
   readonly terminationDeadlineMs: number
   readonly accessLog: 'off' | 'errors' | 'all'
+  /** Whether each attempt at a pod is a span of its own. */
+  readonly traceAttempts: boolean
   readonly logFilter: string
   readonly logFormat: 'plain' | 'json'
   readonly istioVersion: string
@@ -169,6 +171,11 @@ export function readConfig(sources: ConfigSources): {
       ['off', 'errors', 'all'],
       'errors',
       'Which requests get a line: none, those that failed or were refused, all'
+    ),
+    traceAttempts: env.flag(
+      'UNDERPASS_TRACE_ATTEMPTS',
+      false,
+      'Whether each attempt at a pod is a span of its own, below the one of the request'
     ),
     logFilter: logFilter(env),
     logFormat: env.choice('LOG_FORMAT', ['plain', 'json'], 'plain', 'Form of log lines'),

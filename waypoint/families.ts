@@ -53,6 +53,11 @@ export const families = {
     help: 'Requests that mirrors of routes were sent, by what became of them: answered, failed, timeout, overflow (too slow, or one too many), incomplete (the request itself was).',
     labels: ['outcome']
   },
+  underpass_spans_total: {
+    type: 'counter',
+    help: 'Spans of traces, by what became of them: exported, rejected (by the collector), failed (it could not be reached), overflow (too many waited).',
+    labels: ['provider', 'outcome']
+  },
   underpass_ejections_total: {
     type: 'counter',
     help: 'Pods that were left out for what they answered (DestinationRule outlierDetection).',

@@ -141,7 +141,7 @@ class Forwarding {
     this.#target = target
     this.#use.attempt(target)
     this.#tried.add(target.workload.uid)
-    this.#report.attempt(target)
+    this.#report.attempt(target, this.#request.headers)
     this.#request.headers.set('x-envoy-attempt-count', String(this.#attempts))
     const { connections } = this.#waypoint
     this.#release = connections.count(target, this.#protocol)
@@ -208,6 +208,7 @@ class Forwarding {
   #answered(attempt: number, head: ResponseHead, answer: Body): void {
     if (this.#live !== attempt) return answer.cancel()
     this.#use.answered(head)
+    this.#report.attemptAnswered(head.status)
     const retry = this.#plan.rule?.retry
     if (retry?.statuses.has(head.status) === true) {
       if (this.#tryAgain({ kind: 'answer', status: head.status })) return discard(answer)

@@ -3,6 +3,12 @@ import { Fields, Problems } from '../shared/mesh/yaml-fields.ts'
 import type { Logger } from '../shared/telemetry/logger.ts'
 import type { ConfigResource } from '../shared/xds/config-resource.ts'
 import { readProviders, type Provider } from './external-authorization/providers.ts'
+import {
+  readTraceProviders,
+  type InvalidTraceProvider,
+  type TraceProvider
+} from './telemetry/tracing/trace-providers.ts'
+import type { TracingTerms } from './telemetry/tracing/tracer.ts'
 import { pathNormalizations, type PathNormalization } from './normalize-path.ts'
 
 export interface MeshSettings {
@@ -11,7 +17,16 @@ export interface MeshSettings {
   readonly pathNormalization: PathNormalization
   /** Authorizers that policies may name. */
   readonly providers: ReadonlyMap<string, Provider>
+  /** Collectors of traces. */
+  readonly traceProviders: ReadonlyMap<string, TraceProvider | InvalidTraceProvider>
+  /** Where nothing else is said of a service; undefined: nothing is traced. */
+  readonly tracing: TracingTerms | undefined
+  /** From 0 to 1. */
+  readonly traceSampling: number
 }
+
+/** Of requests about which nobody else decides. Source: Istio's PILOT_TRACE_SAMPLING. */
+export const defaultTraceSampling = 0.01
 
 /** Over `own`. Throws an Error that names every field that is wrong. */
 export function readMeshSettings({ spec }: ConfigResource, own: MeshSettings): MeshSettings {
@@ -23,13 +38,31 @@ export function readMeshSettings({ spec }: ConfigResource, own: MeshSettings): M
     problems.add(path, 'expected the name of a trust domain')
     return undefined
   })
-  const providers = readProviders(fields.list('extensionProviders', value => value))
+  const written = fields.list('extensionProviders', value => value)
+  const providers = readProviders(written)
+  const [provider] =
+    fields
+      .inner('defaultProviders')
+      ?.list('tracing', value => (typeof value === 'string' ? value : undefined)) ?? []
+  const traceSampling =
+    (fields
+      .inner('defaultConfig')
+      ?.inner('tracing')
+      ?.number('sampling', 100 * own.traceSampling, 100) ?? 100 * own.traceSampling) / 100
   if (problems.found.length > 0) throw new Error(problems.found.join('; '))
   return {
     trustDomains: [...new Set([...own.trustDomains, ...aliases])],
     pathNormalization: form === 'DEFAULT' ? own.pathNormalization : form,
-    providers
+    providers,
+    traceProviders: readTraceProviders(written),
+    tracing: provider === undefined ? undefined : plainTracing(provider, traceSampling),
+    traceSampling
   }
+}
+
+/** Without anything that a Telemetry may ask for. */
+export function plainTracing(provider: string, sampling: number): TracingTerms {
+  return { provider, sampling, reports: true, propagates: true, istioTags: true, customTags: [] }
 }
 
 /** The settings that are in force; they change as a whole. */
@@ -54,6 +87,11 @@ export class CurrentSettings {
       if (provider.kind !== 'invalid') continue
       const { name, reason } = provider
       this.#log.warn('an extension provider cannot be used: policies that name it refuse', { name, reason })
+    }
+    for (const provider of this.#current.traceProviders.values()) {
+      if (provider.kind !== 'invalid') continue
+      const { name, reason } = provider
+      this.#log.warn('an extension provider cannot be used: no traces are sent to it', { name, reason })
     }
   }
 

@@ -10,6 +10,8 @@ import type { RequestHead, ResponseHead } from './http/exchange.ts'
 import type { HeaderList } from './http/header-list.ts'
 import type { RouteRule } from './routes/route.ts'
 import { endsOf, securityOf } from './telemetry/end-labels.ts'
+import { RequestSpans, type TracingOptions } from './telemetry/tracing/request-spans.ts'
+import type { TracingTerms } from './telemetry/tracing/tracer.ts'
 import type { Target } from './upstream/tunnels.ts'
 import type { Arrival } from './waypoint.ts'
 
@@ -21,6 +23,9 @@ export interface RequestReportsOptions {
   readonly now: () => number
   /** Of a gateway: to its clients, of whom nothing is known, it is the one who asks. */
   readonly self: (() => Workload) | undefined
+  /** Undefined: traces are not looked at. */
+  readonly termsOfTraces: (arrival: Arrival) => TracingTerms | undefined
+  readonly tracing: TracingOptions
 }
 
 export interface Outcome {
@@ -110,11 +115,15 @@ export class RequestReport {
   #serviceTime = '-'
   #exhausted = false
   #done = false
+  readonly #spans: RequestSpans | undefined
 
   constructor(reports: RequestReports, arrival: Arrival, head: RequestHead) {
     this.#reports = reports
     this.arrival = arrival
     this.#head = head
+    const { termsOfTraces, tracing } = reports.options
+    const terms = termsOfTraces(arrival)
+    this.#spans = terms && RequestSpans.begin(tracing, terms, head)
   }
 
   routed(rule: RouteRule): void {
@@ -133,12 +142,19 @@ export class RequestReport {
     return destination.kind === 'listener' ? this.#upstream?.service : undefined
   }
 
-  attempt(target: Target): void {
+  /** `headers`: that the pod gets. */
+  attempt(target: Target, headers: HeaderList): void {
     this.target = target
+    this.#spans?.attempt(this.#operation(), headers)
+  }
+
+  attemptAnswered(status: number): void {
+    this.#spans?.attemptAnswered(status)
   }
 
   attemptFailed(text: string): void {
     this.#failure = text
+    this.#spans?.attemptFailed(this.#operation(), text)
   }
 
   /** The answer would have been tried again, had there been another try. */
@@ -183,8 +199,25 @@ export class RequestReport {
     const labels = { protocol: isGrpc ? 'grpc' : 'http', code, grpc: isGrpc ? grpcStatus : '', flag } as const
     this.#reports.count(this, labels, durationMs)
     const { accessLog, write, now } = this.#reports.options
-    if (accessLog === 'off' || (accessLog === 'errors' && isWell(outcome))) return
-    write(accessLine(this.#line(outcome, now() - durationMs, durationMs)))
+    const logs = accessLog === 'all' || (accessLog === 'errors' && !isWell(outcome))
+    if (!logs && this.#spans === undefined) return
+    const line = this.#line(outcome, now() - durationMs, durationMs)
+    if (logs) write(accessLine(line))
+    const { source } = this.arrival
+    this.#spans?.finish(this.#operation(), {
+      line,
+      grpcStatus: labels.grpc,
+      source,
+      destination: this.target?.workload
+    })
+  }
+
+  /** By which the traces of a service are found. Source: Istio's names of operations. */
+  #operation(): string {
+    const { destination, authority } = this.arrival
+    const port = destination.kind === 'listener' ? this.#upstream?.port : destination.port
+    const host = this.service === undefined ? authority : `${this.service.hostname}:${port}`
+    return `${host}/*`
   }
 
   #line({ status, flag, details }: Outcome, startedAt: number, durationMs: number): AccessLine {

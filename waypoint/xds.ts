@@ -92,7 +92,7 @@ function* addressChanges({ resources, removed }: DeltaResponse): Generator<MeshC
 }
 
 /** Source: Istio's node ids, `<type>~<address>~<name>.<namespace>~<namespace>.svc.<domain>`. */
-function nodeId({ role, instanceIp, podName, podNamespace, clusterDomain }: Config): string {
+export function nodeId({ role, instanceIp, podName, podNamespace, clusterDomain }: Config): string {
   const type = role === 'gateway' ? 'router' : 'waypoint'
   return `${type}~${instanceIp}~${podName}.${podNamespace}~${podNamespace}.svc.${clusterDomain}`
 }

@@ -40,7 +40,10 @@ t.test('broken ones among good ones', async t => {
     onJwtRules: () => undefined
   }
   const settings = new CurrentSettings(
-    { trustDomains: ['cluster.local'], pathNormalization: 'BASE', providers: new Map() },
+    {
+      ...{ trustDomains: ['cluster.local'], pathNormalization: 'BASE', providers: new Map() },
+      ...{ traceProviders: new Map(), tracing: undefined, traceSampling: 0 }
+    },
     silent
   )
   const deps = {

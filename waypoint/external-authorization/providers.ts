@@ -163,7 +163,8 @@ function readCommon(fields: Fields, name: string): Common {
   }
 }
 
-function readService(fields: Fields): AuthorizerService {
+/** Of `service` and `port`. */
+export function readService(fields: Fields): AuthorizerService {
   const { path, problems } = fields
   const text = fields.text('service')
   const parts = text.split('/')

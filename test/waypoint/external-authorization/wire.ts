@@ -25,10 +25,15 @@ export function readFields(bytes: Buffer): Wire {
       if (byte < 128n) return Number(BigInt.asIntN(64, value))
     }
   }
+  const readValue = (kind: number): Buffer | number => {
+    if (kind === 1) return Number(bytes.readBigUInt64LE((at += 8) - 8))
+    if (kind === 5) return bytes.readUInt32LE((at += 4) - 4)
+    const length = next()
+    return kind === 2 ? bytes.subarray(at, (at += length)) : length
+  }
   while (at < bytes.length) {
     const tag = next()
-    const length = next()
-    const value = tag % 8 === 2 ? bytes.subarray(at, (at += length)) : length
+    const value = readValue(tag % 8)
     found.set(tag >> 3, [...(found.get(tag >> 3) ?? []), value])
   }
   return found
