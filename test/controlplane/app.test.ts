@@ -1,10 +1,7 @@
 /** The whole control plane at the lab's API store: what is written, what is served, what a restart changes. */
 import t, { type Test } from 'tap'
 import { X509Certificate } from 'node:crypto'
-import { startApp, type App } from '../../controlplane/app.ts'
-import { readConfig } from '../../controlplane/config.ts'
 import { addressType, authorizationType } from '../../controlplane/desired/snapshot.ts'
-import { startApiStore, type ApiStore } from '../../lab/api-store/api-store.ts'
 import { createCsr } from '../../shared/identity/csr.ts'
 import {
   createIntermediate,
@@ -13,64 +10,30 @@ import {
   issuerOf
 } from '../../shared/identity/issue.ts'
 import { spiffeId } from '../../shared/identity/spiffe-id.ts'
-import { KubeClient } from '../../shared/kube/client.ts'
-import { loadKubeConfig } from '../../shared/kube/config.ts'
+import type { KubeClient } from '../../shared/kube/client.ts'
 import * as coreApi from '../../shared/kube/core-api.ts'
-import { LogOutput } from '../../shared/telemetry/logger.ts'
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { eventually } from '../support/eventually.ts'
 import { requestCertificate } from './ca/ca-client.ts'
+import { storeWorld, type StoreWorld } from './store-world.ts'
 import { DeltaClient } from './xds/delta-client.ts'
 
 t.setTimeout(180_000)
 
-interface World {
-  readonly store: ApiStore
-  readonly client: KubeClient
-  readonly lines: string[]
-  readonly start: (env?: Record<string, string>) => Promise<App>
+interface World extends StoreWorld {
   readonly token: (namespace: string, account: string, pod?: string) => string
 }
 
 async function world(t: Test): Promise<World> {
-  const store = await startApiStore({ listeners: [{ host: '127.0.0.1', port: 0 }] })
-  t.teardown(async () => store.close())
-  const folder = mkdtempSync(path.join(tmpdir(), 'underpass-controlplane-'))
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
-  const kubeconfig = path.join(folder, 'kubeconfig')
-  writeFileSync(kubeconfig, store.kubeconfig(`https://127.0.0.1:${store.addresses[0]?.port}`))
-  const client = new KubeClient(await loadKubeConfig({ kubeconfig }))
-  t.teardown(() => client.close())
-  await client.create(coreApi.namespaces, {
-    apiVersion: 'v1',
-    kind: 'Namespace',
-    metadata: { name: 'istio-system' }
-  })
-  await client.create(coreApi.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop' } })
+  const made = await storeWorld(t)
+  const { store, client } = made
   await account(client, 'istio-system', 'ztunnel')
   await account(client, 'shop', 'web')
-  const lines: string[] = []
-  const start = async (env: Record<string, string> = {}): Promise<App> => {
-    const { config } = readConfig({
-      UNDERPASS_LISTEN: '127.0.0.1',
-      UNDERPASS_XDS_PORT: '0',
-      UNDERPASS_MONITORING_PORT: '0',
-      UNDERPASS_READY_PORT: '0',
-      UNDERPASS_WEBHOOK_PORT: '0',
-      TERMINATION_DRAIN_DURATION: '100ms',
-      ROOT_CA_DIR: path.join(folder, 'none'),
-      ...env
-    })
-    const logs = new LogOutput({ ...config.log, sink: { write: line => void lines.push(line) } })
-    const app = await startApp({ config, client, logs })
-    t.teardown(async () => app.close())
-    return app
-  }
   const token = (namespace: string, name: string, pod?: string): string =>
     store.issueToken(namespace, name, { audiences: ['istio-ca'], ...(pod === undefined ? {} : { pod }) })
-  return { store, client, lines, start, token }
+  return { ...made, token }
 }
 
 async function account(client: KubeClient, namespace: string, name: string): Promise<void> {

@@ -1,26 +1,18 @@
 /** Gateways at the lab's API store: what is made for them, what their status says, and that it follows. */
 import t, { type Test } from 'tap'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
-import { startApp } from '../../controlplane/app.ts'
-import { readConfig } from '../../controlplane/config.ts'
-import { startApiStore } from '../../lab/api-store/api-store.ts'
 import { deployments, type Deployment } from '../../shared/kube/apps-api.ts'
-import { KubeClient } from '../../shared/kube/client.ts'
-import { loadKubeConfig } from '../../shared/kube/config.ts'
+import type { KubeClient } from '../../shared/kube/client.ts'
 import * as coreApi from '../../shared/kube/core-api.ts'
 import { gatewayClasses, gateways, httpRoutes, type Gateway } from '../../shared/kube/gateway-api.ts'
 import type { Condition } from '../../shared/kube/object.ts'
-import { LogOutput } from '../../shared/telemetry/logger.ts'
 import { eventually } from '../support/eventually.ts'
 import { keyPair } from './gateway-world.ts'
+import { storeWorld } from './store-world.ts'
 
 t.setTimeout(120_000)
 
 interface World {
   readonly client: KubeClient
-  readonly lines: string[]
   readonly gateway: (name: string) => Promise<Seen>
 }
 
@@ -35,33 +27,9 @@ interface Seen {
 }
 
 async function world(t: Test, env: Record<string, string> = {}): Promise<World> {
-  const store = await startApiStore({ listeners: [{ host: '127.0.0.1', port: 0 }] })
-  t.teardown(async () => store.close())
-  const folder = mkdtempSync(path.join(tmpdir(), 'underpass-gateways-'))
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
-  const kubeconfig = path.join(folder, 'kubeconfig')
-  writeFileSync(kubeconfig, store.kubeconfig(`https://127.0.0.1:${store.addresses[0]?.port}`))
-  const client = new KubeClient(await loadKubeConfig({ kubeconfig }))
-  t.teardown(() => client.close())
-  for (const name of ['istio-system', 'shop']) {
-    await client.create(coreApi.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name } })
-  }
-  const { config } = readConfig({
-    UNDERPASS_LISTEN: '127.0.0.1',
-    UNDERPASS_XDS_PORT: '0',
-    UNDERPASS_MONITORING_PORT: '0',
-    UNDERPASS_READY_PORT: '0',
-    UNDERPASS_WEBHOOK_PORT: '0',
-    UNDERPASS_WAYPOINT_IMAGE: 'registry/underpass:1',
-    TERMINATION_DRAIN_DURATION: '100ms',
-    ROOT_CA_DIR: path.join(folder, 'none'),
-    ...env
-  })
-  const lines: string[] = []
-  const logs = new LogOutput({ ...config.log, sink: { write: line => void lines.push(line) } })
-  const app = await startApp({ config, client, logs })
-  t.teardown(async () => app.close())
-  await app.ready
+  const { client, start } = await storeWorld(t)
+  const { ready } = await start({ UNDERPASS_WAYPOINT_IMAGE: 'registry/underpass:1', ...env })
+  await ready
   const gateway = async (name: string): Promise<Seen> => {
     const raw = await client.get(gateways, { namespace: 'shop', name })
     const conditions = (raw.status?.conditions ?? []).map(
@@ -74,7 +42,7 @@ async function world(t: Test, env: Record<string, string> = {}): Promise<World> 
     const listeners = (raw.status?.listeners ?? []) as Seen['listeners']
     return { raw, conditions: Object.fromEntries(conditions), listeners }
   }
-  return { client, lines, gateway }
+  return { client, gateway }
 }
 
 const http = { name: 'http', port: 80, protocol: 'HTTP', allowedRoutes: { namespaces: { from: 'Same' } } }
