@@ -7,7 +7,7 @@ import http2 from 'node:http2'
 import { WebSocket, WebSocketServer } from 'ws'
 import { eventually } from '../../support/eventually.ts'
 import { listen, request, startPod, type Pod } from '../world.ts'
-import { at, closedPort, connect, gateway, isClosed, httpRoute, startGateway } from './world.ts'
+import { at, freePort, connect, gateway, isClosed, httpRoute, startGateway } from './world.ts'
 
 const services = ['one', 'two', 'three'].map((name, index) => ({ name, vip: `10.96.3.${index + 1}` }))
 let last = 0
@@ -30,7 +30,7 @@ async function startPods(test: Test, ...names: readonly string[]): Promise<Pod[]
 }
 
 t.test('a request from outside goes to a pod inside, by HBONE or plain', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const pods = [pod('one'), pod('two', 'TCP')]
   for (const each of pods) await startPod(t, each, told(each.name))
   const world = await startGateway(t, {
@@ -52,7 +52,7 @@ t.test('a request from outside goes to a pod inside, by HBONE or plain', async t
 })
 
 t.test('a pod is told of the client what the gateway knows, not what the client says', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const pods = await startPods(t, 'one')
   const world = await startGateway(t, {
     services,
@@ -77,7 +77,7 @@ t.test('a pod is told of the client what the gateway knows, not what the client 
 })
 
 t.test('only the listener with the most specific hostname answers for a host', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const pods = await startPods(t, 'one')
   const hosts = { any: '', wide: '*.example.com', narrow: '*.foo.example.com', exact: 'abc.foo.example.com' }
   const world = await startGateway(t, {
@@ -105,7 +105,7 @@ t.test('only the listener with the most specific hostname answers for a host', a
 })
 
 t.test('routes of one listener: the most specific of their hostnames', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const pods = await startPods(t, 'one', 'two', 'three')
   const world = await startGateway(t, {
     services,
@@ -127,7 +127,7 @@ t.test('routes of one listener: the most specific of their hostnames', async t =
 })
 
 t.test('redirects name the port of the listener', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const world = await startGateway(t, {
     services,
     pods: [],
@@ -150,7 +150,7 @@ t.test('redirects name the port of the listener', async t => {
 })
 
 t.test('HTTP/2 without TLS, as gRPC clients speak it', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const pods = await startPods(t, 'one')
   await startGateway(t, {
     services,
@@ -168,7 +168,7 @@ t.test('HTTP/2 without TLS, as gRPC clients speak it', async t => {
 })
 
 t.test('gRPC through a GRPCRoute: trailers, and an answer of our own', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const grpcPod = pod('one')
   const server = http2.createServer()
   server.on('stream', (stream, headers) => {
@@ -218,7 +218,7 @@ t.test('gRPC through a GRPCRoute: trailers, and an answer of our own', async t =
 })
 
 t.test('what is told of requests: the gateway asks, by its own name', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const pods = await startPods(t, 'one')
   const world = await startGateway(t, {
     services,
@@ -266,7 +266,7 @@ t.test('what is told of requests: the gateway asks, by its own name', async t =>
 })
 
 t.test('WebSocket: messages both ways', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const web = pod('one')
   const server = http.createServer()
   const sockets = new WebSocketServer({ server })
@@ -290,7 +290,7 @@ t.test('WebSocket: messages both ways', async t => {
 })
 
 t.test('policies for the Gateway hold; a client has an address but no principal', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const pods = await startPods(t, 'one')
   const policy = (name: string, spec: Readonly<Record<string, unknown>>) => ({
     kind: 'AuthorizationPolicy' as const,
@@ -322,7 +322,7 @@ t.test('policies for the Gateway hold; a client has an address but no principal'
 })
 
 t.test('listeners come and go while requests run', async t => {
-  const [first, second] = [await closedPort(), await closedPort()]
+  const [first, second] = [await freePort(), await freePort()]
   const web = pod('one')
   let answer: (() => void) | undefined
   await startPod(t, web, (asked, response) => {
@@ -348,7 +348,7 @@ t.test('listeners come and go while requests run', async t => {
 })
 
 t.test('a Gateway that cannot be read changes nothing', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const pods = await startPods(t, 'one')
   const world = await startGateway(t, {
     services,
@@ -367,7 +367,7 @@ t.test('a Gateway that cannot be read changes nothing', async t => {
 })
 
 t.test('a port that is taken is tried again until it is free', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const squatter = http.createServer().listen(port, '0.0.0.0')
   await once(squatter, 'listening')
   const pods = await startPods(t, 'one')
@@ -382,7 +382,7 @@ t.test('a port that is taken is tried again until it is free', async t => {
 })
 
 t.test('shutdown lets requests end and takes no new ones', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const web = pod('one')
   let answer: (() => void) | undefined
   await startPod(t, web, (_, response) => {

@@ -9,7 +9,7 @@ import { listen, request, startPod, type Pod } from '../world.ts'
 import {
   at,
   certificateFor,
-  closedPort,
+  freePort,
   connect,
   connectTls,
   gateway,
@@ -48,7 +48,7 @@ async function shownTo(port: number, servername: string): Promise<string | undef
 t.test(
   'requests by TLS: the protocol that client and gateway agree on, and what the pod is told',
   async t => {
-    const port = await closedPort()
+    const port = await freePort()
     const one = pod('one')
     await startPod(t, one, ({ headers, httpVersion }, answer) => {
       answer.end(`${String(headers['x-forwarded-proto'])} ${headers.host} ${httpVersion}`)
@@ -83,7 +83,7 @@ t.test(
 )
 
 t.test('the certificate of the listener that the name belongs to', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const https = { port, protocol: 'HTTPS' } as const
   await startGateway(t, {
     services,
@@ -123,7 +123,7 @@ t.test('the certificate of the listener that the name belongs to', async t => {
 t.test(
   'a certificate that changes is shown to the next client; who is connected notices nothing',
   async t => {
-    const port = await closedPort()
+    const port = await freePort()
     const one = pod('one')
     await startPod(t, one, (_, answer) => void answer.end('here'))
     const world = await startGateway(t, {
@@ -165,7 +165,7 @@ t.test(
 )
 
 t.test('a listener with certificates of two types of key shows each client one that it knows', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   await startGateway(t, {
     services,
     pods: [],
@@ -187,7 +187,7 @@ t.test('a listener with certificates of two types of key shows each client one t
 })
 
 t.test('a request for a host of another listener is misdirected', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const pods = ['one', 'two', 'three'].map(pod)
   for (const { name, ...each } of pods) {
     await startPod(t, { name, ...each }, (_, answer) => void answer.end(name))
@@ -275,7 +275,7 @@ async function startMixed(test: Test, port: number): Promise<GatewayWorld> {
 }
 
 t.test('one port: names that pass through, names whose TLS ends here, and HTTPS', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const world = await startMixed(t, port)
   const through = await connectTls(port, { servername: 'first.example' })
   t.equal(subjectOf(through), 'first.example', "the pod's own certificate")
@@ -297,7 +297,7 @@ t.test('one port: names that pass through, names whose TLS ends here, and HTTPS'
 })
 
 t.test('much goes both ways as it is: passed through, ended here, and by HTTP', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const [one, two, three] = [pod('one'), pod('two'), pod('three')]
   const echo = (socket: net.Socket): void => void socket.on('error', () => undefined).pipe(socket)
   await listen(t, tls.createServer({ ...first, allowHalfOpen: true }, echo), one)
@@ -332,7 +332,7 @@ t.test('much goes both ways as it is: passed through, ended here, and by HTTP', 
 })
 
 t.test('a hello that comes byte by byte passes through as it is', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   await startMixed(t, port)
   const slow = await connect(port)
   const between = net.createServer(client => {
@@ -354,7 +354,7 @@ t.test('a hello that comes byte by byte passes through as it is', async t => {
 })
 
 t.test('a route or a backend that is gone refuses the next connection', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const world = await startMixed(t, port)
   await world.put({
     kind: 'TLSRoute',

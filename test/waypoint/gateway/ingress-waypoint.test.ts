@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap'
 import { eventually } from '../../support/eventually.ts'
 import { startPod, startWorld, type Pod, type ServiceOptions, type World } from '../world.ts'
-import { at, closedPort, gateway, httpRoute, startGateway, type GatewayWorld } from './world.ts'
+import { at, freePort, gateway, httpRoute, startGateway, type GatewayWorld } from './world.ts'
 
 const web: Pod = { name: 'web', address: '127.77.32.1', port: 8080, services: ['web', 'other'] }
 const services: readonly ServiceOptions[] = [
@@ -71,7 +71,7 @@ async function startBoth(
 }
 
 t.test('the routes of the gateway, then those of the waypoint', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const { waypoint, edge } = await startBoth(t, port)
   const answer = await edge.get(port, 'web.example', { path: '/public' })
   t.match(answer, { status: 200, text: 'x-forwarded-for: 127.0.0.1', headers: { 'x-seen-by': 'waypoint' } })
@@ -89,7 +89,7 @@ t.test('the routes of the gateway, then those of the waypoint', async t => {
 })
 
 t.test('a waypoint without pods is not gone around', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const { edge } = await startBoth(t, port, { ready: false })
   t.match(await edge.get(port, 'web.example', { path: '/public' }), {
     status: 503,
@@ -98,7 +98,7 @@ t.test('a waypoint without pods is not gone around', async t => {
 })
 
 t.test('without the wish of the service the gateway goes straight to its pods', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const { waypoint, edge } = await startBoth(t, port, { ingress: false })
   const answer = await edge.get(port, 'web.example', { path: '/public' })
   t.match(answer, { status: 200, headers: { 'x-seen-by': undefined } })

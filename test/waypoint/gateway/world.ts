@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import tls from 'node:tls'
 import { encodeConfigResource } from '../../../shared/xds/config-resource.ts'
-import { FakeControlPlane, closedPort, type FakeStream } from '../../support/fake-control-plane.ts'
+import { FakeControlPlane, type FakeStream } from '../../support/fake-control-plane.ts'
 import { openssl } from '../../support/openssl.ts'
 import {
   request,
@@ -18,8 +18,6 @@ import {
   type ServiceOptions,
   type World
 } from '../world.ts'
-
-export { closedPort }
 
 type Spec = Readonly<Record<string, unknown>>
 type Kind = keyof typeof typeUrls
@@ -230,6 +228,26 @@ export async function connect(port: number): Promise<net.Socket> {
   await once(socket, 'connect')
   socket.on('error', () => undefined) // whoever uses it sees it too
   return socket
+}
+
+let lastPort = 20_000 + ((process.pid * 31) % 12_000)
+
+/** Where nobody listens, below the ports that outgoing connections take for themselves. */
+export async function freePort(): Promise<number> {
+  for (let tries = 0; tries < 100; tries += 1) {
+    lastPort = 20_000 + ((lastPort + 1 - 20_000) % 12_000)
+    const server = net.createServer()
+    const listening = once(server, 'listening').then(
+      () => true,
+      () => false
+    )
+    server.listen(lastPort)
+    if (!(await listening)) continue
+    server.close()
+    await once(server, 'close')
+    return lastPort
+  }
+  throw new Error('a hundred ports in a row are taken')
 }
 
 export async function isClosed(port: number): Promise<boolean> {

@@ -6,7 +6,7 @@ import https from 'node:https'
 import tls from 'node:tls'
 import { testAuthority, type TestAuthority } from '../../support/certificates.ts'
 import { eventually } from '../../support/eventually.ts'
-import { at, closedPort, gateway, httpRoute, startGateway, type GatewayObject } from '../gateway/world.ts'
+import { at, freePort, gateway, httpRoute, startGateway, type GatewayObject } from '../gateway/world.ts'
 import { listen, startPod, startWorld, type Pod, type World } from '../world.ts'
 
 const authority = testAuthority('Shop Root')
@@ -280,7 +280,7 @@ t.test('a mirror gets TLS where its service wants that', async t => {
 t.test(
   'a gateway takes other certificates as soon as it is told; what was connected before is not used',
   async t => {
-    const port = await closedPort()
+    const port = await freePort()
     const pod = podOf('web')
     const seen = await startHttps(t, pod)
     const world = await startGateway(t, {
@@ -307,7 +307,7 @@ t.test(
 )
 
 t.test('a policy that was never understood keeps requests from its services', async t => {
-  const port = await closedPort()
+  const port = await freePort()
   const pod = podOf('web')
   const seen = await startHttps(t, pod)
   const world = await startGateway(t, {
