@@ -36,11 +36,19 @@ export interface DeployerOptions {
 
 const fieldManager = 'underpass-controlplane'
 
+interface Applied {
+  /** Of all three objects, with their namespace. */
+  readonly name: string
+  /** The objects as JSON. */
+  readonly workload: string
+  readonly programmed: Programmed
+}
+
 export class GatewayDeployer {
   readonly #options: DeployerOptions
   readonly #queue: WorkQueue
-  /** What was applied last, by Gateway, and what became of it; forgotten when its Deployment changes. */
-  readonly #applied = new Map<string, { readonly workload: string; readonly programmed: Programmed }>()
+  /** What was applied last, by Gateway, and what became of it; forgotten when one of the objects changes. */
+  readonly #applied = new Map<string, Applied>()
   #leading: AbortController | undefined
   #forbidden = false
   #image: string | undefined
@@ -57,11 +65,23 @@ export class GatewayDeployer {
   }
 
   changed(kind: Kind, key: string): void {
-    if (kind === 'Gateway' && this.#leading !== undefined) this.#queue.add(key)
+    if (this.#leading === undefined) return
+    if (kind === 'Gateway') this.#queue.add(key)
+    if (kind === 'Service') this.#applyAgain(key)
   }
 
   gone(kind: Kind, key: string): void {
     if (kind === 'Gateway') this.#applied.delete(key)
+    if (kind === 'Service') this.#applyAgain(key)
+  }
+
+  /** Somebody, perhaps we ourselves, changed an object (`namespace/name`) that was applied. */
+  #applyAgain(object: string): void {
+    for (const [gateway, { name }] of this.#applied) {
+      if (name !== object) continue
+      this.#applied.delete(gateway)
+      this.#queue.add(gateway)
+    }
   }
 
   /** What its status says may be another: routes, certificates, its Service. */
@@ -169,7 +189,7 @@ export class GatewayDeployer {
       available?.status === 'True'
         ? { kind: 'available', hostname: `${name}.${namespace}.svc.${desired.view.settings.domain}` }
         : { kind: 'unavailable', reason: available?.message ?? 'no replica was started yet' }
-    this.#applied.set(key, { workload: wanted, programmed })
+    this.#applied.set(key, { name: `${namespace}/${name}`, workload: wanted, programmed })
     return programmed
   }
 

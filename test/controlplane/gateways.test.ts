@@ -141,6 +141,11 @@ t.test('a gateway from its Gateway to its address', async t => {
   await eventually('all is of the present generation', async () =>
     Object.values((await gateway('edge')).conditions).every(said => said.endsWith('now'))
   )
+  await client.delete(coreApi.services, shop('edge-underpass'))
+  await eventually(
+    'a Service that somebody takes away is there again',
+    async () => (await client.find(coreApi.services, shop('edge-underpass'))) !== undefined
+  )
   await client.patch(gateways, shop('edge'), { spec: { listeners: [https] } }, { kind: 'merge' })
   await eventually('a listener that is gone closes its port', async () => {
     const ports = (await client.get(coreApi.services, shop('edge-underpass'))).spec?.ports ?? []
