@@ -37,6 +37,7 @@ import { Clusters } from './upstream/clusters.ts'
 import { Connections } from './upstream/connections.ts'
 import { OpenStreams } from './upstream/open-streams.ts'
 import { Tunnels } from './upstream/tunnels.ts'
+import { VirtualServiceStore } from './virtual-services/virtual-service-store.ts'
 import type { Waypoint } from './waypoint.ts'
 import { startXds } from './xds.ts'
 
@@ -75,6 +76,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   resources.defer(() => certificates.close())
   const mesh = new MeshStore()
   const routes = new RouteStore()
+  const virtualServices = new VirtualServiceStore(config.self.namespace)
   const { namespace } = config.self
   const gateway = { namespace, ...config.gateway, clusterDomain: config.clusterDomain }
   const policies = new PolicyStore(gateway)
@@ -95,7 +97,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   const gatewayState = new GatewayState()
   const types = new Map([
     ...configTypes(
-      { settings, routes, policies, jwtPolicies, destinationRules, backendTls, onJwtRules },
+      { settings, routes, virtualServices, policies, jwtPolicies, destinationRules, backendTls, onJwtRules },
       config
     ),
     ...(config.role === 'gateway' ? gatewayTypes(gatewayState, config, output.logger('config')) : [])
@@ -127,7 +129,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   const proxyLog = output.logger('proxy')
   const policiesInForce = new PoliciesInForce(destinationRules, backendTls)
   const clusters = new Clusters({
-    ...{ view, config, random, policies: policiesInForce },
+    ...{ view, config, random, policies: policiesInForce, subsets: destinationRules },
     eventsOf: cluster => ({
       onEjected: ({ uid, reason, forMs }) => {
         metrics.series('underpass_ejections_total', cluster, reason).add()
@@ -149,6 +151,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     view,
     settings,
     routes,
+    virtualServices,
     gateway: gatewayState,
     policies,
     jwtPolicies,

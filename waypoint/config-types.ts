@@ -17,6 +17,8 @@ import { standIn } from './routes/route-parts.ts'
 import type { RouteStore } from './routes/route-store.ts'
 import type { BackendTlsPolicies } from './upstream/backend-tls-policies.ts'
 import { readBackendTlsPolicy, unreadableBackendTlsPolicy } from './upstream/backend-tls-policy.ts'
+import { readVirtualService, unreadableVirtualService } from './virtual-services/read-virtual-service.ts'
+import type { VirtualServiceStore } from './virtual-services/virtual-service-store.ts'
 
 export interface ConfigType {
   has(name: string): boolean
@@ -29,6 +31,7 @@ export interface ConfigType {
 export interface ConfigStores {
   readonly settings: CurrentSettings
   readonly routes: RouteStore
+  readonly virtualServices: VirtualServiceStore
   readonly policies: PolicyStore
   readonly jwtPolicies: JwtPolicyStore
   readonly destinationRules: DestinationRuleStore
@@ -41,7 +44,16 @@ type MeshNames = Pick<Config, 'clusterDomain' | 'rootNamespace'>
 
 /** By type URL, in the order in which they are asked for: what refuses first. */
 export function configTypes(
-  { settings, routes, policies, jwtPolicies, destinationRules, backendTls, onJwtRules }: ConfigStores,
+  {
+    settings,
+    routes,
+    virtualServices,
+    policies,
+    jwtPolicies,
+    destinationRules,
+    backendTls,
+    onJwtRules
+  }: ConfigStores,
   { clusterDomain, rootNamespace }: MeshNames
 ): ReadonlyMap<string, ConfigType> {
   const mesh = (): PolicyMesh => ({ trustDomains: settings.current.trustDomains, rootNamespace })
@@ -126,6 +138,18 @@ export function configTypes(
           if (policy !== undefined) backendTls.put(name, policy)
         },
         remove: name => backendTls.remove(name)
+      }
+    ],
+    [
+      'networking.istio.io/v1/VirtualService',
+      {
+        has: name => virtualServices.has(name),
+        put: (name, resource) => virtualServices.put(name, readVirtualService(resource, clusterDomain)),
+        putStandIn: (name, resource) => {
+          const standIn = unreadableVirtualService(resource, clusterDomain)
+          if (standIn !== undefined) virtualServices.put(name, standIn)
+        },
+        remove: name => virtualServices.remove(name)
       }
     ],
     ['gateway.networking.k8s.io/v1/HTTPRoute', routeType('HTTPRoute', readHttpRoute)],

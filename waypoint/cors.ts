@@ -4,6 +4,7 @@
  */
 import { HeaderList } from './http/header-list.ts'
 import type { AllowedOrigin, CorsPolicy, HttpOrigin } from './routes/route.ts'
+import { textHolds } from './virtual-services/string-match.ts'
 
 export type CorsDecision =
   /** The whole answer. */
@@ -16,7 +17,8 @@ const asksHeaders = 'access-control-request-headers'
 
 export function decideCors(policy: CorsPolicy, method: string, headers: HeaderList): CorsDecision {
   const origin = allowedOrigin(policy, headers)
-  if (method !== 'OPTIONS' || !headers.has('origin') || !headers.has(asksMethod)) {
+  const isPreflight = method === 'OPTIONS' && headers.has('origin') && headers.has(asksMethod)
+  if (!isPreflight || (origin === undefined && policy.forwardsOthers === true)) {
     return { kind: 'request', origin }
   }
   const answer = new HeaderList()
@@ -26,7 +28,8 @@ export function decideCors(policy: CorsPolicy, method: string, headers: HeaderLi
     list(answer, 'allow-methods', policy.methods, () => headers.members(asksMethod))
     list(answer, 'allow-headers', policy.headers, () => headers.members(asksHeaders))
     list(answer, 'expose-headers', policy.exposed, () => (policy.credentials ? [] : ['*']))
-    answer.append('access-control-max-age', String(policy.maxAgeSeconds))
+    const { maxAgeSeconds } = policy
+    if (maxAgeSeconds !== undefined) answer.append('access-control-max-age', String(maxAgeSeconds))
   }
   answer.append('vary', 'origin')
   return { kind: 'preflight', headers: answer }
@@ -34,6 +37,7 @@ export function decideCors(policy: CorsPolicy, method: string, headers: HeaderLi
 
 /** Changes an answer's headers in place. What the application says of other origins gives way to the route's policy. */
 export function shareAnswer(policy: CorsPolicy, origin: string | undefined, headers: HeaderList): void {
+  if (origin === undefined && policy.forwardsOthers === true) return
   const names = [...headers].map(([name]) => name)
   for (const name of names) if (name.startsWith('access-control-')) headers.remove(name)
   if (origin !== undefined) {
@@ -65,11 +69,12 @@ function allowedOrigin({ origins }: CorsPolicy, headers: HeaderList): string | u
   const [written, another] = headers.all('origin')
   if (written === undefined || another !== undefined) return undefined
   const origin = parseOrigin(written)
-  return origins.some(allowed => matches(allowed, origin)) ? written : undefined
+  return origins.some(allowed => matches(allowed, origin, written)) ? written : undefined
 }
 
-function matches(allowed: AllowedOrigin, origin: HttpOrigin | undefined): boolean {
+function matches(allowed: AllowedOrigin, origin: HttpOrigin | undefined, written: string): boolean {
   if (allowed.kind === 'any') return true
+  if (allowed.kind === 'written') return textHolds(allowed.text, written)
   if (allowed.scheme !== origin?.scheme || allowed.port !== origin.port) return false
   if (allowed.kind === 'one') return allowed.host === origin.host
   return origin.host.length > allowed.host.length && origin.host.endsWith(allowed.host)

@@ -18,6 +18,7 @@ import { isFieldValue, isToken } from './http1/characters.ts'
 import { normalizePath } from './normalize-path.ts'
 import type { Matched } from './routes/route-table.ts'
 import type { Backend, BackendReference, Mirror } from './routes/route.ts'
+import { rulesFor } from './way.ts'
 import type { Waypoint } from './waypoint.ts'
 
 export interface ImaginedRequest {
@@ -66,7 +67,10 @@ export type ExplainedRoute =
       readonly mirrors: readonly string[]
     }
 
-type State = Pick<Waypoint, 'config' | 'view' | 'settings' | 'routes' | 'policies' | 'jwtPolicies'>
+type State = Pick<
+  Waypoint,
+  'config' | 'view' | 'settings' | 'routes' | 'virtualServices' | 'policies' | 'jwtPolicies'
+>
 
 export function explainRequest(
   state: State,
@@ -89,7 +93,7 @@ export function explainRequest(
   const set = policies.policiesFor(service)
   const asking = askWhom(set, facts, settings.current.providers)
   const verdict = authorize(set, facts)
-  const table = service === undefined ? undefined : state.routes.table(service, port, clientNamespace)
+  const rules = service && rulesFor(state, service, port, clientNamespace)
   return {
     kind: 'explanation',
     outcome: outcomeOf(asking, verdict),
@@ -99,9 +103,9 @@ export function explainRequest(
     tokenRules: jwtPolicies.rulesFor(service).length,
     policies: verdict,
     route:
-      http === undefined || table === undefined
+      http === undefined || rules === undefined
         ? { kind: 'none' }
-        : explainedRoute(table.find(http, path, query), http)
+        : explainedRoute(rules.find(http, path, query), http)
   }
 }
 
@@ -205,6 +209,7 @@ function mirrorText({ backend, share }: Mirror): string {
 
 function referenceText(reference: BackendReference): string {
   if (reference.kind === 'unresolved') return `unusable: ${reference.reason}`
-  const { namespace, hostname, port } = reference
-  return `${namespace}/${hostname}:${port}`
+  const { namespace, hostname, port, subset } = reference
+  const place = `${namespace}/${hostname}:${port}`
+  return subset === undefined ? place : `${place}, subset ${subset}`
 }

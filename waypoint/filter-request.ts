@@ -7,6 +7,7 @@ import type { LocalReply } from './local-reply.ts'
 import { changeHeaders, changeTarget, redirectLocation } from './routes/change-request.ts'
 import type { Filters } from './routes/route.ts'
 import type { Matched } from './routes/route-table.ts'
+import { ownAnswerTo } from './virtual-services/own-answer.ts'
 
 export interface Routed {
   /** Path and query in their form. */
@@ -25,7 +26,7 @@ export interface Filtered {
 
 /** Before the request goes anywhere. */
 export function filterExchange(filters: Filters, exchange: Exchange, routed: Routed): Filtered {
-  const { unsupported, cors, redirect } = filters
+  const { unsupported, cors, redirect, ownAnswer, responseHeaders } = filters
   const { head } = exchange
   if (unsupported !== undefined) return { exchange, reply: cannotCarryOut(unsupported) }
   const decision = cors === undefined ? undefined : decideCors(cors, head.method, head.headers)
@@ -34,8 +35,12 @@ export function filterExchange(filters: Filters, exchange: Exchange, routed: Rou
     cors === undefined
       ? exchange
       : withEditedAnswer(exchange, answer => shareAnswer(cors, decision?.origin, answer))
-  if (redirect === undefined) return { exchange: shared, reply: undefined }
   const { target, port, found } = routed
+  if (ownAnswer !== undefined) {
+    const reply = ownAnswerTo(ownAnswer, { ...head, target }, { port, responseHeaders })
+    return { exchange: shared, reply }
+  }
+  if (redirect === undefined) return { exchange: shared, reply: undefined }
   const location = redirectLocation({ ...head, target }, redirect, { port, prefix: found.prefix })
   const headers = HeaderList.of('location', location)
   const reply = { status: redirect.status, body: '', flag: '-', details: 'direct_response', headers }

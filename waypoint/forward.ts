@@ -14,7 +14,8 @@ import { connectFailure, replies, replyLocally, type LocalReply } from './local-
 import { pickPod } from './pick-pod.ts'
 import { clientGone, type RequestReport } from './request-report.ts'
 import type { Upstream } from './request.ts'
-import { backoffMs, mayTryAgain, type AttemptEnd } from './retry.ts'
+import { requestTimeoutOf } from './request-timeout.ts'
+import { backoffMs, endOf, mayReplace, mayTryAgain, type AttemptEnd } from './retry.ts'
 import { changeHeaders } from './routes/change-request.ts'
 import type { Filters, RouteRule } from './routes/route.ts'
 import { Waiting, type UpstreamProtocol } from './upstream/place.ts'
@@ -46,7 +47,13 @@ interface Failure {
   readonly reason: string
   /** No pod can have acted on the request. */
   readonly untouched: boolean
+  /** There was no connection. */
+  readonly connecting?: boolean
 }
+
+const nobody: ReadonlySet<WorkloadUid> = new Set()
+
+const noConnection: Failure = { reason: 'connection failure', untouched: true, connecting: true }
 
 export function forward(
   waypoint: Waypoint,
@@ -110,7 +117,9 @@ class Forwarding {
     }
     const { upstream } = plan
     this.#cluster =
-      upstream.kind === 'service' ? waypoint.clusters.of(upstream.service, upstream.port) : undefined
+      upstream.kind === 'service'
+        ? waypoint.clusters.of(upstream.service, upstream.port, upstream.subset)
+        : undefined
     this.#use = new ClusterUse(this.#cluster)
     this.#key = this.#cluster?.keyOf({ head, sourceIp: arrival.client.ip })
     this.#protocol =
@@ -124,7 +133,8 @@ class Forwarding {
     if (unsupported !== undefined) return this.#reply(policyNotSupported(unsupported))
     if (!this.#use.begin()) return this.#reply(replies.overflow)
     this.#exchange.onGone(reason => this.#giveUp(reason))
-    const timeoutMs = this.#plan.rule?.requestTimeoutMs
+    const { rule } = this.#plan
+    const timeoutMs = rule && requestTimeoutOf(rule, this.#request.headers)
     if (timeoutMs !== undefined) this.#timer = setTimeout(() => this.#timeOut(), timeoutMs)
     this.#attempt()
   }
@@ -151,7 +161,7 @@ class Forwarding {
     this.#waiting = taken
     taken.settle(
       connection => this.#send(attempt, connection),
-      (error: unknown) => this.#failed(attempt, error, { reason: 'connection failure', untouched: true })
+      (error: unknown) => this.#failed(attempt, error, noConnection)
     )
   }
 
@@ -162,15 +172,16 @@ class Forwarding {
     const kept = this.#plan.session?.pod
     if (kept !== undefined && this.#tried.size === 0 && this.#cluster?.leavesOut(kept) !== true) return kept
     const { service, port } = upstream
+    const tried = this.#plan.rule?.retry?.conditions?.avoidsTried === false ? nobody : this.#tried
     const load = (uid: WorkloadUid, port: number): number =>
       this.#waypoint.connections.active(uid, port, this.#protocol)
     if (this.#cluster !== undefined) {
-      return this.#cluster.pick(service, port, { tried: this.#tried, load, hash: this.#key?.hash })
+      return this.#cluster.pick(service, port, { tried, load, hash: this.#key?.hash })
     }
     return pickPod(this.#waypoint, service, port, {
       sourceIp: this.#arrival.client.ip,
       load,
-      exclude: this.#tried
+      exclude: tried
     })
   }
 
@@ -209,9 +220,9 @@ class Forwarding {
     if (this.#live !== attempt) return answer.cancel()
     this.#use.answered(head)
     this.#report.attemptAnswered(head.status)
-    const retry = this.#plan.rule?.retry
-    if (retry?.statuses.has(head.status) === true) {
-      if (this.#tryAgain({ kind: 'answer', status: head.status })) return discard(answer)
+    const end = endOf(head)
+    if (mayReplace(this.#plan.rule?.retry, end)) {
+      if (this.#tryAgain(end)) return discard(answer)
       if (this.#attempts > 1) this.#report.exhausted()
     }
     this.#decide()
@@ -250,11 +261,11 @@ class Forwarding {
   }
 
   /** Before any answer. */
-  #failed(attempt: number, error: unknown, { reason, untouched }: Failure): void {
+  #failed(attempt: number, error: unknown, { reason, untouched, connecting = false }: Failure): void {
     if (this.#live !== attempt) return
     this.#use.failed(error)
     this.#report.attemptFailed(messageOf(error))
-    if (!this.#tryAgain({ kind: 'failure', untouched })) this.#reply(connectFailure(reason))
+    if (!this.#tryAgain({ kind: 'failure', untouched, connecting })) this.#reply(connectFailure(reason))
   }
 
   #attemptTimedOut(): void {

@@ -12,6 +12,8 @@ export interface LocalReply {
   readonly flag: string
   readonly details: string
   readonly headers?: HeaderList
+  /** That clients of gRPC are told; absent: what the status means to them. */
+  readonly grpcStatus?: number | undefined
 }
 
 /** What operators of Istio know by these words. */
@@ -52,13 +54,14 @@ export function connectFailure(reason: string): LocalReply {
 }
 
 /** Answers, and takes no more of the request. Returns the bytes of the body. */
-export function replyLocally(exchange: Exchange, { status, body, headers }: LocalReply): number {
+export function replyLocally(exchange: Exchange, reply: LocalReply): number {
+  const { status, body, headers, grpcStatus } = reply
   exchange.body.cancel()
   const all = headers?.copy() ?? new HeaderList()
   const grpc = exchange.head.headers.get('content-type')?.startsWith('application/grpc') === true
-  if (grpc && status >= 400) {
+  if (grpc && (status >= 400 || grpcStatus !== undefined)) {
     all.set('content-type', 'application/grpc')
-    all.set('grpc-status', String(grpcStatus(status)))
+    all.set('grpc-status', String(grpcStatus ?? grpcStatusOf(status)))
     if (body !== '') all.set('grpc-message', grpcMessage(body))
     exchange.respond({ status: 200, headers: all, framing: { kind: 'none' } }).end()
     return 0
@@ -78,7 +81,7 @@ function grpcMessage(text: string): string {
   return encodeURIComponent(text.slice(0, maxGrpcMessage).toWellFormed()).replaceAll('%20', ' ')
 }
 
-function grpcStatus(status: number): number {
+function grpcStatusOf(status: number): number {
   switch (status) {
     case 400:
       return 13

@@ -55,16 +55,23 @@ export class Mirrors {
     timeoutMs = defaultTimeoutMs
   ): readonly MirroredRequest[] {
     if (mirrors.length === 0 || head.upgrade !== undefined) return none
-    return mirrors.flatMap(({ backend, share }) => {
+    return mirrors.flatMap(({ backend, share, shadowHost }) => {
       if (backend.kind === 'unresolved' || (share < 1 && this.means.random() >= share)) return none
       const { method, scheme = 'http', headers, framing } = head
-      const request = { ...destined, method, scheme, headers: headers.copy(), framing }
+      const { target } = destined
+      const authority = shadowHost === true ? shadowOf(destined.authority) : destined.authority
+      const request = { target, authority, method, scheme, headers: headers.copy(), framing }
       return [new MirroredRequest(this, backend, request, timeoutMs)]
     })
   }
 }
 
 const none: readonly MirroredRequest[] = []
+
+/** Before the port, where there is one. Source: Istio's published `mirror`. */
+function shadowOf(authority: string): string {
+  return authority.replace(/(?=:\d+$)|(?<!:\d+)$/, '-shadow')
+}
 
 /** Takes the body from the beginning on; goes out with {@link start}. */
 export class MirroredRequest implements BodySink {
@@ -97,11 +104,11 @@ export class MirroredRequest implements BodySink {
 
   start(): void {
     if (this.#over) return
-    const { namespace, hostname, port } = this.#backend
+    const { namespace, hostname, port, subset } = this.#backend
     const { means } = this.#mirrors
     const service = means.view().service(`${namespace}/${hostname}`)
     if (service === undefined) return this.#fail('the service is not known to this waypoint')
-    const cluster = means.clusters.of(service, port)
+    const cluster = means.clusters.of(service, port, subset)
     const { unsupported } = cluster?.policy ?? {}
     if (unsupported !== undefined)
       return this.#fail(`its traffic policy cannot be carried out: ${unsupported}`)

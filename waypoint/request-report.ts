@@ -114,6 +114,7 @@ export class RequestReport {
   #failure = '-'
   #serviceTime = '-'
   #exhausted = false
+  #delayed = false
   #done = false
   readonly #spans: RequestSpans | undefined
 
@@ -157,6 +158,11 @@ export class RequestReport {
     this.#spans?.attemptFailed(this.#operation(), text)
   }
 
+  /** On purpose. */
+  delayed(): void {
+    this.#delayed = true
+  }
+
   /** The answer would have been tried again, had there been another try. */
   exhausted(): void {
     this.#exhausted = true
@@ -190,8 +196,9 @@ export class RequestReport {
     this.#finish(outcome, '')
   }
 
-  #finish(outcome: Outcome, grpcStatus: string): void {
+  #finish(end: Outcome, grpcStatus: string): void {
     if (this.#done) return
+    const outcome = this.#delayed ? { ...end, flag: end.flag === '-' ? 'DI' : `DI,${end.flag}` } : end
     this.#done = true
     const durationMs = performance.now() - this.#startedAt
     const isGrpc = this.#head.headers.get('content-type')?.startsWith('application/grpc') === true

@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto'
 import type { Service, Workload } from '../shared/mesh/model.ts'
 import { admit, type Admission } from './admission.ts'
 import { failureHeader } from './external-authorization/changes.ts'
+import { injectFault } from './fault.ts'
 import { filterExchange, filterRequest, type Routed } from './filter-request.ts'
 import { forward } from './forward.ts'
 import { stampEdge } from './gateway/edge-headers.ts'
@@ -26,7 +27,13 @@ const ours = ['x-forwarded-client-cert', 'x-envoy-original-path', 'x-envoy-attem
 
 /** Where a request goes: one of a service's pods, the pod that was addressed, or through the service's waypoint. */
 export type Upstream =
-  | { readonly kind: 'service'; readonly service: Service; readonly port: number }
+  | {
+      readonly kind: 'service'
+      readonly service: Service
+      readonly port: number
+      /** Only those of its pods. */
+      readonly subset?: string | undefined
+    }
   | { readonly kind: 'workload'; readonly workload: Workload; readonly port: number }
   | ThroughWaypoint
 
@@ -57,7 +64,7 @@ export function serveRequest(
   const proceed = (admitted: Admission): void => {
     if (admitted.kind === 'refused') return refuse(admitted.reply)
     if (admitted.kind === 'gone') return report.finish(clientGone)
-    route(waypoint, arrival, admitted.exchange, { target: admitted.target, report })
+    route(waypoint, arrival, admitted.exchange, { target: admitted.target, report, onDefect })
   }
   if (admission instanceof Promise) admission.then(proceed).catch((error: unknown) => onDefect(error))
   else proceed(admission)
@@ -74,10 +81,12 @@ interface Admitted {
   /** Path and query in their form. */
   readonly target: string
   readonly report: RequestReport
+  readonly onDefect: (error: unknown) => void
 }
 
-function route(waypoint: Waypoint, arrival: Arrival, exchange: Exchange, { target, report }: Admitted): void {
+function route(waypoint: Waypoint, arrival: Arrival, exchange: Exchange, admitted: Admitted): void {
   const { head } = exchange
+  const { target, report } = admitted
   const refuse = refuser(exchange, report)
 
   // 3. The route.
@@ -93,9 +102,12 @@ function route(waypoint: Waypoint, arrival: Arrival, exchange: Exchange, { targe
   const { rule } = found
   report.routed(rule)
   const routed = { target, port, found }
-  const filtered = filterExchange(rule.filters, exchange, routed)
-  if (filtered.reply !== undefined) return refuser(filtered.exchange, report)(filtered.reply)
-  sendToBackend(waypoint, arrival, filtered.exchange, routed, report)
+  injectFault(rule.fault, exchange, { random: waypoint.random, ...admitted }, abort => {
+    if (abort !== undefined) return refuse(abort)
+    const filtered = filterExchange(rule.filters, exchange, routed)
+    if (filtered.reply !== undefined) return refuser(filtered.exchange, report)(filtered.reply)
+    sendToBackend(waypoint, arrival, filtered.exchange, routed, report)
+  })
 }
 
 function sendToBackend(
@@ -118,6 +130,8 @@ function sendToBackend(
   if (backend.kind === 'unresolved') return refuse(without)
   const service = waypoint.view().service(`${backend.namespace}/${backend.hostname}`)
   if (service === undefined) return refuse(without)
+  const { port, subset } = backend
+  if (subset !== undefined && !waypoint.clusters.has(service, subset)) return refuse(without)
   const { head } = exchange
   const { requestTimeoutMs } = rule
   const asked = { target: routed.target, authority: head.authority }
@@ -126,9 +140,9 @@ function sendToBackend(
   const sent = filterRequest(backend.filters, byRule, head.headers, found)
   const more = waypoint.mirrors.of(backend.filters.mirrors, head, sent, requestTimeoutMs)
   const all = copies.concat(more)
-  report.towards(service, backend.port)
-  const { port } = backend
-  const upstream = throughWaypoint(waypoint, service, port) ?? ({ kind: 'service', service, port } as const)
+  report.towards(service, port)
+  const straight = { kind: 'service', service, port, subset } as const
+  const upstream = throughWaypoint(waypoint, service, port) ?? straight
   const plan = { ...sent, upstream, rule, filters: [rule.filters, backend.filters], session }
   forward(waypoint, arrival, withCopiedBody(exchange, all), plan, report)
   for (const copy of all) copy.start()

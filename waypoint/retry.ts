@@ -2,13 +2,15 @@
  * Whether a request is sent again, and when. Source: Gateway API v1, HTTPRouteRetry; Istio's default for requests that
  * nothing has acted on.
  */
-import type { Retry } from './routes/route.ts'
+import type { ResponseHead } from './http/exchange.ts'
+import type { Retry, RetryConditions } from './routes/route.ts'
 
 /** How one attempt ended without an answer that is passed on. */
 export type AttemptEnd =
-  | { readonly kind: 'answer'; readonly status: number }
-  /** `untouched`: no pod can have acted on it. */
-  | { readonly kind: 'failure'; readonly untouched: boolean }
+  /** `grpcStatus`: that its head tells. */
+  | { readonly kind: 'answer'; readonly status: number; readonly grpcStatus?: string | undefined }
+  /** `untouched`: no pod can have acted on it; `connecting`: there was no connection. */
+  | { readonly kind: 'failure'; readonly untouched: boolean; readonly connecting?: boolean }
   /** It took longer than one attempt may. */
   | { readonly kind: 'timeout' }
 
@@ -27,14 +29,36 @@ export function mayTryAgain(
   { attempts, replayable }: { readonly attempts: number; readonly replayable: boolean }
 ): boolean {
   if (!replayable || attempts > (retry?.times ?? timesByDefault)) return false
-  if (end.kind === 'answer') return retry?.statuses.has(end.status) === true
+  if (end.kind === 'answer') return mayReplace(retry, end)
+  if (retry?.conditions !== undefined) return isAskedFor(retry.conditions, end)
   return end.kind === 'failure' && end.untouched ? true : retry !== undefined
 }
 
-/** Milliseconds before the next attempt: longer with each, spread by chance, never below what the route asks for. */
+export function endOf({ status, headers }: ResponseHead): AttemptEnd & { kind: 'answer' } {
+  return { kind: 'answer', status, grpcStatus: headers.get('grpc-status') }
+}
+
+/** Whether another answer would be better, as long as there are tries. */
+export function mayReplace(
+  retry: Retry | undefined,
+  { status, grpcStatus }: AttemptEnd & { kind: 'answer' }
+): boolean {
+  if (retry === undefined) return false
+  return retry.statuses.has(status) || retry.conditions?.grpcStatuses.has(grpcStatus ?? '') === true
+}
+
+function isAskedFor(
+  { reset, resetBeforeRequest, connectFailure, refusedStream }: RetryConditions,
+  end: Exclude<AttemptEnd, { kind: 'answer' }>
+): boolean {
+  if (reset || end.kind === 'timeout' || !end.untouched) return reset
+  return resetBeforeRequest || (end.connecting === true ? connectFailure : refusedStream || connectFailure)
+}
+
+/** Milliseconds before the next attempt: longer with each, spread by chance, never below what a Gateway API route asks for. */
 export function backoffMs(retry: Retry, attempts: number, random: () => number): number {
   const base = retry.backoffMs ?? defaultBackoffMs
   const longest = Math.min(base * longestBackoff, base * (2 ** attempts - 1))
-  const shortest = retry.backoffMs ?? 0
+  const shortest = retry.conditions === undefined ? (retry.backoffMs ?? 0) : 0
   return Math.round(shortest + random() * (longest - shortest))
 }

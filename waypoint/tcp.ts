@@ -11,6 +11,7 @@ import { endedWell, type ConnectionEnd, type ConnectionReport } from './telemetr
 import type { Cluster } from './upstream/cluster.ts'
 import { pickWaypointPod } from './upstream/through-waypoint.ts'
 import type { Opening, Target } from './upstream/tunnels.ts'
+import { connectionWay } from './virtual-services/connection-way.ts'
 import type { Arrival, Waypoint } from './waypoint.ts'
 
 export function serveTcp(waypoint: Waypoint, arrival: Arrival, stream: ByteStream, upstream: Upstream): void {
@@ -32,7 +33,7 @@ export function serveTcp(waypoint: Waypoint, arrival: Arrival, stream: ByteStrea
 async function carry(
   waypoint: Waypoint,
   stream: ByteStream,
-  to: Upstream,
+  addressed: Upstream,
   report: ConnectionReport
 ): Promise<ConnectionEnd> {
   const { arrival } = report
@@ -41,7 +42,9 @@ async function carry(
     const flag = refusal.startsWith('ext_authz') ? 'UAEX' : '-'
     return { flag, details: refusal, failure: '-' }
   }
-  const cluster = to.kind === 'service' ? waypoint.clusters.of(to.service, to.port) : undefined
+  const to = connectionWay(waypoint, arrival, addressed)
+  if (to.kind === 'refused') return to.end
+  const cluster = to.kind === 'service' ? waypoint.clusters.of(to.service, to.port, to.subset) : undefined
   const { unsupported } = cluster?.policy ?? {}
   if (unsupported !== undefined) {
     const failure = `the traffic policy cannot be carried out: ${unsupported}`

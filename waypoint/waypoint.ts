@@ -26,6 +26,7 @@ import type { Clusters } from './upstream/clusters.ts'
 import type { Connections } from './upstream/connections.ts'
 import type { OpenStreams } from './upstream/open-streams.ts'
 import type { Tunnels } from './upstream/tunnels.ts'
+import type { VirtualServiceStore } from './virtual-services/virtual-service-store.ts'
 
 export interface Waypoint {
   readonly config: Config
@@ -34,6 +35,7 @@ export interface Waypoint {
   readonly view: () => MeshView
   readonly settings: CurrentSettings
   readonly routes: RouteStore
+  readonly virtualServices: VirtualServiceStore
   /** Of a gateway; without listeners in a waypoint. */
   readonly gateway: GatewayState
   readonly policies: PolicyStore

@@ -37,6 +37,7 @@ export interface Pod {
   readonly protocol?: 'HBONE' | 'TCP'
   /** That goes through the waypoint where it is addressed itself. */
   readonly waypoint?: true
+  readonly labels?: Readonly<Record<string, string>>
 }
 
 export interface ServiceOptions {
@@ -247,25 +248,28 @@ function meshYaml({ services, pods }: WorldOptions): string {
         ? {}
         : { waypoint: { destination: `shop/${hostnameOf(waypoint)}`, hboneMtlsPort: 15_008 } })
     })),
-    workloads: pods.map(({ name, address, port, services: own, protocol = 'HBONE', waypoint }) => ({
-      ...(waypoint === undefined ? {} : throughUs),
-      uid: `Kubernetes//Pod/shop/${name}`,
-      name,
-      namespace: 'shop',
-      workloadIps: [address],
-      trustDomain: 'cluster.local',
-      serviceAccount: name,
-      workloadName: name,
-      canonicalName: name,
-      canonicalRevision: 'v1',
-      protocol,
-      services: Object.fromEntries(
-        own.map(service => [
-          `shop/${hostnameOf(service)}`,
-          { [services.find(one => one.name === service)?.port ?? 80]: port }
-        ])
-      )
-    }))
+    workloads: pods.map(
+      ({ name, address, port, services: own, protocol = 'HBONE', waypoint, labels = {} }) => ({
+        ...(waypoint === undefined ? {} : throughUs),
+        uid: `Kubernetes//Pod/shop/${name}`,
+        name,
+        namespace: 'shop',
+        workloadIps: [address],
+        trustDomain: 'cluster.local',
+        serviceAccount: name,
+        workloadName: name,
+        canonicalName: name,
+        canonicalRevision: 'v1',
+        protocol,
+        labels,
+        services: Object.fromEntries(
+          own.map(service => [
+            `shop/${hostnameOf(service)}`,
+            { [services.find(one => one.name === service)?.port ?? 80]: port }
+          ])
+        )
+      })
+    )
   })
 }
 

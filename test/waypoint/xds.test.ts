@@ -11,6 +11,7 @@ import { CurrentSettings } from '../../waypoint/mesh-settings.ts'
 import { JwtPolicyStore } from '../../waypoint/jwt/policy-store.ts'
 import { RouteStore } from '../../waypoint/routes/route-store.ts'
 import { BackendTlsPolicies } from '../../waypoint/upstream/backend-tls-policies.ts'
+import { VirtualServiceStore } from '../../waypoint/virtual-services/virtual-service-store.ts'
 import { takeResponse } from '../../waypoint/xds.ts'
 
 const typeUrl = 'gateway.networking.k8s.io/v1/HTTPRoute'
@@ -37,6 +38,7 @@ t.test('broken ones among good ones', async t => {
     jwtPolicies: new JwtPolicyStore(own),
     destinationRules: new DestinationRuleStore(own),
     backendTls: new BackendTlsPolicies(),
+    virtualServices: new VirtualServiceStore('shop'),
     onJwtRules: () => undefined
   }
   const settings = new CurrentSettings(

@@ -15,10 +15,16 @@ export function changeTarget(target: string, change: PathChange, prefix: string 
   const path = pathOf(target)
   const query = target.slice(path.length)
   if (change.kind === 'full') return (change.value === '' ? '/' : change.value) + query
+  if (change.kind === 'text') return rooted(change.value + path.slice(prefix?.length ?? 0)) + query
+  if (change.kind === 'expression') return rooted(change.value.apply(path)) + query
   // Of `/foo` in `/foo/bar` the rest begins with its slash, so `/` and `/xyz/` must not bring another one.
   const rest = path.slice(prefix?.length ?? 0)
   const replaced = change.value.replace(/\/+$/, '') + rest
-  return (replaced.startsWith('/') ? replaced : `/${replaced}`) + query
+  return rooted(replaced) + query
+}
+
+function rooted(path: string): string {
+  return path.startsWith('/') ? path : `/${path}`
 }
 
 export interface RedirectContext {

@@ -6,7 +6,7 @@ import { readBackendReference, type Place } from './backend-reference.ts'
 import { noFilters, readFilters } from './filters.ts'
 import { regularExpression } from './regular-expression.ts'
 import { readParents } from './route-parents.ts'
-import type { Backend, FieldMatch, Route, RouteMatch, RouteRule, TextMatch } from './route.ts'
+import type { Backend, FieldMatch, MatchingRule, Route, RouteMatch, RouteRule, TextMatch } from './route.ts'
 import { readSessionPersistence } from './session-persistence.ts'
 
 /** What rules of one kind of route say in their own way. */
@@ -86,13 +86,13 @@ export function standIn({ namespace, name, createdMs, spec }: ConfigResource, do
   }
 }
 
-function rule(fields: Fields, place: Place, form: RuleForm): RouteRule {
+function rule(fields: Fields, place: Place, form: RuleForm): MatchingRule {
   const { problems } = fields
   const matches = fields.list('matches', (value, path) => form.match(new Fields(value, path, problems)))
   const route = `${place.namespace}/${place.name}`
   const name = ruleName(fields)
   const persistence = fields.inner('sessionPersistence')
-  const made: RouteRule = {
+  const made: MatchingRule = {
     route,
     name,
     matches: matches.length > 0 ? matches : [form.everything],

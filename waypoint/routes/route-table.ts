@@ -4,11 +4,11 @@
  * Source: Gateway API v1, the precedence of HTTPRoute matches.
  */
 import type { RequestHead } from '../http/exchange.ts'
-import type { FieldMatch, PathMatch, Route, RouteMatch, RouteRule } from './route.ts'
+import type { FieldMatch, MatchingRule, PathMatch, Route, RouteMatch, RouteRule } from './route.ts'
 
 export interface Matched {
   readonly rule: RouteRule
-  /** The prefix that matched; undefined where the path matched in another way. */
+  /** What matched of the path; undefined: it matched in a way of which nothing is left to change. */
   readonly prefix: string | undefined
 }
 
@@ -76,14 +76,14 @@ function pathHolds(path: PathMatch, text: string): boolean {
 /** All but the path. */
 function conditionsHold({ method, headers, query }: RouteMatch, asked: Asked): boolean {
   if (method !== undefined && method !== asked.method) return false
-  for (const wanted of headers) if (!fieldHolds(wanted, headerOf(asked, wanted.name))) return false
+  for (const wanted of headers) if (!fieldHolds(wanted, headerOf(asked.headers, wanted.name))) return false
   if (query.length === 0) return true
   const given = new URLSearchParams(asked.query)
   return query.every(wanted => fieldHolds(wanted, given.get(wanted.name) ?? undefined))
 }
 
 /** Several fields of a name are one list: RFC 9110 section 5.3. */
-function headerOf({ headers }: Asked, name: string): string | undefined {
+export function headerOf(headers: RequestHead['headers'], name: string): string | undefined {
   const value = headers.get(name)
   if (value === undefined) return undefined
   const all = headers.all(name)
@@ -95,7 +95,7 @@ function fieldHolds({ text }: FieldMatch, value: string | undefined): boolean {
   return text.kind === 'exact' ? text.value === value : text.value.matches(value)
 }
 
-function entriesOf(rule: RouteRule): readonly Entry[] {
+function entriesOf(rule: MatchingRule): readonly Entry[] {
   return rule.matches.map(match => ({
     rule,
     match,

@@ -25,6 +25,8 @@ import type { Target } from './tunnels.ts'
 export interface ClusterDeps extends Means {
   readonly events: OutlierEvents
   readonly clock?: Clock
+  /** That its pods have to have; undefined: all pods. */
+  readonly labels?: ReadonlyMap<string, string> | undefined
 }
 
 export interface Choice {
@@ -40,6 +42,7 @@ const noHead = { target: '', headers: new HeaderList() }
 
 export class Cluster {
   readonly policy: TrafficPolicy
+  readonly labels: ReadonlyMap<string, string> | undefined
   /** For its connections. */
   readonly terms: Terms
   readonly breaker: CircuitBreaker
@@ -52,6 +55,7 @@ export class Cluster {
   /** `breaker`: of the cluster whose policy was another one, if there was one; what is under way stays counted. */
   constructor(policy: TrafficPolicy, deps: ClusterDeps, breaker = new CircuitBreaker(policy.limits)) {
     this.policy = policy
+    this.labels = deps.labels
     this.breaker = breaker
     breaker.limitTo(policy.limits)
     const tls = policy.tls && new TlsOrigination(policy.tls)
@@ -135,7 +139,7 @@ export class Cluster {
 
   /** With the members that the service has now. */
   #balancerOf(service: Service, port: number): Balancer {
-    const { view, config } = this.#deps
+    const { view, config, labels } = this.#deps
     const mesh = view()
     const here = ownWorkload(mesh, config)
     const found = usableEndpoints(mesh, service, port, here)
@@ -151,16 +155,22 @@ export class Cluster {
     const balancer = same ? known.balancer : new Balancer(this.policy, here, service.loadBalancer)
     this.#balanced = { balancer, found, nearness: service.loadBalancer, here }
     if (same && known.found === found) return balancer
-    const endpoints = found.map(({ workload, port, capacity }) => ({
-      workload,
-      port,
-      weight: capacity,
-      labels: workload.labels
-    }))
+    const endpoints = found
+      .filter(({ workload }) => has(workload.labels, labels))
+      .map(({ workload, port, capacity }) => ({
+        workload,
+        port,
+        weight: capacity,
+        labels: workload.labels
+      }))
     balancer.update(endpoints, this.#clock.now())
-    this.#outliers?.members(found.map(({ workload }) => workload.uid))
+    this.#outliers?.members(endpoints.map(({ workload }) => workload.uid))
     return balancer
   }
+}
+
+function has(labels: Workload['labels'], wanted: ReadonlyMap<string, string> | undefined): boolean {
+  return wanted === undefined || [...wanted].every(([name, value]) => labels.get(name) === value)
 }
 
 /** What a balancer was made of. */

@@ -1,13 +1,19 @@
 /** The cluster of each service port that a traffic policy applies to. */
 import { serviceKey, type Service } from '../../shared/mesh/model.ts'
+import type { DestinationRuleStore } from '../destination-rules/destination-rule-store.ts'
+import { usualPolicy } from '../traffic-policy.ts'
 import type { PoliciesInForce } from './backend-tls-in-force.ts'
 import { Cluster, type ClusterDeps } from './cluster.ts'
 
 export interface ClustersDeps extends Omit<ClusterDeps, 'events'> {
   readonly policies: Pick<PoliciesInForce, 'policyFor'>
-  /** Of the cluster of a service, as `hostname:port`. */
+  readonly subsets: Pick<DestinationRuleStore, 'subsetOf'>
+  /** Of the cluster of a service, as `hostname:port` or `hostname:port/subset`. */
   readonly eventsOf: (cluster: string) => ClusterDeps['events']
 }
+
+/** Of a subset that is not known: no label has an empty name. */
+const nobody: ReadonlyMap<string, string> = new Map([['', '']])
 
 /** Beyond it those of services that are gone are let go. */
 const usual = 1000
@@ -21,21 +27,33 @@ export class Clusters {
     this.#deps = deps
   }
 
-  /** Undefined: nobody said anything about the service. The same one while what was said stays the same. */
-  of(service: Service, port: number): Cluster | undefined {
-    const policy = this.#deps.policies.policyFor(service, port, undefined)
+  /** Whether a subset is one of the service's. */
+  has(service: Service, subset: string): boolean {
+    return this.#deps.subsets.subsetOf(service, subset) !== undefined
+  }
+
+  /**
+   * Undefined: nobody said anything about the service, and no subset is asked for. The same one while what was said stays
+   * the same. A subset that there is not is one without pods.
+   */
+  of(service: Service, port: number, subset?: string): Cluster | undefined {
+    const { policies, subsets } = this.#deps
+    const policy =
+      policies.policyFor(service, port, subset) ?? (subset === undefined ? undefined : usualPolicy)
     if (policy === undefined) return undefined
-    const key = `${port} ${serviceKey(service)}`
+    const place = subset === undefined ? `${port}` : `${port}/${subset}`
+    const key = `${place} ${serviceKey(service)}`
     const known = this.#clusters.get(key)
-    if (known?.policy === policy) return known
-    const events = this.#deps.eventsOf(`${service.hostname}:${port}`)
-    const made = new Cluster(policy, { ...this.#deps, events }, known?.breaker)
+    const labels = subset === undefined ? undefined : (subsets.subsetOf(service, subset) ?? nobody)
+    if (known?.policy === policy && known.labels === labels) return known
+    const events = this.#deps.eventsOf(`${service.hostname}:${place}`)
+    const made = new Cluster(policy, { ...this.#deps, events, labels }, known?.breaker)
     this.#clusters.set(key, made)
     if (this.#clusters.size > this.#sweepAt) this.#sweep()
     return made
   }
 
-  /** `port namespace/hostname`, for those who look. */
+  /** `port namespace/hostname` or `port/subset namespace/hostname`, for those who look. */
   all(): Iterable<readonly [string, Cluster]> {
     return this.#clusters
   }

@@ -196,6 +196,7 @@ t.test('a cluster lives while its policy does, and its counts beyond it', async 
   const clusters = new Clusters({
     ...deps,
     policies: { policyFor: () => policy },
+    subsets: { subsetOf: () => undefined },
     eventsOf: () => deps.events
   })
   const first = clusters.of(web, 80)
