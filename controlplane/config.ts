@@ -70,6 +70,7 @@ export function readConfig(env: Env): {
       discoverySelectors: [],
       serviceEntryVisibility: [],
       ruleExportTo: ['*'],
+      virtualServiceExportTo: ['*'],
       forWaypoints: defaultWaypointSettings,
       providerHosts: new Set(),
       allowWaypoints: reader.flag(

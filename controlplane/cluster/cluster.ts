@@ -15,7 +15,10 @@ import {
   type RouteFilter,
   type RouteObject,
   type ServiceEntryObject,
-  type ServiceObject
+  type ServiceObject,
+  type VirtualDestination,
+  type VirtualServiceObject,
+  virtualRouteKinds
 } from './objects.ts'
 import type { MeshSettings } from './settings.ts'
 import { matches } from '../../shared/kube/label-selector.ts'
@@ -46,6 +49,10 @@ export interface ClusterView {
   routesNaming(target: string): Iterable<RouteObject>
   /** DestinationRules for this hostname or for a wildcard over it. */
   rulesFor(hostname: string): Iterable<DestinationRuleObject>
+  /** VirtualServices for this hostname or for a wildcard over it. */
+  virtualServicesFor(hostname: string): Iterable<VirtualServiceObject>
+  /** VirtualServices that lead to this hostname. */
+  virtualServicesTo(hostname: string): Iterable<VirtualServiceObject>
   /** Pods of an istiod, ours left out, whatever their state. */
   istiodPods(): Iterable<PodObject>
 }
@@ -63,6 +70,8 @@ export class Cluster implements ClusterView {
   readonly #routesByTarget = new Groups<RouteObject & MeshObject>()
   /** By their hosts; those with wildcards together. */
   readonly #rulesByHost = new Groups<DestinationRuleObject>()
+  readonly #virtualServicesByHost = new Groups<VirtualServiceObject>()
+  readonly #virtualServicesByDestination = new Groups<VirtualServiceObject>()
   readonly #istiods = new Groups<PodObject>()
 
   constructor(settings: MeshSettings) {
@@ -137,6 +146,23 @@ export class Cluster implements ClusterView {
     }
   }
 
+  *virtualServicesFor(hostname: string): Generator<VirtualServiceObject> {
+    const { domain } = this.#settings
+    const named = this.#virtualServicesByHost.of(hostname)
+    yield* named
+    const isNamed = new Set(named)
+    for (const each of this.#virtualServicesByHost.of(wildcards)) {
+      if (isNamed.has(each)) continue
+      if (hostsOfVirtualService(each, domain).some(host => host.startsWith('*') && covers(host, hostname))) {
+        yield each
+      }
+    }
+  }
+
+  virtualServicesTo(hostname: string): Iterable<VirtualServiceObject> {
+    return this.#virtualServicesByDestination.of(hostname)
+  }
+
   istiodPods(): Iterable<PodObject> {
     return this.#istiods.of('istiod')
   }
@@ -199,6 +225,16 @@ export class Cluster implements ClusterView {
         yield [this.#rulesByHost, host.startsWith('*') ? wildcards : host]
         return
       }
+      case 'VirtualService': {
+        const { domain } = this.#settings
+        for (const host of hostsOfVirtualService(object, domain)) {
+          yield [this.#virtualServicesByHost, host.startsWith('*') ? wildcards : host]
+        }
+        for (const { host } of destinationsOf(object)) {
+          yield [this.#virtualServicesByDestination, wholeHost(host, object.meta.namespace, domain)]
+        }
+        return
+      }
       default:
         if (!isRoute(object)) return
         for (const parent of object.parents) yield [this.#routesByTarget, routeTarget(parent)]
@@ -242,9 +278,31 @@ export function hostsOf(object: HostOwner, domain: string): readonly string[] {
 /** Name of the group of the wildcards: no hostname is like it. */
 const wildcards = ''
 
-/** A name without dots is that of a Service of the rule's namespace. Source: Istio's published DestinationRule.host. */
+/** A name without dots is that of a Service of the namespace. Source: Istio's published DestinationRule.host. */
+export function wholeHost(host: string, namespace: string, domain: string): string {
+  return host === '*' || host.includes('.') ? host : `${host}.${namespace}.svc.${domain}`
+}
+
 export function hostOfRule({ host, meta }: DestinationRuleObject, domain: string): string {
-  return host === '*' || host.includes('.') ? host : `${host}.${meta.namespace}.svc.${domain}`
+  return wholeHost(host, meta.namespace, domain)
+}
+
+export function hostsOfVirtualService(
+  { hosts, meta }: VirtualServiceObject,
+  domain: string
+): readonly string[] {
+  return hosts.map(host => wholeHost(host, meta.namespace, domain))
+}
+
+/** All that a VirtualService leads to, mirrors too. */
+export function* destinationsOf({ routes }: VirtualServiceObject): Generator<VirtualDestination> {
+  for (const kind of virtualRouteKinds) {
+    for (const { route, mirror, mirrors } of routes[kind]) {
+      for (const { destination } of route) yield destination
+      if (mirror !== undefined) yield mirror
+      for (const { destination } of mirrors) yield destination
+    }
+  }
 }
 
 /** Whether a hostname, or narrower wildcard, lies under a wildcard such as `*.example.com` or `*`. */

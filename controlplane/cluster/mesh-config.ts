@@ -30,6 +30,9 @@ export function readMeshConfig(text: string, defaults: MeshSettings): MeshConfig
         ruleExportTo: mesh.has('defaultDestinationRuleExportTo')
           ? mesh.texts('defaultDestinationRuleExportTo')
           : defaults.ruleExportTo,
+        virtualServiceExportTo: mesh.has('defaultVirtualServiceExportTo')
+          ? mesh.texts('defaultVirtualServiceExportTo')
+          : defaults.virtualServiceExportTo,
         forWaypoints: {
           trustDomainAliases: mesh.texts('trustDomainAliases'),
           pathNormalization: mesh

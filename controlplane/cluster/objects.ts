@@ -262,6 +262,42 @@ export interface DestinationRuleObject {
   readonly spec: JsonObject | undefined
 }
 
+/** Where a VirtualService leads: as written. */
+export interface VirtualDestination {
+  readonly host: string
+  /** '' = the whole service. */
+  readonly subset: string
+  readonly port: number | undefined
+}
+
+/** One of several destinations, with what is said beside it: a weight, header changes, a percentage. */
+export interface VirtualShare {
+  readonly destination: VirtualDestination
+  readonly fields: JsonObject
+}
+
+/** Of kind `http`, `tls` or `tcp`. */
+export interface VirtualRoute {
+  /** As written, without destinations, and without the matches that are for Gateways only. */
+  readonly fields: JsonObject
+  readonly route: readonly VirtualShare[]
+  readonly mirror: VirtualDestination | undefined
+  readonly mirrors: readonly VirtualShare[]
+}
+
+export const virtualRouteKinds = ['http', 'tls', 'tcp'] as const
+
+export interface VirtualServiceObject {
+  readonly kind: 'VirtualService'
+  readonly meta: Meta
+  /** As written: hostnames, wildcards such as `*.example.com`, or names of Services beside it. */
+  readonly hosts: readonly string[]
+  /** Namespaces, `*` for all, `.` for its own; empty: as the mesh configuration says. */
+  readonly exportTo: readonly string[]
+  /** Those for the mesh; what is for Gateways only is not kept. */
+  readonly routes: Readonly<Record<(typeof virtualRouteKinds)[number], readonly VirtualRoute[]>>
+}
+
 export type TlsMode = 'UNSET' | 'DISABLE' | 'PERMISSIVE' | 'STRICT'
 
 export interface PeerAuthenticationObject {
@@ -284,7 +320,8 @@ export const configKinds = [
   ...routeKinds,
   'AuthorizationPolicy',
   'RequestAuthentication',
-  'DestinationRule'
+  'DestinationRule',
+  'VirtualService'
 ] as const
 
 export type ConfigKind = (typeof configKinds)[number]
@@ -382,6 +419,7 @@ export type MeshObject =
   | PeerAuthenticationObject
   | RequestAuthenticationObject
   | DestinationRuleObject
+  | VirtualServiceObject
   | (RouteObject & { readonly kind: 'HTTPRoute' })
   | (RouteObject & { readonly kind: 'GRPCRoute' })
   | (RouteObject & { readonly kind: 'TLSRoute' })

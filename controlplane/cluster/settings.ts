@@ -46,6 +46,8 @@ export interface MeshSettings {
   }[]
   /** Namespaces that see a DestinationRule which does not say so: `*` is all of them, `.` its own. */
   readonly ruleExportTo: readonly string[]
+  /** The same for a VirtualService. */
+  readonly virtualServiceExportTo: readonly string[]
   /** What waypoints have to know of the mesh configuration. */
   readonly forWaypoints: WaypointSettings
   /** Hostnames of the services that its extension providers name. */

@@ -25,6 +25,7 @@ import {
   peerAuthentications,
   requestAuthentications,
   serviceEntries,
+  virtualServices,
   workloadEntries
 } from '../../shared/kube/istio-api.ts'
 import { objectKey, type KubeObject, type ResourceType } from '../../shared/kube/object.ts'
@@ -72,6 +73,7 @@ const kinds: Readonly<Record<Kind, ResourceType>> = {
   PeerAuthentication: peerAuthentications,
   RequestAuthentication: requestAuthentications,
   DestinationRule: destinationRules,
+  VirtualService: virtualServices,
   HTTPRoute: httpRoutes,
   GRPCRoute: grpcRoutes,
   TLSRoute: tlsRoutes,

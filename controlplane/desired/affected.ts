@@ -6,11 +6,13 @@
 import { isDeepStrictEqual } from 'node:util'
 import {
   backendsOf,
+  destinationsOf,
   gatewayNameLabel,
   hostOfRule,
   hostsOf,
   routeTarget,
   runsIstiod,
+  wholeHost,
   type ClusterView,
   type HostOwner
 } from '../cluster/cluster.ts'
@@ -28,7 +30,8 @@ import {
   type PodObject,
   type ReferenceGrantObject,
   type RouteKind,
-  type RouteObject
+  type RouteObject,
+  type VirtualServiceObject
 } from '../cluster/objects.ts'
 import { certificateReferences, gatewaysNaming } from '../translate/gateway.ts'
 import { policySelector } from '../translate/policy.ts'
@@ -53,6 +56,7 @@ export type Unit =
         | 'Secret'
         | 'RequestAuthentication'
         | 'DestinationRule'
+        | 'VirtualService'
         | RouteKind
       readonly key: string
     }
@@ -137,6 +141,13 @@ export function affected(
         next as DestinationRuleObject | undefined,
         touch
       )
+    case 'VirtualService':
+      return byVirtualService(
+        view,
+        previous as VirtualServiceObject | undefined,
+        next as VirtualServiceObject | undefined,
+        touch
+      )
     case 'HTTPRoute':
     case 'GRPCRoute':
     case 'TLSRoute':
@@ -172,6 +183,7 @@ export function everything(view: ClusterView, touch: Touch): void {
     'Secret',
     'RequestAuthentication',
     'DestinationRule',
+    'VirtualService',
     ...routeKinds
   ] as const
   for (const kind of kinds) for (const { meta } of view.all(kind)) touch({ kind, key: keyOf(meta) })
@@ -277,6 +289,8 @@ function byHostOwner(view: ClusterView, owner: HostOwner, touch: Touch): void {
     const target = routeTarget({ kind: 'Hostname', namespace: '', name: host })
     for (const route of view.routesNaming(target)) byRoute(view, route, touch)
     for (const { meta } of view.rulesFor(host)) touch({ kind: 'DestinationRule', key: keyOf(meta) })
+    for (const each of view.virtualServicesFor(host)) byVirtualService(view, undefined, each, touch)
+    for (const each of view.virtualServicesTo(host)) byVirtualService(view, undefined, each, touch)
     for (const other of view.hostOwners(host)) {
       touchHosts(view, other, touch)
       // A Service keeps its host whatever others declare.
@@ -320,6 +334,35 @@ function byRule(
   const [before, after] = [previous, next].map(asking)
   if (isDeepStrictEqual(before, after)) return
   for (const rule of versions) if (rule.labelKeys.length > 0) touchAsked(view, rule, touch)
+}
+
+/** A VirtualService, and when it leads elsewhere or is for others than before, the services that it leads to. */
+function byVirtualService(
+  view: ClusterView,
+  previous: VirtualServiceObject | undefined,
+  next: VirtualServiceObject | undefined,
+  touch: Touch
+): void {
+  const versions = [previous, next].filter(version => version !== undefined)
+  for (const { meta } of versions) touch({ kind: 'VirtualService', key: keyOf(meta) })
+  const [before, after] = [previous, next].map(reach)
+  if (isDeepStrictEqual(before, after)) return
+  for (const version of versions) {
+    const { namespace } = version.meta
+    const led = [...destinationsOf(version)].map(({ host }) =>
+      wholeHost(host, namespace, view.settings.domain)
+    )
+    for (const hostname of new Set(led)) byAudience(view, hostname, touch)
+  }
+}
+
+/** What decides who has to know which services because of a VirtualService. */
+function reach(version: VirtualServiceObject | undefined): unknown {
+  if (version === undefined) return undefined
+  const { hosts, exportTo } = version
+  // With a port that is not there a destination leads nowhere.
+  const led = new Set([...destinationsOf(version)].map(({ host, port }) => `${host} ${port}`))
+  return { hosts, exportTo, led }
 }
 
 /** Workloads that may have labels which the rule asks for. */

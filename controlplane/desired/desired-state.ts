@@ -19,6 +19,7 @@ import { translatePolicy } from '../translate/policy.ts'
 import { targetedPolicy } from '../translate/targeted-policy.ts'
 import { furtherRecipients } from '../translate/service-recipients.ts'
 import { translateService } from '../translate/service.ts'
+import { translateVirtualService } from '../translate/virtual-service.ts'
 import {
   translatePod,
   translateServiceEntryEndpoints,
@@ -33,6 +34,7 @@ const revisioned: ReadonlySet<Kind> = new Set([
   'PeerAuthentication',
   'RequestAuthentication',
   'ServiceEntry',
+  'VirtualService',
   'WorkloadEntry'
 ])
 
@@ -184,6 +186,12 @@ export class DesiredState {
       case 'DestinationRule': {
         const rule = view.get('DestinationRule', unit.key)
         return config(rule === undefined ? undefined : translateDestinationRule(view, rule))
+      }
+      case 'VirtualService': {
+        const virtualService = view.get('VirtualService', unit.key)
+        return config(
+          virtualService === undefined ? undefined : translateVirtualService(view, virtualService)
+        )
       }
       case 'MeshConfig':
         return config(meshConfigForWaypoints(view))

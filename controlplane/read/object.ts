@@ -2,6 +2,7 @@
 import type { Kind, MeshObject } from '../cluster/objects.ts'
 import { readEndpointSlice, readNamespace, readNode, readPod, readSecret, readService } from './core.ts'
 import { readDestinationRule } from './destination-rule.ts'
+import { readVirtualService } from './virtual-service.ts'
 import { FieldError, Fields } from './fields.ts'
 import { readGateway, readGatewayClass } from './gateway.ts'
 import { readGrpcRoute, readHttpRoute, readReferenceGrant, readTlsRoute } from './route.ts'
@@ -31,6 +32,7 @@ const readers: { readonly [K in Kind]: (object: Fields) => MeshObject } = {
   PeerAuthentication: readPeerAuthentication,
   RequestAuthentication: readRequestAuthentication,
   DestinationRule: readDestinationRule,
+  VirtualService: readVirtualService,
   HTTPRoute: readHttpRoute,
   GRPCRoute: readGrpcRoute,
   TLSRoute: readTlsRoute,

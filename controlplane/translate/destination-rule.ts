@@ -4,30 +4,24 @@
  * they are exported to it. Source: Istio's published `host` and `exportTo`.
  */
 import { isDeepStrictEqual } from 'node:util'
-import { covers, hostOfRule, hostsOf, type ClusterView, type HostOwner } from '../cluster/cluster.ts'
+import { hostOfRule, type ClusterView } from '../cluster/cluster.ts'
 import type { DestinationRuleObject, Labels } from '../cluster/objects.ts'
-import { hostOwner } from './hostname.ts'
+import { hostOwner, servicesUnder, type HostedService } from './hostname.ts'
 import type { ConfigMessage, Recipient } from './messages.ts'
 import { recipientOf } from './recipient.ts'
 import { furtherRecipients } from './service-recipients.ts'
 import { waypointsOf } from './waypoint.ts'
-
-/** A hostname, and who declares it. */
-interface ServiceOfRule {
-  readonly owner: HostOwner
-  readonly hostname: string
-}
 
 /** Undefined when no waypoint carries it out. */
 export function translateDestinationRule(
   view: ClusterView,
   rule: DestinationRuleObject
 ): ConfigMessage | undefined {
-  const waypoints = [...servicesOfRule(view, rule)].flatMap(service => carriers(view, rule, service))
+  const host = hostOfRule(rule, view.settings.domain)
+  const waypoints = [...servicesUnder(view, host)].flatMap(service => carriers(view, rule, service))
   const { spec, meta } = rule
   if (spec === undefined || waypoints.length === 0) return undefined
   const { namespace, name, createdMs } = meta
-  const host = hostOfRule(rule, view.settings.domain)
   return {
     kind: 'DestinationRule',
     message: { namespace, name, createdMs, spec: { ...spec, host } },
@@ -35,25 +29,11 @@ export function translateDestinationRule(
   }
 }
 
-function* servicesOfRule(view: ClusterView, rule: DestinationRuleObject): Generator<ServiceOfRule> {
-  const { domain } = view.settings
-  const host = hostOfRule(rule, domain)
-  if (!host.startsWith('*')) {
-    for (const owner of view.hostOwners(host)) yield { owner, hostname: host }
-    return
-  }
-  for (const kind of ['Service', 'ServiceEntry'] as const) {
-    for (const owner of view.all(kind)) {
-      for (const hostname of hostsOf(owner, domain)) if (covers(host, hostname)) yield { owner, hostname }
-    }
-  }
-}
-
 /** Those labels of a workload that the rules for its services ask for, in the order of their keys. */
 export function askedLabels(
   view: ClusterView,
   labels: Labels,
-  services: readonly ServiceOfRule[]
+  services: readonly HostedService[]
 ): readonly (readonly [key: string, value: string])[] {
   const asked = new Map<string, string>()
   for (const service of services) {
@@ -71,7 +51,7 @@ export function askedLabels(
 function carriers(
   view: ClusterView,
   rule: DestinationRuleObject,
-  { owner, hostname }: ServiceOfRule
+  { owner, hostname }: HostedService
 ): readonly Recipient[] {
   const { namespace } = owner.meta
   // Rules for the workloads of a selector are for sidecars.

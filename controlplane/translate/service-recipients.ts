@@ -6,8 +6,9 @@ import type { Recipient } from './messages.ts'
 import { labelledGateway } from './proxy-workload.ts'
 import { allRecipients } from './recipient.ts'
 import { routedRecipients } from './route.ts'
+import { virtualServiceRecipients } from './virtual-service.ts'
 
-/** Their routes lead to it, they ask it as an extension provider, or it is a waypoint that requests go on to. */
+/** Their routes or VirtualServices lead to it, they ask it as an extension provider, or it is a waypoint that requests go on to. */
 export function furtherRecipients(
   view: ClusterView,
   owner: HostOwner,
@@ -15,6 +16,7 @@ export function furtherRecipients(
 ): readonly Recipient[] {
   return [
     ...routedRecipients(view, owner, hostname),
+    ...virtualServiceRecipients(view, owner, hostname),
     ...gatewaysSendingTo(view, owner, hostname),
     ...(view.settings.providerHosts.has(hostname) ? allRecipients(view) : [])
   ]

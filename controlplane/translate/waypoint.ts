@@ -245,12 +245,17 @@ export function weightedWaypoints(
   return canary.kind === 'bound' ? { kind: 'split', canary: canary.waypoint, weight: Number(weight) } : canary
 }
 
-/** Addresses of what a service's traffic goes through: its waypoint, and the canary of that. */
-export function waypointsOf(view: ClusterView, meta: Meta): readonly GatewayAddressMessage[] {
+/** What a service's traffic goes through: its waypoint, and the canary of that. */
+export function waypointsServing(view: ClusterView, meta: Meta): readonly Waypoint[] {
   const binding = serviceWaypoint(view, meta)
   if (binding.kind !== 'bound') return []
   const split = weightedWaypoints(view, meta, binding.waypoint)
-  return [binding.waypoint.address, ...(split.kind === 'split' ? [split.canary.address] : [])]
+  return [binding.waypoint, ...(split.kind === 'split' ? [split.canary] : [])]
+}
+
+/** Their addresses. */
+export function waypointsOf(view: ClusterView, meta: Meta): readonly GatewayAddressMessage[] {
+  return waypointsServing(view, meta).map(({ address }) => address)
 }
 
 /** Service accounts of the pods that run a Gateway, sorted. */

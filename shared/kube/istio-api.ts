@@ -126,6 +126,7 @@ export const peerAuthentications: ResourceType<PeerAuthentication> = namedType(
   'PeerAuthentication'
 )
 export const destinationRules: ResourceType = namedType('networking.istio.io', 'v1', 'DestinationRule')
+export const virtualServices: ResourceType = namedType('networking.istio.io', 'v1', 'VirtualService')
 /** What it says is for waypoints to read. */
 export const requestAuthentications: ResourceType = namedType(
   'security.istio.io',

@@ -16,6 +16,7 @@ export const settings: MeshSettings = {
   discoverySelectors: [],
   serviceEntryVisibility: [],
   ruleExportTo: ['*'],
+  virtualServiceExportTo: ['*'],
   forWaypoints: defaultWaypointSettings,
   providerHosts: new Set(),
   allowWaypoints: true,

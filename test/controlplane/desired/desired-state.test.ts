@@ -164,10 +164,11 @@ t.test('namespaces that are not discovered are not there', async t => {
   )
 })
 
+const gatewayAt = (address: string): string =>
+  `kind: Gateway\nmetadata: {name: wp}\nspec: {gatewayClassName: c}\nstatus: {addresses: [${address}]}\n---\n`
+
 t.test('a policy with targets follows all that decides who enforces it', async t => {
-  const gateway = (address: string): string =>
-    `kind: Gateway\nmetadata: {name: wp}\nspec: {gatewayClassName: c}\nstatus: {addresses: [${address}]}\n---\n`
-  const ready = gateway('{type: Hostname, value: wp.shop.svc.cluster.local}')
+  const ready = gatewayAt('{type: Hostname, value: wp.shop.svc.cluster.local}')
   const namespace = (labels: string): string =>
     `kind: Namespace\nmetadata: {name: shop, labels: {${labels}}}\n---\n`
   const policy = (target: string, where: string): string =>
@@ -183,9 +184,9 @@ t.test('a policy with targets follows all that decides who enforces it', async t
   const rows = [
     { what: 'the service', before: ready + use + toService, later: web },
     { what: 'its namespace', before: ready + web + toService, later: use },
-    { what: 'the waypoint of the service', before: gateway('') + use + web + toService, later: ready },
+    { what: 'the waypoint of the service', before: gatewayAt('') + use + web + toService, later: ready },
     { what: 'the gateway', before: toGateway, later: ready },
-    { what: 'the address of the gateway', before: gateway('') + toGateway, later: ready },
+    { what: 'the address of the gateway', before: gatewayAt('') + toGateway, later: ready },
     { what: 'the class', before: ready + toClass, later: ours },
     { what: 'the controller of the class', before: ready + gatewayClass('x') + toClass, later: ours },
     { what: 'a gateway of the class', before: ours + toClass, later: ready }
@@ -197,6 +198,91 @@ t.test('a policy with targets follows all that decides who enforces it', async t
     t.strictSame(enforced(), [], `without ${what}`)
     change(desired, later)
     t.strictSame(enforced(), ['shop/wp.shop.svc.cluster.local'], what)
+  }
+})
+
+t.test('a VirtualService follows all that decides whom it is for and where it leads', async t => {
+  const service = (name: string, namespace: string, more = ''): string =>
+    `kind: Service\nmetadata: {name: ${name}, namespace: ${namespace}, labels: {${more}}}\nspec: {selector: {app: x}, ports: [{port: 80}]}\n---\n`
+  const web = service('web', 'shop', 'istio.io/use-waypoint: wp')
+  const entry = (host: string): string =>
+    `kind: ServiceEntry\nmetadata: {name: e}\nspec: {hosts: [${host}], resolution: STATIC, ports: [{number: 80, name: p}]}\n---\n`
+  const virtualService = (host: string, to: string, more = ''): string =>
+    `kind: VirtualService\nmetadata: {name: v}\nspec: {hosts: [${host}], http: [{route: [{destination: {host: ${to}}}]}]${more}}\n---\n`
+  const db = 'db.other.svc.cluster.local'
+  const namespaces = (label: string): string =>
+    `kind: Namespace\nmetadata: {name: other, labels: {mesh: in}}\n---\nkind: Namespace\nmetadata: {name: shop, labels: {mesh: ${label}}}\n---\n`
+  // What is known of db shows as its waypoints, and as the label of its pod that a rule asks for.
+  const base = `${namespaces('in')}${gatewayAt('{type: Hostname, value: wp.shop.svc.cluster.local}')}${service('db', 'other')}kind: Pod
+metadata: {name: x, namespace: other, labels: {app: x, version: v1}}
+status: {podIPs: [{ip: 10.0.0.1}]}
+---
+kind: DestinationRule
+metadata: {name: r, namespace: other}
+spec: {host: db, subsets: [{name: s, labels: {version: v1}}]}
+---
+`
+  const rows = [
+    { what: 'its hosts', before: web + virtualService('gone', db), later: virtualService('web', db) },
+    {
+      what: 'where it leads',
+      before: web + virtualService('web', 'gone'),
+      later: virtualService('web', db)
+    },
+    {
+      what: 'the port there',
+      before: web + virtualService('web', `${db}, port: {number: 81}`),
+      later: virtualService('web', `${db}, port: {number: 80}`)
+    },
+    {
+      what: 'exportTo',
+      before: web + virtualService('web', db, ', exportTo: [other]'),
+      later: virtualService('web', db)
+    },
+    {
+      what: 'gateways',
+      before: web + virtualService('web', db, ', gateways: [g]'),
+      later: virtualService('web', db)
+    },
+    { what: 'its service', before: virtualService('web', db), later: web },
+    {
+      what: 'the waypoint of its service',
+      before: service('web', 'shop') + virtualService('web', db),
+      later: web
+    },
+    {
+      what: 'who has the host where it leads',
+      before: web + entry(db) + virtualService('web', db),
+      later: entry('elsewhere')
+    },
+    {
+      what: 'the waypoint',
+      before: gatewayAt('') + web + virtualService('web', db),
+      later: gatewayAt('{type: Hostname, value: wp.shop.svc.cluster.local}')
+    },
+    {
+      what: 'whether its namespace is in the mesh',
+      before: namespaces('out') + web + virtualService('web', db),
+      later: namespaces('in')
+    }
+  ]
+  const state = (yaml: string): DesiredState => {
+    const desired = new DesiredState({ ...settings, discoverySelectors: [{ matchLabels: { mesh: 'in' } }] })
+    for (const object of objects(yaml)) desired.put(object)
+    desired.refresh()
+    return desired
+  }
+  for (const { what, before, later } of rows) {
+    const desired = state(base + before)
+    const known = (): unknown => desired.snapshot.table('address').get(`other/${db}`)?.waypoints
+    t.strictSame(known(), [], `without ${what}`)
+    change(desired, later)
+    t.strictSame(known(), ['shop/wp.shop.svc.cluster.local'], what)
+    t.strictSame(
+      versions(desired.snapshot),
+      versions(state(base + before + later).snapshot),
+      'and all the rest'
+    )
   }
 })
 

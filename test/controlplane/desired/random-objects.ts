@@ -112,6 +112,8 @@ export function randomRuledObject(pick: <T>(list: readonly T[]) => T): string {
     'istio.io/use-waypoint: none',
     ''
   ])
+  const anyHost = (): string =>
+    pick(['a', 'b', 'a.shop.svc.cluster.local', 'h1.example', '*.shop.svc.cluster.local', '*'])
   const app = pick(['web', 'db'])
   const labels = `labels: {app: ${app}, team: ${pick(['x', 'y'])}}`
   switch (
@@ -122,6 +124,8 @@ export function randomRuledObject(pick: <T>(list: readonly T[]) => T): string {
       'Pod',
       'DestinationRule',
       'DestinationRule',
+      'VirtualService',
+      'VirtualService',
       'ServiceEntry',
       'HTTPRoute',
       'ReferenceGrant',
@@ -142,8 +146,15 @@ export function randomRuledObject(pick: <T>(list: readonly T[]) => T): string {
       return `kind: ReferenceGrant\nmetadata: {${named}}\nspec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: ${pick(['shop', 'other'])}}], to: [{group: "", kind: Service}]}\n`
     case 'Namespace':
       return `kind: Namespace\nmetadata: {name: ${namespace}, labels: {${through}}}\n`
+    case 'VirtualService': {
+      const exported = pick(['', '', 'exportTo: [.], ', 'exportTo: [other], '])
+      const gateways = pick(['', '', '', 'gateways: [g], '])
+      const to = (): string =>
+        `{host: ${pick(['a', 'b', 'a.shop.svc.cluster.local', 'b.other.svc.cluster.local', 'h1.example'])}${pick(['', ', port: {number: 80}', ', port: {number: 81}'])}}`
+      const route = `route: [{destination: ${to()}}], mirror: ${to()}`
+      return `kind: VirtualService\nmetadata: {name: ${pick(['r', 's'])}, namespace: ${namespace}}\nspec: {${exported}${gateways}hosts: ["${anyHost()}"${pick(['', ', h1.example'])}], http: [{${route}}]}\n`
+    }
     default: {
-      const host = pick(['a', 'b', 'a.shop.svc.cluster.local', 'h1.example', '*.shop.svc.cluster.local', '*'])
       const asks = pick([
         '',
         'subsets: [{name: s, labels: {app: web}}], ',
@@ -154,7 +165,7 @@ export function randomRuledObject(pick: <T>(list: readonly T[]) => T): string {
         '',
         ...[1, 2, 3].map(most => `trafficPolicy: {connectionPool: {tcp: {maxConnections: ${most}}}}, `)
       ])
-      return `kind: DestinationRule\nmetadata: {name: ${pick(['r', 's'])}, namespace: ${namespace}}\nspec: {${asks}${exported}${settings}host: "${host}"}\n`
+      return `kind: DestinationRule\nmetadata: {name: ${pick(['r', 's'])}, namespace: ${namespace}}\nspec: {${asks}${exported}${settings}host: "${anyHost()}"}\n`
     }
   }
 }
