@@ -47,6 +47,13 @@ export function readNode(
   }
 }
 
+/** What waypoints and gateways call themselves; which of the two one is, its Gateway says. */
+const proxyTypes: ReadonlySet<string> = new Set(['waypoint', 'router'])
+
+export function isProxy(node: ClientNode | undefined): boolean {
+  return node !== undefined && proxyTypes.has(node.type)
+}
+
 /** `pod.namespace`, as tables show it. */
 export function displayName({ pod, namespace }: ClientNode): string {
   return `${pod}.${namespace}`

@@ -11,7 +11,7 @@ import type { metricFamilies } from '../metrics.ts'
 import { Responses, servedTypes, type ServedType } from './responses.ts'
 import { tables, type Changes, type Snapshot } from '../desired/snapshot.ts'
 import { Subscription, type DeltaRequest } from './subscription.ts'
-import { nodeProblem, readNode, type ClientNode } from './client-node.ts'
+import { isProxy, nodeProblem, readNode, type ClientNode } from './client-node.ts'
 import type { Caller } from '../access/token.ts'
 
 /** The transport of one client, as `serve/grpc-server.ts` gives it. */
@@ -246,6 +246,10 @@ class Connection {
     this.#unknownTypes.add(typeUrl)
     const { log } = this.#deps
     log.info('an xDS client asks for a type that is not served', { node: this.#node?.id, typeUrl })
+    if (!isProxy(this.#node)) return
+    // A newer waypoint or gateway waits for every kind of configuration; we have none of this one.
+    const nothing = { everything: false, resources: [], removed: [] }
+    this.#stream.send(this.#deps.responses.encode(typeUrl, this.#deps.nonce(), nothing))
   }
 
   #subscribe(typeUrl: string, type: ServedType, request: DeltaRequest): void {

@@ -1,13 +1,10 @@
 /** A waypoint or gateway is sent what is for it, not the whole mesh. */
 import type { Caller } from '../access/token.ts'
-import type { ClientNode } from './client-node.ts'
+import { isProxy, type ClientNode } from './client-node.ts'
 import { gatewayNameLabel, type ClusterView } from '../cluster/cluster.ts'
 import { recipientName } from '../desired/snapshot.ts'
 import { labelledGateway } from '../translate/proxy-workload.ts'
 import { recipientOf } from '../translate/recipient.ts'
-
-/** What the two call themselves; which of them one is, its Gateway says. */
-const proxyTypes: ReadonlySet<string> = new Set(['waypoint', 'router'])
 
 /**
  * What tells the present name, as recipients have it, of the waypoint or gateway that the client is an instance of: a
@@ -20,7 +17,7 @@ export function waypointScope(
   caller: Caller | undefined,
   purpose: 'addresses' | 'configuration'
 ): (() => string | undefined) | undefined {
-  if (!proxyTypes.has(node.type)) return undefined
+  if (!isProxy(node)) return undefined
   let known: string | undefined
   // Remembered: a pod that is deleted while it drains still is what it was.
   const gatewayKey = (): string | undefined => (known ??= find())

@@ -202,6 +202,15 @@ t.test('TLSRoutes have a type of their own', async t => {
   t.strictSame(await next(client), heard('TLSRoute', ['mine']))
 })
 
+t.test('a newer proxy need not wait for what is not served', async t => {
+  const world = await new ServedWorld(t, 1).start(gateway('edge', [http]) + podOf('edge'))
+  const client = world.client()
+  subscribe(client, 'edge', 'gateway.networking.k8s.io/v9/NewRoute')
+  t.strictSame(await next(client), heard('NewRoute', []))
+  client.send({ typeUrl: gatewayType })
+  t.strictSame(await next(client), heard('Gateway', ['edge']), 'and gets what is')
+})
+
 t.test('policies for a gateway, and the mesh configuration, are sent to it', async t => {
   const policy = `kind: AuthorizationPolicy
 metadata: {name: deny}
