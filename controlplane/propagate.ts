@@ -75,6 +75,7 @@ export function propagate(options: PropagateOptions): Propagation {
     client,
     signal,
     secrets: config.gateways.enabled,
+    authorities: config.waypoints.enabled || config.gateways.enabled,
     log: logs.logger('watch'),
     meshConfigMap: { namespace: config.mesh.systemNamespace, name: config.meshConfigMap },
     handlers: handlers(options, changed)

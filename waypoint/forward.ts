@@ -123,7 +123,9 @@ class Forwarding {
     this.#use = new ClusterUse(this.#cluster)
     this.#key = this.#cluster?.keyOf({ head, sourceIp: arrival.client.ip })
     this.#protocol =
-      upstream.kind === 'service' ? protocolTowards(upstream.service, upstream.port, this.#cluster) : 'http1'
+      upstream.kind === 'service'
+        ? protocolTowards(upstream.service, upstream.port, this.#cluster, head.headers)
+        : 'http1'
     const keeps = (plan.rule?.retry?.times ?? 0) > 0 && head.framing.kind !== 'none'
     this.#replay = keeps ? new ReplayBuffer(waypoint.replayBudget) : undefined
   }

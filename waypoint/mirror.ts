@@ -114,7 +114,7 @@ export class MirroredRequest implements BodySink {
       return this.#fail(`its traffic policy cannot be carried out: ${unsupported}`)
     this.#use = new ClusterUse(cluster)
     if (!this.#use.begin()) return this.#finish('overflow')
-    const protocol = protocolTowards(service, port, cluster)
+    const protocol = protocolTowards(service, port, cluster, this.#request.headers)
     const target = pick(means, service, port, { cluster, protocol })
     if (target === undefined) return this.#fail('no healthy upstream')
     this.#use.attempt(target)

@@ -320,6 +320,7 @@ export const configKinds = [
   ...routeKinds,
   'AuthorizationPolicy',
   'RequestAuthentication',
+  'BackendTLSPolicy',
   'DestinationRule',
   'VirtualService'
 ] as const
@@ -405,6 +406,43 @@ export interface SecretObject {
   readonly key: string
 }
 
+/** A target of a policy, in the policy's own namespace. */
+export interface PolicyTargetReference {
+  /** Path of the field, for messages. */
+  readonly field: string
+  readonly group: string
+  readonly kind: string
+  readonly name: string
+  /** Name of a port; '' = all that no other policy names. */
+  readonly sectionName: string
+}
+
+export interface BackendTlsPolicyObject {
+  readonly kind: 'BackendTLSPolicy'
+  readonly meta: Meta
+  readonly targets: readonly PolicyTargetReference[]
+  readonly hostname: string
+  /** As written. */
+  readonly subjectAltNames: readonly JsonObject[]
+  readonly authorities: readonly {
+    readonly field: string
+    readonly group: string
+    readonly kind: string
+    readonly name: string
+  }[]
+  /** `System`; '' where it does not say. */
+  readonly wellKnown: string
+  /** What its status says in our name, as `ancestorsText` of `translate/backend-tls-status.ts` writes it. */
+  readonly reported: string
+}
+
+export interface ConfigMapObject {
+  readonly kind: 'ConfigMap'
+  readonly meta: Meta
+  /** Its `ca.crt`, as it was written; undefined without one. */
+  readonly authorities: string | undefined
+}
+
 export type MeshObject =
   | NamespaceObject
   | NodeObject
@@ -425,6 +463,8 @@ export type MeshObject =
   | (RouteObject & { readonly kind: 'TLSRoute' })
   | ReferenceGrantObject
   | SecretObject
+  | BackendTlsPolicyObject
+  | ConfigMapObject
 
 export type Kind = MeshObject['kind']
 export type ObjectOf<K extends Kind> = Extract<MeshObject, { readonly kind: K }>

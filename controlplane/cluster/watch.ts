@@ -12,6 +12,7 @@ import {
   type ConfigMap
 } from '../../shared/kube/core-api.ts'
 import {
+  backendTlsPolicies,
   gatewayClasses,
   gateways,
   grpcRoutes,
@@ -47,6 +48,8 @@ export interface WatchOptions {
   readonly handlers: WatchHandlers
   /** Whether certificates are followed too, which takes a permission of its own. */
   readonly secrets: boolean
+  /** Whether ConfigMaps with certificate authorities are, too. */
+  readonly authorities: boolean
   readonly meshConfigMap: { readonly namespace: string; readonly name: string }
   readonly signal: AbortSignal
   readonly log: Logger
@@ -78,7 +81,9 @@ const kinds: Readonly<Record<Kind, ResourceType>> = {
   GRPCRoute: grpcRoutes,
   TLSRoute: tlsRoutes,
   ReferenceGrant: referenceGrants,
-  Secret: secrets
+  Secret: secrets,
+  BackendTLSPolicy: backendTlsPolicies,
+  ConfigMap: configMaps
 }
 
 /** What is kept of an object between events: its name, and what reading it gave until it is passed on. */
@@ -90,6 +95,7 @@ export function watch(options: WatchOptions): Watch {
   const informers = [
     ...(Object.keys(kinds) as Kind[])
       .filter(kind => kind !== 'Secret' || options.secrets)
+      .filter(kind => kind !== 'ConfigMap' || options.authorities)
       .map(kind => follow(kind, options)),
     followMeshConfig(options)
   ]

@@ -56,6 +56,7 @@ export type Unit =
         | 'Secret'
         | 'RequestAuthentication'
         | 'DestinationRule'
+        | 'BackendTLSPolicy'
         | 'VirtualService'
         | RouteKind
       readonly key: string
@@ -163,6 +164,16 @@ export function affected(
         touch({ kind: 'Gateway', key: keyOf(meta) })
       }
       return
+    case 'BackendTLSPolicy':
+      // Which of several counts for a service, the others decide too.
+      touch({ kind: 'BackendTLSPolicy', key: keyOf(either.meta) })
+      return backendTlsPolicies(view, either.meta.namespace, touch)
+    case 'ConfigMap':
+      for (const { meta, authorities } of view.inNamespace('BackendTLSPolicy', either.meta.namespace)) {
+        const isNamed = authorities.some(({ name }) => name === either.meta.name)
+        if (isNamed) touch({ kind: 'BackendTLSPolicy', key: keyOf(meta) })
+      }
+      return
     default:
       either satisfies never
   }
@@ -183,6 +194,7 @@ export function everything(view: ClusterView, touch: Touch): void {
     'Secret',
     'RequestAuthentication',
     'DestinationRule',
+    'BackendTLSPolicy',
     'VirtualService',
     ...routeKinds
   ] as const
@@ -262,6 +274,7 @@ function byNamespace(
   for (const kind of routeKinds) {
     for (const route of view.inNamespace(kind, name)) byRoute(view, route, touch)
   }
+  backendTlsPolicies(view, name, touch)
   if (view.settings.discoverySelectors.length > 0) {
     for (const gateway of view.inNamespace('Gateway', name)) byGateway(view, keyOf(gateway.meta), touch)
     for (const rule of view.inNamespace('DestinationRule', name)) byRule(view, undefined, rule, touch)
@@ -284,6 +297,7 @@ function byHostOwner(view: ClusterView, owner: HostOwner, touch: Touch): void {
     touch({ kind: 'Gateway', key: labelledGateway(view, meta.namespace, gateway) })
   }
   targetedPolicies(view, meta.namespace, touch)
+  backendTlsPolicies(view, meta.namespace, touch, meta.name)
   for (const route of view.routesNaming(routeTarget({ kind, ...meta }))) byRoute(view, route, touch)
   for (const host of hostsOf(owner, view.settings.domain)) {
     const target = routeTarget({ kind: 'Hostname', namespace: '', name: host })
@@ -293,6 +307,7 @@ function byHostOwner(view: ClusterView, owner: HostOwner, touch: Touch): void {
     for (const each of view.virtualServicesTo(host)) byVirtualService(view, undefined, each, touch)
     for (const other of view.hostOwners(host)) {
       touchHosts(view, other, touch)
+      backendTlsPolicies(view, other.meta.namespace, touch, other.meta.name)
       // A Service keeps its host whatever others declare.
       if (other.kind === 'ServiceEntry') touchMembers(view, other, touch)
     }
@@ -306,6 +321,7 @@ function byRoute(view: ClusterView, { kind, meta, parents, rules }: RouteObject,
     if (kind === 'Gateway') touch({ kind, key: `${namespace}/${name}` })
   }
   for (const { kind, namespace, name } of backendsOf({ rules })) {
+    if (kind === 'Service') backendTlsPolicies(view, namespace, touch, name)
     if (kind === 'Service') byAudience(view, `${name}.${namespace}.svc.${view.settings.domain}`, touch)
     else if (kind === 'Hostname') byAudience(view, name, touch)
   }
@@ -318,6 +334,7 @@ function byAudience(view: ClusterView, hostname: string, touch: Touch): void {
   const asks = rules.some(({ labelKeys }) => labelKeys.length > 0)
   for (const owner of view.hostOwners(hostname)) {
     touch({ kind: 'Host', key: `${owner.meta.namespace}/${hostname}` })
+    backendTlsPolicies(view, owner.meta.namespace, touch, owner.meta.name)
     if (asks) touchMembers(view, owner, touch)
   }
 }
@@ -408,6 +425,14 @@ function targetedPolicies(view: ClusterView, namespace: string, touch: Touch): v
     for (const { meta, targets } of view.inNamespace(kind, namespace)) {
       if (targets.length > 0) touch({ kind, key: keyOf(meta) })
     }
+  }
+}
+
+/** Of the namespace, as far as they name the target. */
+function backendTlsPolicies(view: ClusterView, namespace: string, touch: Touch, target?: string): void {
+  for (const { meta, targets } of view.inNamespace('BackendTLSPolicy', namespace)) {
+    const isMeant = target === undefined || targets.some(({ name }) => name === target)
+    if (isMeant) touch({ kind: 'BackendTLSPolicy', key: keyOf(meta) })
   }
 }
 

@@ -8,6 +8,7 @@ import type { Kind, MeshObject } from '../cluster/objects.ts'
 import type { MeshSettings } from '../cluster/settings.ts'
 import { Snapshot, type Changes, type Translated } from './snapshot.ts'
 import { allowWaypoint } from '../translate/attachment.ts'
+import { translateBackendTls } from '../translate/backend-tls.ts'
 import { translateDestinationRule } from '../translate/destination-rule.ts'
 import { hostOwner } from '../translate/hostname.ts'
 import { translateGateway, translateSecret } from '../translate/gateway.ts'
@@ -186,6 +187,10 @@ export class DesiredState {
       case 'DestinationRule': {
         const rule = view.get('DestinationRule', unit.key)
         return config(rule === undefined ? undefined : translateDestinationRule(view, rule))
+      }
+      case 'BackendTLSPolicy': {
+        const policy = view.get('BackendTLSPolicy', unit.key)
+        return config(policy === undefined ? undefined : translateBackendTls(view, policy))
       }
       case 'VirtualService': {
         const virtualService = view.get('VirtualService', unit.key)

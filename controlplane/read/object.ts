@@ -1,5 +1,6 @@
 /** From what the API server sends to what the control plane keeps, or the field that is wrong. */
 import type { Kind, MeshObject } from '../cluster/objects.ts'
+import { readBackendTlsPolicy, readConfigMap } from './backend-tls.ts'
 import { readEndpointSlice, readNamespace, readNode, readPod, readSecret, readService } from './core.ts'
 import { readDestinationRule } from './destination-rule.ts'
 import { readVirtualService } from './virtual-service.ts'
@@ -37,7 +38,9 @@ const readers: { readonly [K in Kind]: (object: Fields) => MeshObject } = {
   GRPCRoute: readGrpcRoute,
   TLSRoute: readTlsRoute,
   ReferenceGrant: readReferenceGrant,
-  Secret: readSecret
+  Secret: readSecret,
+  BackendTLSPolicy: readBackendTlsPolicy,
+  ConfigMap: readConfigMap
 }
 
 export function readObject(kind: Kind, raw: unknown): ReadResult {

@@ -5,6 +5,8 @@ import { mergedConditions, text, type Said } from './gateway-status.ts'
 
 /** What gateways carry out beyond their core, by the names that the API gives its features; sorted. */
 const gatewayFeatures: readonly string[] = [
+  'BackendTLSPolicy',
+  'BackendTLSPolicySANValidation',
   'GRPCRoute',
   'GRPCRouteNamedRouteRule',
   'GRPCRouteRequestHeaderModifier',

@@ -5,7 +5,13 @@
 import type { KubeClient } from '../../shared/kube/client.ts'
 import { KubeError, isConflict, isNotFound } from '../../shared/kube/errors.ts'
 import { namespaces, services } from '../../shared/kube/core-api.ts'
-import { gateways, grpcRoutes, httpRoutes, tlsRoutes } from '../../shared/kube/gateway-api.ts'
+import {
+  backendTlsPolicies,
+  gateways,
+  grpcRoutes,
+  httpRoutes,
+  tlsRoutes
+} from '../../shared/kube/gateway-api.ts'
 import {
   authorizationPolicies,
   peerAuthentications,
@@ -20,6 +26,8 @@ import type { Unit } from '../desired/affected.ts'
 import type { DesiredState } from '../desired/desired-state.ts'
 import { isRoute, isRouteKind, keyOf, type Kind, type Labels, type MeshObject } from '../cluster/objects.ts'
 import { hostOwner } from '../translate/hostname.ts'
+import { backendTlsReports } from '../translate/backend-tls-report.ts'
+import { ancestorsText, mergedAncestors, reportedAncestors } from '../translate/backend-tls-status.ts'
 import { routeReports } from '../translate/route-conditions.ts'
 import { mergedParents, parentsText, reportedParents } from '../translate/route-status.ts'
 import type { IstioClasses } from '../translate/gateway-class.ts'
@@ -41,7 +49,8 @@ const kinds: Partial<Record<Kind, ResourceType>> = {
   Gateway: gateways,
   HTTPRoute: httpRoutes,
   GRPCRoute: grpcRoutes,
-  TLSRoute: tlsRoutes
+  TLSRoute: tlsRoutes,
+  BackendTLSPolicy: backendTlsPolicies
 }
 
 export interface StatusOptions {
@@ -91,7 +100,7 @@ export class StatusWriter {
 
   broken(kind: Kind, key: string, message: string): void {
     // Of a route its definition in the API server leaves nothing that could not be read.
-    if (kinds[kind] === undefined || isRouteKind(kind)) return
+    if (kinds[kind] === undefined || isRouteKind(kind) || kind === 'BackendTLSPolicy') return
     this.#broken.set(idOf(kind, key), message)
     if (this.#leading) this.#queue.add(idOf(kind, key))
   }
@@ -120,6 +129,7 @@ export class StatusWriter {
       case 'HTTPRoute':
       case 'GRPCRoute':
       case 'TLSRoute':
+      case 'BackendTLSPolicy':
       case 'WorkloadEntry': {
         const object = view.get(unit.kind, unit.key)
         if (object !== undefined) this.#check(object)
@@ -151,6 +161,10 @@ export class StatusWriter {
 
   #isRight(object: MeshObject): boolean {
     const { desired, istioClasses } = this.#options
+    if (object.kind === 'BackendTLSPolicy') {
+      const reports = backendTlsReports(desired.view, object, istioClasses)
+      return ancestorsText(reportedAncestors(reports, object.meta.generation)) === object.reported
+    }
     if (!isRoute(object)) return sameConditions(conditionsOf(desired.view, object), object.meta.conditions)
     const reports = routeReports(desired.view, object, istioClasses)
     return parentsText(reportedParents(reports, object.meta.generation)) === object.reported
@@ -185,6 +199,12 @@ export class StatusWriter {
       const reports = routeReports(desired.view, object, istioClasses)
       const parents = mergedParents(found, reports, clock.now())
       return parents === undefined ? undefined : { parents }
+    }
+    if (object?.kind === 'BackendTLSPolicy') {
+      if (object.meta.generation !== (found.metadata.generation ?? 0)) return undefined
+      const reports = backendTlsReports(desired.view, object, istioClasses)
+      const ancestors = mergedAncestors(found, reports, clock.now())
+      return ancestors === undefined ? undefined : { ancestors }
     }
     const problem = this.#broken.get(id)
     let wanted: Labels

@@ -34,6 +34,7 @@ export const servedTypes: ReadonlyMap<string, ServedType> = new Map<string, Serv
   ['gateway.networking.k8s.io/v1/TLSRoute', { table: 'TLSRoute', ...forWaypoints }],
   ['security.istio.io/v1/AuthorizationPolicy', { table: 'AuthorizationPolicy', ...forWaypoints }],
   ['security.istio.io/v1/RequestAuthentication', { table: 'RequestAuthentication', ...forWaypoints }],
+  ['gateway.networking.k8s.io/v1/BackendTLSPolicy', { table: 'BackendTLSPolicy', ...forWaypoints }],
   ['networking.istio.io/v1/DestinationRule', { table: 'DestinationRule', ...forWaypoints }],
   ['networking.istio.io/v1/VirtualService', { table: 'VirtualService', ...forWaypoints }]
 ])

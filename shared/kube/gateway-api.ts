@@ -40,6 +40,18 @@ export interface Route extends KubeObject {
   readonly status?: { readonly parents?: readonly RouteParentStatus[] }
 }
 
+/** What one controller says of a policy for one Gateway. */
+export interface PolicyAncestorStatus {
+  readonly ancestorRef: Readonly<Record<string, unknown>>
+  readonly controllerName: string
+  readonly conditions?: readonly Condition[]
+}
+
+export interface BackendTlsPolicy extends KubeObject {
+  readonly spec?: unknown
+  readonly status?: { readonly ancestors?: readonly PolicyAncestorStatus[] }
+}
+
 export const gatewayClasses: ResourceType<GatewayClass> = {
   ...namedType<GatewayClass>('gateway.networking.k8s.io', 'v1', 'GatewayClass'),
   plural: 'gatewayclasses',
@@ -49,6 +61,10 @@ export const gateways: ResourceType<Gateway> = namedType('gateway.networking.k8s
 export const httpRoutes: ResourceType<Route> = namedType('gateway.networking.k8s.io', 'v1', 'HTTPRoute')
 export const grpcRoutes: ResourceType<Route> = namedType('gateway.networking.k8s.io', 'v1', 'GRPCRoute')
 export const tlsRoutes: ResourceType<Route> = namedType('gateway.networking.k8s.io', 'v1', 'TLSRoute')
+export const backendTlsPolicies: ResourceType<BackendTlsPolicy> = {
+  ...namedType<BackendTlsPolicy>('gateway.networking.k8s.io', 'v1', 'BackendTLSPolicy'),
+  plural: 'backendtlspolicies'
+}
 /** Of the version that every release of the API serves. */
 export const referenceGrants: ResourceType = namedType(
   'gateway.networking.k8s.io',

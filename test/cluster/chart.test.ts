@@ -258,7 +258,7 @@ t.test('nobody may do more than is known here', async t => {
     )
     // What is secret or steers the cluster is asked for by name; `create` knows no names, and gateways name their
     // certificates wherever they are.
-    if (isForCertificates(object, rule)) continue
+    if (isForCertificates(object, rule) || isForAuthorities(object, rule)) continue
     if (rule.resources.some(one => /^(secrets|configmaps|leases|.*webhookconfigurations)$/.test(one))) {
       t.ok(rule.resourceNames !== undefined || rule.verbs.join() === 'create', text)
       if (rule.resources.includes('secrets')) t.equal(object.kind, 'Role', text)
@@ -266,6 +266,7 @@ t.test('nobody may do more than is known here', async t => {
     t.notOk(rule.verbs.includes('delete'), text)
   }
   t.equal(rules.filter(({ object, rule }) => isForCertificates(object, rule)).length, 1)
+  t.equal(rules.filter(({ object, rule }) => isForAuthorities(object, rule)).length, 1)
   const page = readFileSync(manifest, 'utf8')
   t.strictSame([...page.matchAll(/^rules:\n(?! {2}# )/gm)], [], 'roles say why')
 })
@@ -379,9 +380,16 @@ t.test('at a real API server', { skip: needsHelm || needsKubeApiserver() }, asyn
   })
 })
 
-function isForCertificates({ kind, metadata }: Manifest, { resources, verbs }: Rule): boolean {
-  const isOfGateways = kind === 'ClusterRole' && metadata.name.startsWith('underpass-control-plane-waypoints')
-  return isOfGateways && resources.join() === 'secrets' && verbs.join() === 'list,watch'
+function isForCertificates(object: Manifest, { resources, verbs }: Rule): boolean {
+  return isOfWaypoints(object) && resources.join() === 'secrets' && verbs.join() === 'list,watch'
+}
+
+function isForAuthorities(object: Manifest, { resources, verbs }: Rule): boolean {
+  return isOfWaypoints(object) && resources.join() === 'configmaps' && verbs.join() === 'list,watch'
+}
+
+function isOfWaypoints({ kind, metadata }: Manifest): boolean {
+  return kind === 'ClusterRole' && metadata.name.startsWith('underpass-control-plane-waypoints')
 }
 
 /** Runs it until `done`; resolves to what it logged. */

@@ -129,13 +129,30 @@ export function randomRuledObject(pick: <T>(list: readonly T[]) => T): string {
       'ServiceEntry',
       'HTTPRoute',
       'ReferenceGrant',
+      'BackendTLSPolicy',
+      'BackendTLSPolicy',
+      'ConfigMap',
       'Namespace'
     ])
   ) {
+    case 'BackendTLSPolicy': {
+      const target = pick([
+        `kind: Service, name: ${pick(['a', 'b'])}`,
+        `kind: Service, name: a, sectionName: ${pick(['web', 'none'])}`,
+        `group: networking.istio.io, kind: ServiceEntry, name: ${pick(['a', 'b'])}`
+      ])
+      const trusted = pick([
+        'wellKnownCACertificates: System',
+        'caCertificateRefs: [{kind: ConfigMap, name: ca}]'
+      ])
+      return `kind: BackendTLSPolicy\nmetadata: {name: ${pick(['t', 'u'])}, namespace: ${namespace}, creationTimestamp: "${pick([2019, 2020])}-01-01T00:00:00Z"}\nspec: {targetRefs: [{${target}}], validation: {hostname: h, ${trusted}}}\n`
+    }
+    case 'ConfigMap':
+      return `kind: ConfigMap\nmetadata: {name: ca, namespace: ${namespace}}\ndata: {${pick(['', 'ca.crt: none', `ca.crt: ${JSON.stringify(pairs[0]?.certificate)}`])}}\n`
     case 'Gateway':
       return `kind: Gateway\nmetadata: {name: wp, namespace: ${namespace}}\nspec: {gatewayClassName: c, listeners: [{name: m, port: 15008, protocol: HBONE, allowedRoutes: {namespaces: {from: ${pick(['All', 'All', 'Same'])}}}}]}\nstatus: {addresses: [${pick(['', `{type: Hostname, value: wp.${namespace}}`, '{type: IPAddress, value: 10.9.9.9}'])}]}\n`
     case 'Service':
-      return `kind: Service\nmetadata: {${named}, labels: {${through}}}\nspec: {selector: {app: ${app}}, ports: [{port: 80}]}\n`
+      return `kind: Service\nmetadata: {${named}, labels: {${through}}}\nspec: {selector: {app: ${app}}, ports: [{name: web, port: 80}]}\n`
     case 'Pod':
       return `kind: Pod\nmetadata: {${named}, ${labels}}\nstatus: {phase: Running, podIPs: [{ip: 10.0.0.1}]}\n`
     case 'ServiceEntry':

@@ -2,7 +2,7 @@
 import { DesiredState } from '../../../controlplane/desired/desired-state.ts'
 import { StatusWriter } from '../../../controlplane/write/status.ts'
 import { services } from '../../../shared/kube/core-api.ts'
-import { grpcRoutes, httpRoutes } from '../../../shared/kube/gateway-api.ts'
+import { backendTlsPolicies, grpcRoutes, httpRoutes } from '../../../shared/kube/gateway-api.ts'
 import { authorizationPolicies, serviceEntries } from '../../../shared/kube/istio-api.ts'
 import type { Condition, KubeObject } from '../../../shared/kube/object.ts'
 import { Logger } from '../../../shared/telemetry/logger.ts'
@@ -15,7 +15,8 @@ const types = {
   Service: services,
   ServiceEntry: serviceEntries,
   HTTPRoute: httpRoutes,
-  GRPCRoute: grpcRoutes
+  GRPCRoute: grpcRoutes,
+  BackendTLSPolicy: backendTlsPolicies
 }
 
 export class StatusWorld {
