@@ -30,6 +30,7 @@ import { loadLocalState } from './local-state.ts'
 import { CurrentSettings, defaultTraceSampling } from './mesh-settings.ts'
 import { Mirrors } from './mirror.ts'
 import { RouteStore } from './routes/route-store.ts'
+import { TelemetryStore } from './telemetry/rules/telemetry-store.ts'
 import { startTelemetry } from './telemetry/telemetry.ts'
 import { PoliciesInForce } from './upstream/backend-tls-in-force.ts'
 import { BackendTlsPolicies } from './upstream/backend-tls-policies.ts'
@@ -90,14 +91,21 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     pathNormalization: config.pathNormalization,
     providers: new Map(),
     traceProviders: new Map(),
-    tracing: undefined,
+    defaultTraceProvider: undefined,
     traceSampling: defaultTraceSampling
   }
   const settings = new CurrentSettings(own, output.logger('config'))
   const gatewayState = new GatewayState()
+  const telemetries = new TelemetryStore({
+    ...{ own: gateway, rootNamespace: config.rootNamespace, accessLog: config.accessLog },
+    ...{ settings: () => settings.current, log: output.logger('config') }
+  })
   const types = new Map([
     ...configTypes(
-      { settings, routes, virtualServices, policies, jwtPolicies, destinationRules, backendTls, onJwtRules },
+      {
+        ...{ settings, routes, virtualServices, policies, telemetries, jwtPolicies, destinationRules },
+        ...{ backendTls, onJwtRules }
+      },
       config
     ),
     ...(config.role === 'gateway' ? gatewayTypes(gatewayState, config, output.logger('config')) : [])
@@ -140,7 +148,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   })
   const authorizers = senderOf({ view, config, random, connections, clusters })
   const telemetry = startTelemetry({
-    ...{ config, metrics, view, settings, connections, clusters, random, writeLine, output },
+    ...{ config, metrics, view, telemetries, settings, connections, clusters, random, writeLine, output },
     signal: ending.signal
   })
   resources.defer(() => telemetry.close())

@@ -15,6 +15,8 @@ import { readGrpcRoute } from './routes/grpc-route.ts'
 import { readHttpRoute } from './routes/http-route.ts'
 import { standIn } from './routes/route-parts.ts'
 import type { RouteStore } from './routes/route-store.ts'
+import { readTelemetry } from './telemetry/rules/read-telemetry.ts'
+import type { TelemetryStore } from './telemetry/rules/telemetry-store.ts'
 import type { BackendTlsPolicies } from './upstream/backend-tls-policies.ts'
 import { readBackendTlsPolicy, unreadableBackendTlsPolicy } from './upstream/backend-tls-policy.ts'
 import { readVirtualService, unreadableVirtualService } from './virtual-services/read-virtual-service.ts'
@@ -33,6 +35,7 @@ export interface ConfigStores {
   readonly routes: RouteStore
   readonly virtualServices: VirtualServiceStore
   readonly policies: PolicyStore
+  readonly telemetries: TelemetryStore
   readonly jwtPolicies: JwtPolicyStore
   readonly destinationRules: DestinationRuleStore
   readonly backendTls: BackendTlsPolicies
@@ -40,7 +43,7 @@ export interface ConfigStores {
   readonly onJwtRules: () => void
 }
 
-type MeshNames = Pick<Config, 'clusterDomain' | 'rootNamespace'>
+type MeshNames = Pick<Config, 'clusterDomain' | 'rootNamespace' | 'role' | 'environment'>
 
 /** By type URL, in the order in which they are asked for: what refuses first. */
 export function configTypes(
@@ -49,12 +52,13 @@ export function configTypes(
     routes,
     virtualServices,
     policies,
+    telemetries,
     jwtPolicies,
     destinationRules,
     backendTls,
     onJwtRules
   }: ConfigStores,
-  { clusterDomain, rootNamespace }: MeshNames
+  { clusterDomain, rootNamespace, role, environment }: MeshNames
 ): ReadonlyMap<string, ConfigType> {
   const mesh = (): PolicyMesh => ({ trustDomains: settings.current.trustDomains, rootNamespace })
   /** What policies were read from: names of trust domains are compiled into them. */
@@ -114,6 +118,19 @@ export function configTypes(
           jwtPolicies.remove(name)
           onJwtRules()
         }
+      }
+    ],
+    [
+      'telemetry.istio.io/v1/Telemetry',
+      {
+        // Without it less is told, and nothing is let through.
+        has: () => true,
+        put: (name, resource) => {
+          const mode = role === 'gateway' ? 'CLIENT' : 'SERVER'
+          telemetries.put(name, readTelemetry(resource, { rootNamespace, mode, environment }))
+        },
+        putStandIn: () => undefined,
+        remove: name => telemetries.remove(name)
       }
     ],
     [

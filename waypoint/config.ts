@@ -59,6 +59,8 @@ export interface Config {
   readonly accessLog: 'off' | 'errors' | 'all'
   /** Whether each attempt at a pod is a span of its own. */
   readonly traceAttempts: boolean
+  /** What `environment` tags of traces tell. */
+  readonly environment: (name: string) => string | undefined
   readonly logFilter: string
   readonly logFormat: 'plain' | 'json'
   readonly istioVersion: string
@@ -177,6 +179,7 @@ export function readConfig(sources: ConfigSources): {
       false,
       'Whether each attempt at a pod is a span of its own, below the one of the request'
     ),
+    environment: name => sources.env[name],
     logFilter: logFilter(env),
     logFormat: env.choice('LOG_FORMAT', ['plain', 'json'], 'plain', 'Form of log lines'),
     istioVersion: sources.env['ISTIO_META_ISTIO_VERSION'] ?? 'unknown'

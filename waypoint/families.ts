@@ -2,7 +2,7 @@
 import type { MetricFamilies, MetricFamily } from '../shared/telemetry/metrics.ts'
 import { endLabels } from '../shared/telemetry/traffic-metrics.ts'
 
-const requestLabels = [
+export const requestLabels = [
   ...endLabels,
   'request_protocol',
   'response_code',
@@ -11,7 +11,7 @@ const requestLabels = [
   'connection_security_policy'
 ] as const
 
-const connectionLabels = [
+export const connectionLabels = [
   ...endLabels,
   'request_protocol',
   'response_flags',

@@ -8,7 +8,6 @@ import {
   type InvalidTraceProvider,
   type TraceProvider
 } from './telemetry/tracing/trace-providers.ts'
-import type { TracingTerms } from './telemetry/tracing/tracer.ts'
 import { pathNormalizations, type PathNormalization } from './normalize-path.ts'
 
 export interface MeshSettings {
@@ -19,8 +18,8 @@ export interface MeshSettings {
   readonly providers: ReadonlyMap<string, Provider>
   /** Collectors of traces. */
   readonly traceProviders: ReadonlyMap<string, TraceProvider | InvalidTraceProvider>
-  /** Where nothing else is said of a service; undefined: nothing is traced. */
-  readonly tracing: TracingTerms | undefined
+  /** Of services for which no other is named. */
+  readonly defaultTraceProvider: string | undefined
   /** From 0 to 1. */
   readonly traceSampling: number
 }
@@ -55,14 +54,9 @@ export function readMeshSettings({ spec }: ConfigResource, own: MeshSettings): M
     pathNormalization: form === 'DEFAULT' ? own.pathNormalization : form,
     providers,
     traceProviders: readTraceProviders(written),
-    tracing: provider === undefined ? undefined : plainTracing(provider, traceSampling),
+    defaultTraceProvider: provider,
     traceSampling
   }
-}
-
-/** Without anything that a Telemetry may ask for. */
-export function plainTracing(provider: string, sampling: number): TracingTerms {
-  return { provider, sampling, reports: true, propagates: true, istioTags: true, customTags: [] }
 }
 
 /** The settings that are in force; they change as a whole. */

@@ -10,21 +10,20 @@ import type { RequestHead, ResponseHead } from './http/exchange.ts'
 import type { HeaderList } from './http/header-list.ts'
 import type { RouteRule } from './routes/route.ts'
 import { endsOf, securityOf } from './telemetry/end-labels.ts'
+import { RuledSeries } from './telemetry/ruled-series.ts'
+import type { TelemetryRules } from './telemetry/rules/telemetry-policy.ts'
 import { RequestSpans, type TracingOptions } from './telemetry/tracing/request-spans.ts'
-import type { TracingTerms } from './telemetry/tracing/tracer.ts'
 import type { Target } from './upstream/tunnels.ts'
 import type { Arrival } from './waypoint.ts'
 
 export interface RequestReportsOptions {
   readonly metrics: Metrics<typeof families>
-  readonly accessLog: 'off' | 'errors' | 'all'
   readonly write: (line: string) => void
   /** Milliseconds since the epoch. */
   readonly now: () => number
   /** Of a gateway: to its clients, of whom nothing is known, it is the one who asks. */
   readonly self: (() => Workload) | undefined
-  /** Undefined: traces are not looked at. */
-  readonly termsOfTraces: (arrival: Arrival) => TracingTerms | undefined
+  readonly rules: (arrival: Arrival) => TelemetryRules
   readonly tracing: TracingOptions
 }
 
@@ -47,13 +46,20 @@ interface RequestSeries {
   readonly sent: Series
 }
 
+/** By what came of the requests, as long as the same rules apply. */
+interface SeriesOfArrival {
+  readonly rules: TelemetryRules
+  readonly byResult: Map<string, RequestSeries>
+}
+
 export class RequestReports {
   readonly options: RequestReportsOptions
-  /** By the two ends, then by what came of the request. */
-  readonly #series = new WeakMap<Arrival, Map<string, RequestSeries>>()
+  readonly #series = new WeakMap<Arrival, SeriesOfArrival>()
+  readonly #ruled: RuledSeries
 
   constructor(options: RequestReportsOptions) {
     this.options = options
+    this.#ruled = new RuledSeries(options.metrics)
   }
 
   begin(arrival: Arrival, head: RequestHead): RequestReport {
@@ -62,10 +68,17 @@ export class RequestReports {
 
   /** For {@link RequestReport} only. */
   count(report: RequestReport, labels: ResultLabels, durationMs: number): void {
-    let known = this.#series.get(report.arrival)
-    if (known === undefined) this.#series.set(report.arrival, (known = new Map()))
+    const { rules } = report
+    let ofArrival = this.#series.get(report.arrival)
+    if (ofArrival?.rules !== rules) {
+      ofArrival = { rules, byResult: new Map() }
+      this.#series.set(report.arrival, ofArrival)
+    }
+    const known = ofArrival.byResult
     const { protocol, code, grpc, flag } = labels
-    const key = `${report.target?.workload.uid ?? ''} ${report.service?.hostname ?? ''} ${protocol} ${code} ${grpc} ${flag}`
+    const result = `${report.target?.workload.uid ?? ''} ${report.service?.hostname ?? ''} ${protocol} ${code} ${grpc} ${flag}`
+    const facts = { head: report.head, status: code }
+    const key = rules.metrics.size === 0 ? result : result + this.#ruled.keyOf(rules, facts)
     let series = known.get(key)
     if (series === undefined) known.set(key, (series = this.#make(report, labels)))
     series.requests.add()
@@ -76,7 +89,7 @@ export class RequestReports {
 
   #make(report: RequestReport, { protocol, code, grpc, flag }: ResultLabels): RequestSeries {
     const { arrival, target, service } = report
-    const { metrics, self } = this.options
+    const { self } = this.options
     const values = [
       ...endsOf({ arrival, pod: target?.workload, service, self: self?.() }),
       protocol,
@@ -85,11 +98,14 @@ export class RequestReports {
       flag,
       securityOf(arrival)
     ]
+    const facts = { head: report.head, status: code }
+    const make = (name: Parameters<RuledSeries['make']>[0]): Series =>
+      this.#ruled.make(name, values, report.rules, facts)
     return {
-      requests: metrics.series('istio_requests_total', ...values),
-      duration: metrics.series('istio_request_duration_milliseconds', ...values),
-      received: metrics.series('istio_request_bytes', ...values),
-      sent: metrics.series('istio_response_bytes', ...values)
+      requests: make('istio_requests_total'),
+      duration: make('istio_request_duration_milliseconds'),
+      received: make('istio_request_bytes'),
+      sent: make('istio_response_bytes')
     }
   }
 }
@@ -107,7 +123,8 @@ export class RequestReport {
   readonly bytes: RelayCounters = { aToB: 0, bToA: 0 }
   target: Target | undefined
   readonly #reports: RequestReports
-  readonly #head: RequestHead
+  readonly head: RequestHead
+  readonly rules: TelemetryRules
   readonly #startedAt = performance.now()
   #rule: RouteRule | undefined
   #upstream: { readonly service: Service; readonly port: number } | undefined
@@ -121,9 +138,10 @@ export class RequestReport {
   constructor(reports: RequestReports, arrival: Arrival, head: RequestHead) {
     this.#reports = reports
     this.arrival = arrival
-    this.#head = head
-    const { termsOfTraces, tracing } = reports.options
-    const terms = termsOfTraces(arrival)
+    this.head = head
+    const { rules, tracing } = reports.options
+    this.rules = rules(arrival)
+    const terms = this.rules.tracing
     this.#spans = terms && RequestSpans.begin(tracing, terms, head)
   }
 
@@ -201,12 +219,14 @@ export class RequestReport {
     const outcome = this.#delayed ? { ...end, flag: end.flag === '-' ? 'DI' : `DI,${end.flag}` } : end
     this.#done = true
     const durationMs = performance.now() - this.#startedAt
-    const isGrpc = this.#head.headers.get('content-type')?.startsWith('application/grpc') === true
+    const isGrpc = this.head.headers.get('content-type')?.startsWith('application/grpc') === true
     const { status: code, flag } = outcome
     const labels = { protocol: isGrpc ? 'grpc' : 'http', code, grpc: isGrpc ? grpcStatus : '', flag } as const
     this.#reports.count(this, labels, durationMs)
-    const { accessLog, write, now } = this.#reports.options
-    const logs = accessLog === 'all' || (accessLog === 'errors' && !isWell(outcome))
+    const { write, now } = this.#reports.options
+    const { accessLog, logs: test } = this.rules
+    const wanted = accessLog === 'all' || (accessLog === 'errors' && !isWell(outcome))
+    const logs = wanted && (test === undefined || test(code))
     if (!logs && this.#spans === undefined) return
     const line = this.#line(outcome, now() - durationMs, durationMs)
     if (logs) write(accessLine(line))
@@ -231,7 +251,7 @@ export class RequestReport {
     const { arrival, target } = this
     const [address] = target?.workload.addresses ?? []
     return {
-      head: this.#head,
+      head: this.head,
       startedAt,
       durationMs,
       status,

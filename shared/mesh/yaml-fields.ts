@@ -32,6 +32,11 @@ export class Fields {
     return this.#typed(name, fallback, 'true or false', parse) ?? false
   }
 
+  /** Undefined where nothing is said. */
+  optionalFlag(name: string): boolean | undefined {
+    return this.#values.has(name) ? this.flag(name) : this.#nothing(name)
+  }
+
   integer(name: string, fallback: number, max: number): number {
     const parse = (value: unknown): number | undefined =>
       typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= max ? value : undefined
@@ -115,6 +120,10 @@ export class Fields {
     if (parsed === undefined)
       this.problems.add(this.#pathOf(name), `expected ${kind}, found ${described(value)}`)
     return parsed
+  }
+
+  #nothing(name: string): undefined {
+    this.#known.add(name)
   }
 
   #take(name: string, required: boolean): unknown {

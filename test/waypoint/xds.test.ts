@@ -12,6 +12,7 @@ import { JwtPolicyStore } from '../../waypoint/jwt/policy-store.ts'
 import { RouteStore } from '../../waypoint/routes/route-store.ts'
 import { BackendTlsPolicies } from '../../waypoint/upstream/backend-tls-policies.ts'
 import { VirtualServiceStore } from '../../waypoint/virtual-services/virtual-service-store.ts'
+import { TelemetryStore } from '../../waypoint/telemetry/rules/telemetry-store.ts'
 import { takeResponse } from '../../waypoint/xds.ts'
 
 const typeUrl = 'gateway.networking.k8s.io/v1/HTTPRoute'
@@ -31,7 +32,9 @@ t.test('broken ones among good ones', async t => {
     namespace: 'shop',
     name: 'waypoint',
     clusterDomain: 'cluster.local',
-    rootNamespace: 'istio-system'
+    rootNamespace: 'istio-system',
+    role: 'waypoint' as const,
+    environment: () => undefined
   }
   const stores = {
     policies: new PolicyStore(own),
@@ -39,12 +42,16 @@ t.test('broken ones among good ones', async t => {
     destinationRules: new DestinationRuleStore(own),
     backendTls: new BackendTlsPolicies(),
     virtualServices: new VirtualServiceStore('shop'),
+    telemetries: new TelemetryStore({
+      ...{ own, rootNamespace: 'istio-system', accessLog: 'off', log: silent },
+      settings: () => settings.current
+    }),
     onJwtRules: () => undefined
   }
   const settings = new CurrentSettings(
     {
       ...{ trustDomains: ['cluster.local'], pathNormalization: 'BASE', providers: new Map() },
-      ...{ traceProviders: new Map(), tracing: undefined, traceSampling: 0 }
+      ...{ traceProviders: new Map(), defaultTraceProvider: undefined, traceSampling: 0 }
     },
     silent
   )

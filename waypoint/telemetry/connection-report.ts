@@ -9,10 +9,12 @@ import type { Upstream } from '../request.ts'
 import type { Target } from '../upstream/tunnels.ts'
 import type { Arrival } from '../waypoint.ts'
 import { endsOf, securityOf } from './end-labels.ts'
+import { RuledSeries } from './ruled-series.ts'
+import type { TelemetryRules } from './rules/telemetry-policy.ts'
 
 export interface ConnectionReportsOptions {
   readonly metrics: Metrics<typeof families>
-  readonly accessLog: 'off' | 'errors' | 'all'
+  readonly rules: (arrival: Arrival) => TelemetryRules
   readonly write: (line: string) => void
   /** Milliseconds since the epoch. */
   readonly now: () => number
@@ -42,11 +44,14 @@ interface ConnectionSeries {
 
 export class ConnectionReports {
   readonly options: ConnectionReportsOptions
-  readonly #series = new Map<string, ConnectionSeries>()
+  readonly #ruled: RuledSeries
+  /** By what the labels are made from. */
+  readonly #series = new WeakMap<TelemetryRules, Map<string, ConnectionSeries>>()
   readonly #open = new Set<ConnectionReport>()
 
   constructor(options: ConnectionReportsOptions) {
     this.options = options
+    this.#ruled = new RuledSeries(options.metrics)
     options.metrics.onCollect(() => {
       for (const report of this.#open) report.flush()
     })
@@ -64,28 +69,35 @@ export class ConnectionReports {
   }
 
   /** For {@link ConnectionReport} only. */
-  seriesOf({ arrival, service, target }: ConnectionReport, flag: string): ConnectionSeries {
-    const { metrics, self } = this.options
+  seriesOf({ arrival, service, target, rules }: ConnectionReport, flag: string): ConnectionSeries {
+    const { self } = this.options
     const ends = endsOf({ arrival, service, pod: target?.workload, self: self?.() })
     const values = [...ends, 'tcp', flag, securityOf(arrival)]
     const key = values.join('\0')
-    let series = this.#series.get(key)
+    let known = this.#series.get(rules)
+    if (known === undefined) this.#series.set(rules, (known = new Map()))
+    let series = known.get(key)
     if (series === undefined) {
+      const make = (name: Parameters<RuledSeries['make']>[0]): Series =>
+        this.#ruled.make(name, values, rules, noRequest)
       series = {
-        opened: metrics.series('istio_tcp_connections_opened_total', ...values),
-        closed: metrics.series('istio_tcp_connections_closed_total', ...values),
-        received: metrics.series('istio_tcp_received_bytes_total', ...values),
-        sent: metrics.series('istio_tcp_sent_bytes_total', ...values)
+        opened: make('istio_tcp_connections_opened_total'),
+        closed: make('istio_tcp_connections_closed_total'),
+        received: make('istio_tcp_received_bytes_total'),
+        sent: make('istio_tcp_sent_bytes_total')
       }
-      this.#series.set(key, series)
+      known.set(key, series)
     }
     return series
   }
 }
 
+const noRequest = { head: undefined, status: 0 }
+
 export class ConnectionReport {
   readonly arrival: Arrival
   readonly service: Service | undefined
+  readonly rules: TelemetryRules
   /** aToB: from the client; bToA: to it. Metrics follow at each scrape. */
   readonly bytes: RelayCounters = { aToB: 0, bToA: 0 }
   target: Target | undefined
@@ -100,6 +112,7 @@ export class ConnectionReport {
     const { destination } = arrival
     this.#reports = reports
     this.arrival = arrival
+    this.rules = reports.options.rules(arrival)
     this.#upstream = upstream
     const routed = upstream.kind === 'workload' ? undefined : upstream.service
     this.service = destination.kind === 'service' ? destination.service : routed
@@ -128,7 +141,8 @@ export class ConnectionReport {
   finish(end: ConnectionEnd): void {
     if (this.#done) return
     this.#done = true
-    const { accessLog, write } = this.#reports.options
+    const { write } = this.#reports.options
+    const { accessLog, logs } = this.rules
     const ended = this.#reports.seriesOf(this, end.flag)
     if (this.#series === undefined) {
       this.#series = ended
@@ -137,7 +151,8 @@ export class ConnectionReport {
     this.flush()
     ended.closed.add()
     this.#reports.over(this)
-    if (accessLog === 'all' || (accessLog === 'errors' && end !== endedWell)) write(this.#line(end))
+    const wanted = accessLog === 'all' || (accessLog === 'errors' && end !== endedWell)
+    if (wanted && (logs === undefined || logs(0))) write(this.#line(end))
   }
 
   #line({ flag, details, failure }: ConnectionEnd): string {

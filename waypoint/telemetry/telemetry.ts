@@ -12,6 +12,8 @@ import { RequestReports } from '../request-report.ts'
 import type { Clusters } from '../upstream/clusters.ts'
 import type { Connections } from '../upstream/connections.ts'
 import { ConnectionReports } from './connection-report.ts'
+import type { Arrival } from '../waypoint.ts'
+import type { TelemetryStore } from './rules/telemetry-store.ts'
 import { originOf, selfInTraces } from './tracing/self.ts'
 import { SpanExporter } from './tracing/span-exporter.ts'
 
@@ -20,6 +22,7 @@ export interface TelemetryDeps {
   readonly metrics: Metrics<typeof families>
   readonly view: () => MeshView
   readonly settings: CurrentSettings
+  readonly telemetries: TelemetryStore
   /** By which collectors are reached. */
   readonly connections: Connections
   readonly clusters: Clusters
@@ -38,7 +41,19 @@ export interface Telemetry {
 }
 
 export function startTelemetry(deps: TelemetryDeps): Telemetry {
-  const { config, metrics, view, settings, connections, clusters, random, writeLine, output, signal } = deps
+  const {
+    config,
+    metrics,
+    view,
+    settings,
+    telemetries,
+    connections,
+    clusters,
+    random,
+    writeLine,
+    output,
+    signal
+  } = deps
   const { now } = systemClock
   const own = (): Workload => ownWorkload(view(), config)
   const providers = (): MeshSettings['traceProviders'] => settings.current.traceProviders
@@ -48,13 +63,14 @@ export function startTelemetry(deps: TelemetryDeps): Telemetry {
     origin: () => originOf(config, own())
   })
   const telling = {
-    ...{ metrics, now, accessLog: config.accessLog, write: writeLine },
+    ...{ metrics, now, write: writeLine },
+    rules: ({ destination }: Arrival) =>
+      telemetries.rulesFor(destination.kind === 'service' ? destination.service : undefined),
     self: config.role === 'gateway' ? own : undefined
   }
   return {
     reports: new RequestReports({
       ...telling,
-      termsOfTraces: () => settings.current.tracing,
       tracing: {
         ...{ exporter, providers, random, now, attempts: config.traceAttempts },
         self: () => selfInTraces(config, own())
