@@ -36,7 +36,11 @@ export async function startXds(config: Config, deps: XdsDeps): Promise<Xds> {
     node: { id: nodeId(config), metadata: nodeMetadata(config) },
     // These first, so that no service is known before what applies to it.
     types: [
-      ...[...deps.types.keys()].map(typeUrl => ({ typeUrl, mode: 'wildcard' as const })),
+      ...[...deps.types.keys()].map(typeUrl => ({
+        typeUrl,
+        mode: 'wildcard' as const,
+        syncedWithRejections: true // a stand-in shuts what the object was for
+      })),
       { typeUrl: ADDRESS, mode: 'wildcard' }
     ],
     onResponse: response => takeResponse(deps, response),

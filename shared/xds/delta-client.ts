@@ -35,7 +35,15 @@ export type TerminationReason = 'ConnectionError' | 'Error' | 'Reconnect' | 'Com
 export interface DeltaClientOptions {
   readonly target: ControlPlaneTarget
   readonly node: { readonly id: string; readonly metadata: Readonly<Record<string, unknown>> }
-  readonly types: readonly { readonly typeUrl: string; readonly mode: SubscriptionMode }[]
+  /**
+   * `syncedWithRejections`: of types for whose broken resources something safe stands in. Others are synced by the first
+   * push without any.
+   */
+  readonly types: readonly {
+    readonly typeUrl: string
+    readonly mode: SubscriptionMode
+    readonly syncedWithRejections?: boolean
+  }[]
   /** Takes what is valid and returns what is not, each with the reason; never throws. */
   readonly onResponse: (response: DeltaResponse) => readonly Rejected[]
   /** The first message of a connection is there. */
@@ -88,11 +96,14 @@ export class DeltaClient {
     this.#options = options
     this.#log = options.log ?? silent
     this.#subscriptions = new Map(
-      options.types.map(({ typeUrl, mode }) => [typeUrl, new Subscription(typeUrl, mode)])
+      options.types.map(({ typeUrl, mode, syncedWithRejections }) => [
+        typeUrl,
+        new Subscription(typeUrl, mode, syncedWithRejections)
+      ])
     )
   }
 
-  /** Resolves when a push of every wildcard type was taken without an objection. */
+  /** Resolves when every wildcard type is synced. */
   get synced(): Promise<void> {
     return this.#synced.promise
   }
@@ -200,11 +211,8 @@ export class DeltaClient {
     }
     const rejected = this.#apply(response, bytes.length)
     subscription.received(resources, removedResources, rejected)
-    if (rejected.length === 0) {
-      this.#send({ typeUrl, responseNonce: nonce })
-      if ([...this.#subscriptions.values()].every(({ synced }) => synced)) this.#synced.resolve()
-      return
-    }
+    if ([...this.#subscriptions.values()].every(({ synced }) => synced)) this.#synced.resolve()
+    if (rejected.length === 0) return this.#send({ typeUrl, responseNonce: nonce })
     const reasons = rejected.map(({ name, reason }) => `${name}: ${reason}`).join('; ')
     this.#log.error('resources of the control plane are rejected', { type: typeUrl, reasons })
     this.#send({ typeUrl, responseNonce: nonce, errorDetail: { message: reasons } })

@@ -21,16 +21,19 @@ export class Subscription {
   /** Refused, and nothing held under the name: the server has to tell of it again, or that it is gone. */
   readonly #refused = new Set<string>()
   readonly #wanted = new Map<string, PromiseWithResolvers<void>>()
+  readonly #withRejections: boolean
   #synced: boolean
   #lastRejection: string | undefined
 
-  constructor(typeUrl: string, mode: SubscriptionMode) {
+  /** `withRejections`: a push is good enough to begin with even where some of it was refused. */
+  constructor(typeUrl: string, mode: SubscriptionMode, withRejections = false) {
     this.typeUrl = typeUrl
     this.mode = mode
+    this.#withRejections = withRejections
     this.#synced = mode === 'on-demand'
   }
 
-  /** A push was taken without an objection; on-demand types have nothing to wait for. */
+  /** A push was taken, without an objection where that is asked for; on-demand types have nothing to wait for. */
   get synced(): boolean {
     return this.#synced
   }
@@ -74,7 +77,7 @@ export class Subscription {
       this.#refused.delete(name)
       this.#answer(name)
     }
-    if (rejected.length === 0) this.#synced = true
+    if (rejected.length === 0 || this.#withRejections) this.#synced = true
     this.#lastRejection = rejected.map(({ name, reason }) => `${name}: ${reason}`).join('; ') || undefined
   }
 

@@ -151,6 +151,18 @@ t.test(
   }
 )
 
+t.test('where something stands in for what is broken, the rest is enough to begin with', async t => {
+  const { server, client, reject } = await world(t, {
+    types: [{ typeUrl: A, mode: 'wildcard', syncedWithRejections: true }]
+  })
+  reject.set('bad', 'x')
+  const stream = await server.stream(0)
+  stream.push(A, [{ name: 'bad', bytes: Buffer.from('bad') }])
+  t.match((await stream.received(2))[1], { errorDetail: { message: 'bad: x' } }, 'which is told all the same')
+  await client.synced
+  t.match(client.state().types, [{ resources: 0, synced: true, lastRejection: 'bad: x' }])
+})
+
 t.test(
   'after a lost connection it says what it holds: accepted versions, not removed ones, refused ones as not held',
   async t => {
