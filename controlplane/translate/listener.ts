@@ -3,7 +3,13 @@
  * they may take. Source: Gateway API v1, "Distinct Listeners" and the conditions of a listener.
  */
 import type { ClusterView } from '../cluster/cluster.ts'
-import { keyOf, type GatewayListener, type GatewayObject, type RouteKind } from '../cluster/objects.ts'
+import {
+  keyOf,
+  routeKinds,
+  type GatewayListener,
+  type GatewayObject,
+  type RouteKind
+} from '../cluster/objects.ts'
 import { gatewayGroup } from '../read/gateway.ts'
 import { resolveCertificate } from './server-certificate.ts'
 
@@ -38,13 +44,12 @@ const kindsOf: ReadonlyMap<string, readonly RouteKind[]> = new Map([
 export function listenerStates(view: ClusterView, gateway: GatewayObject): readonly ListenerState[] {
   return gateway.listeners.map(listener => {
     const refused = refusal(gateway, listener)
-    const { kinds, problems } = routeKindsOf(listener)
-    const { certificates, problems: lacking } = certificatesOf(view, gateway, listener)
+    const { certificates, problems } = certificatesOf(view, gateway, listener)
     return {
       listener,
       refused,
-      unresolved: [...problems, ...lacking],
-      kinds,
+      unresolved: [...kindProblems(listener), ...problems],
+      kinds: routeKinds.filter(kind => takesRoutes(listener, kind)),
       certificates,
       served: refused === undefined && (!isTerminated(listener) || certificates.length > 0)
     }
@@ -101,26 +106,22 @@ function conflict(
   return { conflict: true, reason, message }
 }
 
-/** Kinds of routes that a listener takes, and what it says of kinds in vain. */
-export function routeKindsOf({ protocol, kinds }: GatewayListener): {
-  readonly kinds: readonly RouteKind[]
-  readonly problems: readonly Problem[]
-} {
-  const all = kindsOf.get(protocol) ?? []
-  if (kinds.length === 0) return { kinds: all, problems: [] }
-  const isNamed = (kind: string): boolean =>
-    kinds.some(each => each.group === gatewayGroup && each.kind === kind)
-  const wrong = kinds.filter(
-    ({ group, kind }) => group !== gatewayGroup || !(all as readonly string[]).includes(kind)
-  )
+/** Whether a listener takes routes of a kind: its protocol does, and so do its `allowedRoutes`. */
+export function takesRoutes({ protocol, kinds }: GatewayListener, kind: RouteKind): boolean {
+  if (kindsOf.get(protocol)?.includes(kind) !== true) return false
+  return kinds.length === 0 || kinds.some(each => each.group === gatewayGroup && each.kind === kind)
+}
+
+/** What `allowedRoutes` names in vain. */
+function kindProblems({ protocol, kinds }: GatewayListener): readonly Problem[] {
+  const all: readonly string[] = kindsOf.get(protocol) ?? []
+  const wrong = kinds.filter(({ group, kind }) => group !== gatewayGroup || !all.includes(kind))
+  if (wrong.length === 0) return []
   const names = wrong
     .map(({ group, kind }) => (group === gatewayGroup ? kind : `${group}/${kind}`))
     .join(', ')
   const message = `allowedRoutes.kinds: ${names} cannot attach to protocol ${protocol}`
-  return {
-    kinds: all.filter(isNamed),
-    problems: wrong.length === 0 ? [] : [{ reason: 'InvalidRouteKinds', message }]
-  }
+  return [{ reason: 'InvalidRouteKinds', message }]
 }
 
 function certificatesOf(

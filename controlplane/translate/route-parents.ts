@@ -7,7 +7,7 @@ import type { GatewayObject, ParentReference, RouteObject } from '../cluster/obj
 import { admitsNamespace } from './allowed-routes.ts'
 import { gatewayRole } from './gateway-class.ts'
 import { intersection } from './hostname-intersection.ts'
-import { routeKindsOf } from './listener.ts'
+import { takesRoutes } from './listener.ts'
 import type { Recipient } from './messages.ts'
 import { recipientOf } from './recipient.ts'
 import { waypointsOf } from './waypoint.ts'
@@ -80,7 +80,7 @@ function attachToGateway(
     const message = `Gateway ${key} has no listener of ${wanted}; it has ${present === '' ? 'none' : present}`
     return refused(reference, 'NoMatchingParent', message)
   }
-  const ofKind = named.filter(listener => routeKindsOf(listener).kinds.includes(route.kind))
+  const ofKind = named.filter(listener => takesRoutes(listener, route.kind))
   if (ofKind.length === 0) {
     const message = `no listener of Gateway ${key} that is meant takes a ${route.kind}: see its protocol and allowedRoutes.kinds`
     return refused(reference, 'NotAllowedByListeners', message)

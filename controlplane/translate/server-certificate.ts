@@ -39,10 +39,19 @@ export function resolveCertificate(
       `${field}: there is no Secret ${key} of type kubernetes.io/tls`
     )
   }
-  const problem = certificateProblem(secret)
+  const problem = knownProblem(secret)
   return problem === undefined
     ? { kind: 'resolved', secret }
     : unresolved('InvalidCertificateRef', `${field}: ${problem} of Secret ${key}`)
+}
+
+/** A Secret never changes, it is replaced; a listener is looked at whenever one of its routes changes. */
+const problems = new WeakMap<SecretObject, { readonly problem: string | undefined }>()
+
+function knownProblem(secret: SecretObject): string | undefined {
+  let known = problems.get(secret)
+  if (known === undefined) problems.set(secret, (known = { problem: certificateProblem(secret) }))
+  return known.problem
 }
 
 /** Never with a part of what the Secret holds. */
