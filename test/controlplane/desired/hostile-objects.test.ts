@@ -25,9 +25,30 @@ const kinds: ReadonlySet<string> = new Set<Kind>([
   'Gateway',
   'GatewayClass',
   'AuthorizationPolicy',
-  'PeerAuthentication'
+  'PeerAuthentication',
+  'VirtualService',
+  'DestinationRule'
 ])
-const samples = parseAllYaml(readFileSync(file, 'utf8'))
+
+/** What only waypoints are told; the waypoint of namespace shop serves their hosts. */
+const forWaypoints = `kind: Service
+metadata: {name: routed, namespace: shop, labels: {istio.io/use-waypoint: routes}}
+spec: {ports: [{port: 80}]}
+---
+kind: Gateway
+metadata: {name: routes, namespace: shop}
+spec: {gatewayClassName: c}
+status: {addresses: [{type: Hostname, value: routes.shop}]}
+---
+kind: VirtualService
+metadata: {name: v, namespace: shop}
+spec: {hosts: [routed, "*.example"], exportTo: [.], gateways: [mesh], http: [{match: [{uri: {prefix: /a}, gateways: [mesh]}], route: [{destination: {host: routed, subset: v1, port: {number: 80}}, weight: 1}], mirror: {host: gone}, mirrors: [{destination: {host: routed}}]}], tcp: [{route: [{destination: {host: routed}}]}]}
+---
+kind: DestinationRule
+metadata: {name: r, namespace: shop}
+spec: {host: routed, exportTo: [.], subsets: [{name: v1, labels: {version: v1}}], trafficPolicy: {loadBalancer: {localityLbSetting: {failoverPriority: [rack]}}}}
+`
+const samples = parseAllYaml(`${readFileSync(file, 'utf8')}\n---\n${forWaypoints}`)
   .map(({ value }) => value as JsonObject)
   .filter(({ kind }) => typeof kind === 'string' && kinds.has(kind))
 
