@@ -174,7 +174,7 @@ function requestFacts(
 function connectionFacts({ peer, client, destination, addressed }: Arrival): RequestFacts {
   const ip = addressed.kind === 'address' ? addressed.address.ip : undefined
   const { port } = destination
-  const sni =
-    destination.kind === 'listener' && destination.serverName !== '' ? destination.serverName : undefined
+  const serverName = destination.kind === 'workload' ? undefined : destination.serverName
+  const sni = serverName === '' ? undefined : serverName
   return { peer, clientIp: client.ip, destination: { ip, port }, sni }
 }

@@ -17,6 +17,9 @@ import type { Config } from './config.ts'
 import { configTypes } from './config-types.ts'
 import { DestinationRuleStore } from './destination-rules/destination-rule-store.ts'
 import { openGateway, openHbone } from './entrance.ts'
+import { Egress } from './egress/egress.ts'
+import { Names } from './egress/names.ts'
+import { familiesHere, resolverOf } from './egress/resolver.ts'
 import { explainRequest } from './explain.ts'
 import { senderOf } from './external-authorization/send.ts'
 import { families } from './families.ts'
@@ -146,12 +149,20 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
       onReturned: uid => proxyLog.info('a pod is used again', { cluster, workload: uid })
     })
   })
-  const authorizers = senderOf({ view, config, random, connections, clusters })
   const telemetry = startTelemetry({
     ...{ config, metrics, view, telemetries, settings, connections, clusters, random, writeLine, output },
     signal: ending.signal
   })
   resources.defer(() => telemetry.close())
+  const authorizers = senderOf({ view, config, random, connections, clusters })
+  const names = new Names({
+    ask: resolverOf({
+      servers: config.egress.dnsServers,
+      families: familiesHere(config.ipv6),
+      timeoutMs: config.connectTimeoutMs
+    })
+  })
+  const egress = new Egress({ view, config, names, allowed: config.egress.allowed })
   const waypoint: Waypoint = {
     config,
     log: proxyLog,
@@ -169,6 +180,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     tunnels,
     connections,
     clusters,
+    egress,
     streams: new OpenStreams(),
     replayBudget: { left: replayBytes },
     mirrors: new Mirrors({ view, config, random, clusters, connections, metrics, log: proxyLog }),

@@ -4,6 +4,7 @@
  */
 import { spiffeId, type SpiffeId } from '../shared/identity/spiffe-id.ts'
 import { SPIFFE_DEFAULT_TRUST_DOMAIN } from '../shared/mesh/model.ts'
+import { parseCidr, parseIp, parseSocketAddress, type Cidr } from '../shared/net/address.ts'
 import { EnvReader, type Env, type EnvVariable } from '../shared/runtime/env.ts'
 import { formatLogFilter, parseLogFilter } from '../shared/telemetry/logger.ts'
 import {
@@ -56,6 +57,13 @@ export interface Config {
   readonly http10: boolean
   readonly maxStreams: number
   readonly terminationDeadlineMs: number
+  /** Of the way out of the mesh. */
+  readonly egress: {
+    /** `ip` or `ip:port`; undefined: those of the pod. */
+    readonly dnsServers: readonly string[] | undefined
+    /** Where names under a wildcard may lead though it is not public. */
+    readonly allowed: readonly Cidr[]
+  }
   readonly accessLog: 'off' | 'errors' | 'all'
   /** Whether each attempt at a pod is a span of its own. */
   readonly traceAttempts: boolean
@@ -168,6 +176,7 @@ export function readConfig(sources: ConfigSources): {
       '25s',
       'Time that requests under way get at shutdown'
     ),
+    egress: { dnsServers: dnsServers(env), allowed: allowedBlocks(env) },
     accessLog: env.choice(
       'UNDERPASS_ACCESS_LOG',
       ['off', 'errors', 'all'],
@@ -186,6 +195,37 @@ export function readConfig(sources: ConfigSources): {
   }
   env.finish()
   return { config, variables: env.variables }
+}
+
+function dnsServers(env: EnvReader): readonly string[] | undefined {
+  const name = 'UNDERPASS_DNS_SERVERS'
+  const text = env.optional(
+    name,
+    'Whom names of ServiceEntries are asked of: ip or ip:port, by commas; else resolv.conf'
+  )
+  const servers = text?.split(',').map(server => server.trim())
+  for (const server of servers ?? []) {
+    if (parseIp(server) === undefined && parseSocketAddress(server) === undefined)
+      env.problem(
+        `${name}: ${JSON.stringify(server)} is no address; use 10.96.0.10, 10.96.0.10:53 or [fd00::a]:53`
+      )
+  }
+  return servers
+}
+
+function allowedBlocks(env: EnvReader): readonly Cidr[] {
+  const name = 'UNDERPASS_EGRESS_ALLOWED_BLOCKS'
+  const text = env.text(
+    name,
+    '',
+    'Addresses by commas, such as 10.1.0.0/16, to which names under a wildcard may lead though they are not public'
+  )
+  return text.split(',').flatMap(part => {
+    const block = parseCidr(part.trim())
+    if (block === undefined && part.trim() !== '')
+      env.problem(`${name}: ${JSON.stringify(part)} is no block of addresses such as 10.1.0.0/16`)
+    return block ?? []
+  })
 }
 
 function logFilter(env: EnvReader): string {

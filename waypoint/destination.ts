@@ -5,7 +5,13 @@ import type { GatewayAddress, Service, Workload } from '../shared/mesh/model.ts'
 import type { MeshView } from '../shared/mesh/view.ts'
 
 export type Destination =
-  | { readonly kind: 'service'; readonly service: Service; readonly port: number }
+  | {
+      readonly kind: 'service'
+      readonly service: Service
+      readonly port: number
+      /** In the client's hello, where that was looked at; empty without one. */
+      readonly serverName?: string
+    }
   /** Addressed as a pod: no routes apply. */
   | { readonly kind: 'workload'; readonly workload: Workload; readonly port: number }
   /** Never forwarded blindly. */

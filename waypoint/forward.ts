@@ -6,6 +6,8 @@ import type { KeyHash } from './balancing/hash-key.ts'
 import type { WorkloadUid } from '../shared/mesh/model.ts'
 import { relay } from '../shared/net/relay.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
+import { anyOf } from './egress/any-of.ts'
+import { leadsOut, type WayOut } from './egress/egress.ts'
 import type { Body, BodySink } from './http/body.ts'
 import type { ClientConnection, ClientRequest, Exchange, ResponseHead } from './http/exchange.ts'
 import { ReplayBuffer } from './http/replay-buffer.ts'
@@ -81,6 +83,8 @@ class Forwarding {
   readonly #use: ClusterUse
   /** What decides on its pod. */
   readonly #key: KeyHash | undefined
+  /** Undefined: the endpoints are those that the mesh knows. */
+  #out: Extract<WayOut, { kind: 'endpoints' }> | undefined
   #attempts = 0
   /** Where the latest attempt went. */
   #target: Target | undefined
@@ -138,6 +142,23 @@ class Forwarding {
     const { rule } = this.#plan
     const timeoutMs = rule && requestTimeoutOf(rule, this.#request.headers)
     if (timeoutMs !== undefined) this.#timer = setTimeout(() => this.#timeOut(), timeoutMs)
+    const { upstream, authority: host } = this.#plan
+    if (upstream.kind !== 'service' || !leadsOut(upstream.service)) return this.#attempt()
+    const { service, port } = upstream
+    const way = this.#waypoint.egress.find(service, port, { host, addressed: this.#arrival.addressed })
+    if (!(way instanceof Promise)) return this.#goOut(way)
+    way
+      .then(found => this.#goOut(found))
+      .catch((error: unknown) => {
+        this.#report.attemptFailed(messageOf(error))
+        this.#reply(connectFailure('connection failure'))
+      })
+  }
+
+  #goOut(way: WayOut): void {
+    if (this.#decided) return
+    if (way.kind === 'refused') return this.#reply(way.reply)
+    this.#out = way
     this.#attempt()
   }
 
@@ -177,8 +198,13 @@ class Forwarding {
     const tried = this.#plan.rule?.retry?.conditions?.avoidsTried === false ? nobody : this.#tried
     const load = (uid: WorkloadUid, port: number): number =>
       this.#waypoint.connections.active(uid, port, this.#protocol)
+    const endpoints = this.#out?.endpoints
+    if (endpoints !== undefined && this.#out?.balanced === false) {
+      return anyOf(endpoints, this.#tried, this.#waypoint.random)
+    }
     if (this.#cluster !== undefined) {
-      return this.#cluster.pick(service, port, { tried, load, hash: this.#key?.hash })
+      const hash = this.#key?.hash
+      return this.#cluster.pick(service, port, { tried, load, hash, endpoints })
     }
     return pickPod(this.#waypoint, service, port, {
       sourceIp: this.#arrival.client.ip,

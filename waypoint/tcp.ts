@@ -4,7 +4,10 @@ import type { ByteStream } from '../shared/net/byte-stream.ts'
 import { relay } from '../shared/net/relay.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
 import { refusalOfConnection } from './admission.ts'
-import { replies } from './local-reply.ts'
+import { anyOf } from './egress/any-of.ts'
+import { leadsOut, type WayOut } from './egress/egress.ts'
+import { readServerName } from './egress/server-name.ts'
+import { replies, type LocalReply } from './local-reply.ts'
 import { pickPod } from './pick-pod.ts'
 import type { Upstream } from './request.ts'
 import { endedWell, type ConnectionEnd, type ConnectionReport } from './telemetry/connection-report.ts'
@@ -36,7 +39,9 @@ async function carry(
   addressed: Upstream,
   report: ConnectionReport
 ): Promise<ConnectionEnd> {
-  const { arrival } = report
+  const named = await namedBy(waypoint, report.arrival, stream, addressed)
+  if (named.kind === 'refused') return named.end
+  const { arrival } = named
   const refusal = await refusalOfConnection(waypoint, arrival)
   if (refusal !== undefined) {
     const flag = refusal.startsWith('ext_authz') ? 'UAEX' : '-'
@@ -50,20 +55,19 @@ async function carry(
     const failure = `the traffic policy cannot be carried out: ${unsupported}`
     return { flag: '-', details: 'traffic_policy_not_supported', failure }
   }
+  const way = await wayOut(waypoint, arrival, to)
+  if (way?.kind === 'refused') return refusedBy(way.reply)
   if (cluster?.breaker.tryAcquire('connections') === false) {
     const failure = 'as many connections are open as the DestinationRule allows'
     return { flag: replies.overflow.flag, details: 'overflow', failure }
   }
   try {
-    const target = pick(waypoint, arrival, to, cluster)
-    if (target === undefined) {
-      const { flag, details, body: failure } = replies.noHealthyUpstream
-      return { flag, details, failure }
-    }
+    const target = pick(waypoint, arrival, to, cluster, way)
+    if (target === undefined) return refusedBy(replies.noHealthyUpstream)
     report.attempt(target)
     waypoint.streams.opens(target)
     try {
-      return await carryTo(waypoint, stream, { target, cluster }, report)
+      return await carryTo(waypoint, named.stream, { target, cluster }, report)
     } finally {
       waypoint.streams.closes(target)
     }
@@ -72,18 +76,62 @@ async function carry(
   }
 }
 
+type Named =
+  | { readonly kind: 'named'; readonly arrival: Arrival; readonly stream: ByteStream }
+  | { readonly kind: 'refused'; readonly end: ConnectionEnd }
+
+/** Under a wildcard only what the client says tells where it wants to go; TLS says it. */
+async function namedBy(
+  { config }: Waypoint,
+  arrival: Arrival,
+  stream: ByteStream,
+  to: Upstream
+): Promise<Named> {
+  const { destination } = arrival
+  if (to.kind !== 'service' || to.service.traffic?.resolution !== 'DYNAMIC_DNS') {
+    return { kind: 'named', arrival, stream }
+  }
+  const { hostname, protocols } = to.service
+  try {
+    if (protocols.get(to.port) !== 'TLS') throw new Error(`port ${to.port} of ${hostname} is not for TLS`)
+    const { serverName = '', whole } = await readServerName(stream, config.connectTimeoutMs)
+    const named = destination.kind === 'service' ? { ...destination, serverName } : destination
+    return { kind: 'named', arrival: { ...arrival, destination: named }, stream: whole }
+  } catch (error) {
+    const failure = `nobody is named under ${hostname}: ${messageOf(error)}`
+    return { kind: 'refused', end: { flag: 'NR', details: 'no_server_name', failure } }
+  }
+}
+
+/** Undefined: the endpoints are those that the mesh knows. */
+async function wayOut(
+  { egress }: Waypoint,
+  { destination, addressed }: Arrival,
+  to: Upstream
+): Promise<WayOut | undefined> {
+  if (to.kind !== 'service' || !leadsOut(to.service)) return undefined
+  const host = destination.kind === 'workload' ? '' : (destination.serverName ?? '')
+  return egress.find(to.service, to.port, { host, addressed })
+}
+
+function refusedBy({ flag, details, body }: LocalReply): ConnectionEnd {
+  return { flag, details, failure: body === '' ? '-' : body }
+}
+
 function pick(
   waypoint: Waypoint,
   { client }: Arrival,
   to: Upstream,
-  cluster: Cluster | undefined
+  cluster: Cluster | undefined,
+  way: Extract<WayOut, { kind: 'endpoints' }> | undefined
 ): Target | undefined {
   if (to.kind === 'workload') return to
   if (to.kind === 'waypoint') return pickWaypointPod(waypoint, to)
+  if (way?.balanced === false) return anyOf(way.endpoints, none, waypoint.random)
   const load = (uid: WorkloadUid, port: number): number => waypoint.streams.of(uid, port)
   if (cluster === undefined) return pickPod(waypoint, to.service, to.port, { sourceIp: client.ip, load })
   const hash = cluster.keyOfConnection(client.ip)
-  return cluster.pick(to.service, to.port, { tried: none, load, hash })
+  return cluster.pick(to.service, to.port, { tried: none, load, hash, endpoints: way?.endpoints })
 }
 
 const none: ReadonlySet<WorkloadUid> = new Set()

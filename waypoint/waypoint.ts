@@ -11,6 +11,7 @@ import type { Metrics } from '../shared/telemetry/metrics.ts'
 import type { PolicyStore } from './authorization/policy-store.ts'
 import type { Config } from './config.ts'
 import type { Destination } from './destination.ts'
+import type { Egress } from './egress/egress.ts'
 import type { Sender } from './external-authorization/check.ts'
 import type { families } from './families.ts'
 import type { GatewayState } from './gateway/gateway-state.ts'
@@ -50,6 +51,8 @@ export interface Waypoint {
   readonly connections: Connections
   /** Services with a traffic policy. */
   readonly clusters: Clusters
+  /** Where those are that are known by names, or as they were addressed. */
+  readonly egress: Egress
   /** Connections that are carried as they are. */
   readonly streams: OpenStreams
   readonly replayBudget: ReplayBudget

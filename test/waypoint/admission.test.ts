@@ -109,7 +109,7 @@ spec:
   }
   t.equal(await read('shop'), 'rows')
   t.equal(await read('other'), 'cut')
-  t.match(world.log.join(''), /rbac_access_denied_matched_policy\[none\]/)
+  t.match(world.lines.join(''), /rbac_access_denied_matched_policy\[none\]/)
 })
 
 const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })

@@ -37,6 +37,8 @@ export interface Pod {
   readonly protocol?: 'HBONE' | 'TCP'
   /** That goes through the waypoint where it is addressed itself. */
   readonly waypoint?: true
+  /** Other fields of its record. */
+  readonly record?: Readonly<Record<string, unknown>>
   readonly labels?: Readonly<Record<string, string>>
 }
 
@@ -49,6 +51,8 @@ export interface ServiceOptions {
   readonly waypoint?: string
   /** Also for what comes from a gateway. */
   readonly ingress?: true
+  /** Other fields of its record. */
+  readonly record?: Readonly<Record<string, unknown>>
 }
 
 export interface WorldOptions {
@@ -235,21 +239,24 @@ function meshYaml({ services, pods }: WorldOptions): string {
     waypoint: { destination: `shop/${hostnameOf('waypoint')}`, hboneMtlsPort: 15_008 }
   }
   return JSON.stringify({
-    services: services.map(({ name, vip, port = 80, speaks = 'HTTP11', waypoint = 'waypoint', ingress }) => ({
-      name,
-      namespace: 'shop',
-      hostname: hostnameOf(name),
-      canonical: true,
-      ingressUseWaypoint: ingress ?? false,
-      vips: [`/${vip}`],
-      ports: { [port]: 0 },
-      ...(speaks === 'none' ? {} : { appProtocols: { [port]: speaks } }),
-      ...(waypoint === ''
-        ? {}
-        : { waypoint: { destination: `shop/${hostnameOf(waypoint)}`, hboneMtlsPort: 15_008 } })
-    })),
+    services: services.map(
+      ({ name, vip, port = 80, speaks = 'HTTP11', waypoint = 'waypoint', ingress, record }) => ({
+        name,
+        namespace: 'shop',
+        hostname: hostnameOf(name),
+        canonical: true,
+        ingressUseWaypoint: ingress ?? false,
+        vips: [`/${vip}`],
+        ports: { [port]: 0 },
+        ...(speaks === 'none' ? {} : { appProtocols: { [port]: speaks } }),
+        ...(waypoint === ''
+          ? {}
+          : { waypoint: { destination: `shop/${hostnameOf(waypoint)}`, hboneMtlsPort: 15_008 } }),
+        ...record
+      })
+    ),
     workloads: pods.map(
-      ({ name, address, port, services: own, protocol = 'HBONE', waypoint, labels = {} }) => ({
+      ({ name, address, port, services: own, protocol = 'HBONE', waypoint, labels, record }) => ({
         ...(waypoint === undefined ? {} : throughUs),
         uid: `Kubernetes//Pod/shop/${name}`,
         name,
@@ -261,13 +268,14 @@ function meshYaml({ services, pods }: WorldOptions): string {
         canonicalName: name,
         canonicalRevision: 'v1',
         protocol,
-        labels,
+        labels: labels ?? {},
         services: Object.fromEntries(
           own.map(service => [
             `shop/${hostnameOf(service)}`,
             { [services.find(one => one.name === service)?.port ?? 80]: port }
           ])
-        )
+        ),
+        ...record
       })
     )
   })

@@ -36,6 +36,8 @@ export interface Choice {
   readonly load: (uid: WorkloadUid, port: number) => number
   /** Of what the policy looks at in the request; undefined: it has nothing of it. */
   readonly hash: number | undefined
+  /** Where they are not those that the mesh knows. */
+  readonly endpoints?: readonly UsableEndpoint[] | undefined
 }
 
 const noHead = { target: '', headers: new HeaderList() }
@@ -86,9 +88,9 @@ export class Cluster {
   }
 
   /** Undefined: nobody can be used. */
-  pick(service: Service, port: number, { tried, load, hash }: Choice): Target | undefined {
+  pick(service: Service, port: number, { tried, load, hash, endpoints }: Choice): Target | undefined {
     const { random } = this.#deps
-    return this.#balancerOf(service, port).choose({
+    return this.#balancerOf(service, port, endpoints).choose({
       random,
       now: this.#clock.now(),
       active: ({ workload, port }) => load(workload.uid, port),
@@ -138,11 +140,11 @@ export class Cluster {
   readonly #usable = ({ workload }: Endpoint): boolean => this.#outliers?.usable(workload.uid) ?? true
 
   /** With the members that the service has now. */
-  #balancerOf(service: Service, port: number): Balancer {
+  #balancerOf(service: Service, port: number, given?: readonly UsableEndpoint[]): Balancer {
     const { view, config, labels } = this.#deps
     const mesh = view()
     const here = ownWorkload(mesh, config)
-    const found = usableEndpoints(mesh, service, port, here)
+    const found = given ?? usableEndpoints(mesh, service, port, here)
     const known = this.#balanced
     if (known?.found === found && known.nearness === service.loadBalancer && known.here === here) {
       return known.balancer

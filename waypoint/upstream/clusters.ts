@@ -33,13 +33,13 @@ export class Clusters {
   }
 
   /**
-   * Undefined: nobody said anything about the service, and no subset is asked for. The same one while what was said stays
-   * the same. A subset that there is not is one without pods.
+   * Undefined: nobody said anything about the service, whose endpoints are those that the mesh knows, and no subset is
+   * asked for. The same one while what was said stays the same. A subset that there is not is one without pods.
    */
   of(service: Service, port: number, subset?: string): Cluster | undefined {
     const { policies, subsets } = this.#deps
-    const policy =
-      policies.policyFor(service, port, subset) ?? (subset === undefined ? undefined : usualPolicy)
+    const needed = subset !== undefined || service.traffic?.resolution !== undefined
+    const policy = policies.policyFor(service, port, subset) ?? (needed ? usualPolicy : undefined)
     if (policy === undefined) return undefined
     const place = subset === undefined ? `${port}` : `${port}/${subset}`
     const key = `${place} ${serviceKey(service)}`
