@@ -39,7 +39,8 @@ export const replies = {
     status: 504,
     body: 'upstream request timeout',
     flag: 'UT',
-    details: 'upstream_response_timeout'
+    details: 'upstream_response_timeout',
+    grpcStatus: 4 // DEADLINE_EXCEEDED
   },
   badPath: { status: 400, body: '', flag: '-', details: 'path_normalization_failed' },
   connect: { status: 501, body: 'CONNECT is not served', flag: '-', details: 'connect_not_served' },

@@ -1,7 +1,9 @@
-/** When a request is sent again: GA-41, GA-42, VS-20, VS-22, VS-25. */
+/** When a request is sent again: GA-41, GA-42, VS-20, VS-21, VS-22, VS-25. */
 import t from 'tap'
 import type { Retry } from '../../waypoint/routes/route.ts'
-import { backoffMs, mayTryAgain, type AttemptEnd } from '../../waypoint/retry.ts'
+import { HeaderList } from '../../waypoint/http/header-list.ts'
+import { backoffMs, endOf, mayReplace, mayTryAgain, type AttemptEnd } from '../../waypoint/retry.ts'
+import { rule } from './virtual-services/support.ts'
 
 const twice: Retry = { times: 2, statuses: new Set([503, 500]), backoffMs: undefined }
 const never: Retry = { ...twice, times: 0 }
@@ -29,6 +31,54 @@ for (const [name, retry, end, attempts, replayable, expected] of [
 ] as const) {
   t.test(name, async t => t.equal(mayTryAgain(retry, end, { attempts, replayable }), expected))
 }
+
+const connecting: AttemptEnd = { kind: 'failure', untouched: true, connecting: true }
+const ends = { connecting, untouched, touched, timeout }
+
+for (const [retryOn, expected] of [
+  ['reset', ['connecting', 'untouched', 'touched', 'timeout']],
+  ['5xx', ['connecting', 'untouched', 'touched', 'timeout']],
+  ['gateway-error', ['connecting', 'untouched', 'touched', 'timeout']],
+  ['reset-before-request', ['connecting', 'untouched']],
+  ['connect-failure', ['connecting', 'untouched']],
+  ['refused-stream', ['untouched']],
+  ['503', []],
+  ['unavailable', []]
+] as const) {
+  t.test(`${retryOn} of a VirtualService: ${expected.join(', ') || 'no failure'}`, async t => {
+    const { retry } = rule({ retries: { attempts: 2, retryOn } })
+    for (const [name, end] of Object.entries(ends)) {
+      const again = mayTryAgain(retry, end, { attempts: 2, replayable: true })
+      t.equal(again, (expected as readonly string[]).includes(name), name)
+    }
+    t.equal(mayTryAgain(retry, connecting, { attempts: 3, replayable: true }), false)
+    t.equal(mayTryAgain(retry, connecting, { attempts: 1, replayable: false }), false)
+  })
+}
+
+t.test('answers by their status, or by what their head says of gRPC', async t => {
+  const { retry } = rule({ retries: { attempts: 2, retryOn: 'retriable-4xx,429,unavailable' } })
+  const head = (status: number, ...headers: readonly string[]): AttemptEnd & { kind: 'answer' } =>
+    endOf({ status, headers: HeaderList.of(...headers), framing: { kind: 'none' } })
+  for (const [end, expected] of [
+    [head(409), true],
+    [head(429), true],
+    [head(503), false],
+    [head(200), false],
+    [head(200, 'grpc-status', '14'), true],
+    [head(200, 'grpc-status', '0'), false]
+  ] as const) {
+    t.equal(mayReplace(retry, end), expected)
+    t.equal(mayTryAgain(retry, end, { attempts: 1, replayable: true }), expected)
+  }
+  t.equal(mayReplace(undefined, head(503)), false)
+})
+
+t.test('pauses of a VirtualService are spread from nothing on', async t => {
+  const { retry } = rule({ retries: { attempts: 2, backoff: '100ms' } })
+  t.equal(retry && backoffMs(retry, 1, () => 0), 0)
+  t.equal(retry && backoffMs(retry, 2, () => 1), 300)
+})
 
 t.test('pauses grow, up to ten times the first, and are never shorter than the route asks for', async t => {
   const asked = { ...twice, backoffMs: 100 }

@@ -6,7 +6,7 @@ import type { RequestHead } from '../http/exchange.ts'
 import { headerOf, type Matched } from '../routes/route-table.ts'
 import type { RouteRule } from '../routes/route.ts'
 import { textHolds } from './string-match.ts'
-import type { HttpMatch, HttpRule, NamedMatch, PathCondition } from './virtual-service.ts'
+import type { HttpMatch, HttpRule, PathCondition } from './virtual-service.ts'
 
 type Head = Pick<RequestHead, 'method' | 'headers' | 'authority' | 'scheme'>
 
@@ -18,9 +18,31 @@ interface Entry {
   readonly found: Matched
 }
 
-interface Asked extends Head {
-  readonly path: string
-  readonly query: string
+/** A request, of which rules ask the same again and again. */
+class Asked {
+  readonly head: Head
+  readonly #query: string
+  #parameters: ReadonlyMap<string, string> | undefined
+  #headers: Map<string, string | undefined> | undefined
+
+  constructor(head: Head, query: string) {
+    this.head = head
+    this.#query = query
+  }
+
+  header(name: string): string | undefined {
+    const known = (this.#headers ??= new Map())
+    const value = known.get(name)
+    if (value !== undefined || known.has(name)) return value
+    const found = headerOf(this.head.headers, name)
+    known.set(name, found)
+    return found
+  }
+
+  parameter(name: string): string | undefined {
+    this.#parameters ??= new Map([...new URLSearchParams(this.#query)].toReversed()) // the first of a name counts
+    return this.#parameters.get(name)
+  }
 }
 
 export class VirtualServiceTable {
@@ -38,15 +60,7 @@ export class VirtualServiceTable {
 
   /** `path`: without its query. */
   find(head: Head, path: string, query: string): Matched | undefined {
-    const { method, headers, authority, scheme } = head
-    const asked: Asked = {
-      method,
-      headers,
-      authority,
-      ...(scheme === undefined ? {} : { scheme }),
-      path,
-      query
-    }
+    const asked = new Asked(head, query)
     const exact = this.#exact.get(path)?.find(({ match }) => conditionsHold(match, asked))
     const until = exact?.at ?? Infinity
     for (const entry of this.#others) {
@@ -83,16 +97,12 @@ function pathHolds(condition: PathCondition | undefined, path: string): boolean 
 /** All but the path. */
 function conditionsHold(match: HttpMatch, asked: Asked): boolean {
   const { method, scheme, authority, headers, withoutHeaders, query } = match
-  if (method !== undefined && !textHolds(method, asked.method)) return false
-  if (scheme !== undefined && !textHolds(scheme, asked.scheme ?? 'http')) return false
-  if (authority !== undefined && !textHolds(authority, asked.authority)) return false
-  for (const wanted of headers) if (!headerHolds(wanted, asked)) return false
-  for (const unwanted of withoutHeaders) if (headerHolds(unwanted, asked)) return false
-  if (query.length === 0) return true
-  const given = new URLSearchParams(asked.query)
-  return query.every(({ name, text }) => textHolds(text, given.get(name) ?? undefined))
-}
-
-function headerHolds({ name, text }: NamedMatch, { headers }: Asked): boolean {
-  return textHolds(text, headerOf(headers, name))
+  const { head } = asked
+  if (method !== undefined && !textHolds(method, head.method)) return false
+  if (scheme !== undefined && !textHolds(scheme, head.scheme ?? 'http')) return false
+  if (authority !== undefined && !textHolds(authority, head.authority)) return false
+  for (const { name, text } of headers) if (!textHolds(text, asked.header(name))) return false
+  for (const { name, text } of withoutHeaders) if (textHolds(text, asked.header(name))) return false
+  for (const { name, text } of query) if (!textHolds(text, asked.parameter(name))) return false
+  return true
 }

@@ -216,3 +216,51 @@ t.test('a cluster lives while its policy does, and its counts beyond it', async 
   t.ok(store.view().service('shop/web.shop.svc.cluster.local'))
   t.ok([...clusters.all()].some(([key]) => key === '80 shop/web.shop.svc.cluster.local'))
 })
+
+t.test('a subset is the pods that have its labels, under a policy of its own, VS-28, VS-30', async t => {
+  const { deps, store } = world()
+  const labelled = (name: string, version: string): void => {
+    const labels = new Map([['version', version]])
+    const pod = workload({ name, addresses: addresses('10.1.0.1'), services: endpointOf('web'), labels })
+    store.apply([{ kind: 'workload', workload: pod }])
+  }
+  labelled('b', 'v2')
+  let labels: ReadonlyMap<string, string> = new Map([['version', 'v2']])
+  const asked: (string | undefined)[] = []
+  let chance = 0
+  const clusters = new Clusters({
+    ...deps,
+    random: () => (chance = (chance + 0.37) % 1),
+    policies: {
+      policyFor: (_service, _port, subset) => {
+        asked.push(subset)
+        return undefined
+      }
+    },
+    subsets: { subsetOf: (_service, name) => (name === 'v2' ? labels : undefined) },
+    eventsOf: () => deps.events
+  })
+  const of = (subset: string): Cluster => {
+    const cluster = clusters.of(web, 80, subset)
+    if (cluster === undefined) throw new Error('there is no cluster')
+    return cluster
+  }
+  t.strictSame(new Set(times(9, () => pick(of('v2')))), new Set(['b']))
+  t.equal(of('v2'), of('v2'))
+  t.strictSame(new Set(asked), new Set(['v2']))
+  labelled('d', 'v2')
+  t.strictSame(new Set(times(40, () => pick(of('v2')))).size, 2, 'a pod more')
+  labelled('b', 'v1')
+  t.strictSame(new Set(times(9, () => pick(of('v2')))), new Set(['d']), 'one less')
+  const before = of('v2')
+  labels = new Map([['version', 'v1']])
+  t.not(of('v2'), before)
+  t.strictSame(new Set(times(9, () => pick(of('v2')))), new Set(['b']), 'other labels')
+  labels = new Map([['version', 'v3']])
+  t.throws(() => pick(of('v2')), /nobody/)
+  t.throws(() => pick(of('v9')), /nobody/, 'one that there is not')
+  t.equal(clusters.has(web, 'v9'), false)
+  t.equal(clusters.has(web, 'v2'), true)
+  t.equal(clusters.of(web, 80), undefined, 'nothing is said of all pods')
+  t.strictSame(new Set(Array.from(clusters.all(), ([key]) => key.split(' ')[0])), new Set(['80/v2', '80/v9']))
+})

@@ -255,6 +255,8 @@ t.test('retries as their conditions say, VS-20, VS-21', async t => {
   t.strictSame(await attempts('/', 'cut 200', { method: 'POST', body: 'a' }), [503, 1])
   const grpc = { headers: { 'content-type': 'application/grpc', 'grpc-timeout': '200m' } }
   t.strictSame(await attempts('/', 'hang', grpc), [200, 1], 'the client says how long it waits, VS-19')
+  const late = await shop.get('/', { headers: { ...grpc.headers, 'x-do': 'hang' } })
+  t.match(late.headers, { 'grpc-status': '4', 'grpc-message': 'upstream request timeout' })
 })
 
 t.test('a mirror gets the host with a suffix, from one subset, VS-14', async t => {
