@@ -108,6 +108,15 @@ t.test(
       resourceNamesSubscribe: ['shop/pair']
     })
     t.strictSame(await next(asking), heard('Secret', []), 'not even who knows its name')
+    world.apply(
+      podOf('edge')
+        .replace('name: edge-1', 'name: guest')
+        .replace('edge-underpass', 'guest')
+        .replace('10.0.1', '10.0.3')
+    )
+    const guest = world.client()
+    guest.send({ typeUrl: secretType, node: { id: 'router~10.0.3.4~guest.shop~shop.svc.cluster.local' } })
+    t.strictSame(await next(guest), heard('Secret', []), 'nor who has its label, but not its account')
     const ztunnel = world.client()
     ztunnel.send({ typeUrl: secretType, node: { id: 'ztunnel~10.0.1.1~edge-1.shop~shop.svc.cluster.local' } })
     t.strictSame(await next(ztunnel), heard('Secret', []))
