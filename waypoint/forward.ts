@@ -200,7 +200,7 @@ class Forwarding {
       this.#waypoint.connections.active(uid, port, this.#protocol)
     const endpoints = this.#out?.endpoints
     if (endpoints !== undefined && this.#out?.balanced === false) {
-      return anyOf(endpoints, this.#tried, this.#waypoint.random)
+      return anyOf(endpoints, tried, this.#waypoint.random)
     }
     if (this.#cluster !== undefined) {
       const hash = this.#key?.hash

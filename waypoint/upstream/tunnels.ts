@@ -7,11 +7,12 @@ import type { Tunnel } from '../../shared/hbone/tunnel.ts'
 import type { WorkloadCertificate } from '../../shared/identity/certificate.ts'
 import type { SpiffeId } from '../../shared/identity/spiffe-id.ts'
 import { workloadIdentity, type Workload } from '../../shared/mesh/model.ts'
-import { formatSocketAddress, ip, type SocketAddress } from '../../shared/net/address.ts'
+import { formatSocketAddress, ip, type Ip, type SocketAddress } from '../../shared/net/address.ts'
 import type { ByteStream } from '../../shared/net/byte-stream.ts'
 import { dial } from '../../shared/net/dial.ts'
 import { streamOf } from '../../shared/net/socket-stream.ts'
 import { MeshError } from '../../shared/runtime/errors.ts'
+import { firstToConnect } from '../egress/first-to-connect.ts'
 import type { Alpn, TlsOrigination } from './backend-tls.ts'
 
 const hbonePort = 15_008
@@ -68,7 +69,7 @@ export class Tunnels {
       throw new MeshError('CONNECT_FAILED', `${name} has no address in this network`)
     }
     if (workload.protocol !== 'HBONE' && asks === undefined)
-      return this.#connect({ ip: address, port }, signal)
+      return this.#connectToAny(workload.addresses, port, signal)
     const key: PoolKey = {
       source: this.#options.identity,
       expected: [workloadIdentity(workload)],
@@ -88,6 +89,15 @@ export class Tunnels {
     return new ClientSession(secured.socket, {
       expiresAt: Math.min(certificate.notAfter, secured.notAfter)
     })
+  }
+
+  /** In the clear there is no identity that would tell whose addresses they are: any that answers is right. */
+  #connectToAny(addresses: readonly Ip[], port: number, signal: AbortSignal): ReturnType<typeof dial> {
+    const connect = (ip: Ip, signal: AbortSignal): ReturnType<typeof dial> =>
+      this.#connect({ ip, port }, signal)
+    const [only] = addresses
+    if (only !== undefined && addresses.length === 1) return connect(only, signal)
+    return firstToConnect(addresses, connect, signal)
   }
 
   #connect(to: SocketAddress, signal: AbortSignal): ReturnType<typeof dial> {

@@ -87,6 +87,17 @@ t.test('an address that nobody listens at is left for another', async t => {
   t.strictSame(await spread(world), { '127.77.30.1': 24 })
 })
 
+t.test('racing: one endpoint, and whichever address takes the connection', async t => {
+  const around = await outside(
+    t,
+    { 'api.example': ['127.77.30.98', '127.77.30.99', '127.77.30.1'] },
+    addresses
+  )
+  const { world } = await start(t, around, { host: 'api.example', resolution: 'DNS', racing: true })
+  t.strictSame(await spread(world), { '127.77.30.1': 24 })
+  t.match(await world.metrics(), /underpass_upstream_connects_total 1\n/, 'in one attempt')
+})
+
 t.test('a name that cannot be resolved is 503, and the log says why', async t => {
   const around = await outside(t, { 'api.example': 'refuse' }, addresses)
   const { world, dns } = await start(t, around, { host: 'api.example', resolution: 'DNS' })
