@@ -19,8 +19,15 @@ import type { LocalReply } from './local-reply.ts'
 import type { Arrival, Waypoint } from './waypoint.ts'
 
 export type Admission =
-  /** `target`: as it is passed on. `exchange`: with what an authorizer adds to the answer. */
-  | { readonly kind: 'admitted'; readonly target: string; readonly exchange: Exchange }
+  | {
+      readonly kind: 'admitted'
+      /** As it is passed on. */
+      readonly target: string
+      /** With what an authorizer adds to the answer. */
+      readonly exchange: Exchange
+      /** Of its token, where one was asked for. */
+      readonly claims: Claims | undefined
+    }
   | { readonly kind: 'refused'; readonly reply: LocalReply }
   /** The client, while somebody was asked. */
   | { readonly kind: 'gone' }
@@ -35,7 +42,8 @@ export function admit(
   const { head } = exchange
   const policies = policiesOf(waypoint, arrival)
   const tokenRules = waypoint.jwtPolicies.rulesFor(serviceOf(arrival))
-  if (policies === noPolicies && tokenRules.length === 0) return { kind: 'admitted', target, exchange }
+  if (policies === noPolicies && tokenRules.length === 0)
+    return { kind: 'admitted', target, exchange, claims: undefined }
   const facts = requestFacts(arrival, head, target)
   const asking = askWhom(policies, facts, waypoint.settings.current.providers)
   if (asking === undefined)
@@ -95,7 +103,7 @@ function admitByToken(
     for (const { action, result, policyId } of verdict.dryRun) {
       waypoint.log.debug('dry run', { action, result, policy: policyId, 'src.identity': arrival.peer })
     }
-    return verdict.allowed ? { kind: 'admitted', target: kept, exchange } : denied(verdict.policyId)
+    return verdict.allowed ? { kind: 'admitted', target: kept, exchange, claims } : denied(verdict.policyId)
   }
   if (tokenRules.length === 0) return decide(undefined)
   const found = authenticate(tokenRules, { ...head, target }, waypoint.keys, Date.now())
@@ -159,7 +167,8 @@ function policiesOf(waypoint: Waypoint, arrival: Arrival): PolicySet {
   return waypoint.policies.policiesFor(serviceOf(arrival))
 }
 
-function requestFacts(
+/** `target`: path and query in their form. */
+export function requestFacts(
   arrival: Arrival,
   { method, authority, headers }: RequestHead,
   target: string,

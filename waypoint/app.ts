@@ -32,6 +32,7 @@ import { JwtPolicyStore } from './jwt/policy-store.ts'
 import { loadLocalState } from './local-state.ts'
 import { CurrentSettings, defaultTraceSampling } from './mesh-settings.ts'
 import { Mirrors } from './mirror.ts'
+import { RateLimitStore } from './rate-limit/rate-limit-store.ts'
 import { RouteStore } from './routes/route-store.ts'
 import { TelemetryStore } from './telemetry/rules/telemetry-store.ts'
 import { startTelemetry } from './telemetry/telemetry.ts'
@@ -85,6 +86,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   const gateway = { namespace, ...config.gateway, clusterDomain: config.clusterDomain }
   const policies = new PolicyStore(gateway)
   const jwtPolicies = new JwtPolicyStore(gateway)
+  const rateLimits = new RateLimitStore(gateway)
   const destinationRules = new DestinationRuleStore({ namespace, rootNamespace: config.rootNamespace })
   const backendTls = new BackendTlsPolicies()
   const keys = new KeySets({ log: output.logger('jwt'), signal: ending.signal })
@@ -106,8 +108,8 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   const types = new Map([
     ...configTypes(
       {
-        ...{ settings, routes, virtualServices, policies, telemetries, jwtPolicies, destinationRules },
-        ...{ backendTls, onJwtRules }
+        ...{ settings, routes, virtualServices, policies, telemetries, jwtPolicies },
+        ...{ rateLimits, destinationRules, backendTls, onJwtRules }
       },
       config
     ),
@@ -174,6 +176,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     gateway: gatewayState,
     policies,
     jwtPolicies,
+    rateLimits,
     keys,
     authorizers,
     certificate,

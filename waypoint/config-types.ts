@@ -11,6 +11,8 @@ import { readDestinationRule, unreadableRule } from './destination-rules/read-de
 import type { JwtPolicyStore } from './jwt/policy-store.ts'
 import { readRequestAuthentication } from './jwt/read-request-authentication.ts'
 import type { CurrentSettings } from './mesh-settings.ts'
+import { readRateLimitPolicy } from './rate-limit/read-rate-limit-policy.ts'
+import type { RateLimitStore } from './rate-limit/rate-limit-store.ts'
 import { readGrpcRoute } from './routes/grpc-route.ts'
 import { readHttpRoute } from './routes/http-route.ts'
 import { standIn } from './routes/route-parts.ts'
@@ -37,6 +39,7 @@ export interface ConfigStores {
   readonly policies: PolicyStore
   readonly telemetries: TelemetryStore
   readonly jwtPolicies: JwtPolicyStore
+  readonly rateLimits: RateLimitStore
   readonly destinationRules: DestinationRuleStore
   readonly backendTls: BackendTlsPolicies
   /** The rules for tokens have changed. */
@@ -54,6 +57,7 @@ export function configTypes(
     policies,
     telemetries,
     jwtPolicies,
+    rateLimits,
     destinationRules,
     backendTls,
     onJwtRules
@@ -131,6 +135,16 @@ export function configTypes(
         },
         putStandIn: () => undefined,
         remove: name => telemetries.remove(name)
+      }
+    ],
+    [
+      'ratelimits.underpass.dev/v1alpha1/RateLimitPolicy',
+      {
+        // Without it more requests pass, none that may not be asked.
+        has: () => true,
+        put: (name, resource) => rateLimits.replace(name, readRateLimitPolicy(resource, rootNamespace)),
+        putStandIn: () => undefined,
+        remove: name => rateLimits.remove(name)
       }
     ],
     [

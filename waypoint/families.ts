@@ -58,6 +58,11 @@ export const families = {
     help: 'Spans of traces, by what became of them: exported, rejected (by the collector), failed (it could not be reached), overflow (too many waited).',
     labels: ['provider', 'outcome']
   },
+  underpass_rate_limited_total: {
+    type: 'counter',
+    help: 'Requests above a limit of a RateLimitPolicy, by its namespace and name, who counts (Local, Global), and whether they passed all the same (shadow).',
+    labels: ['policy', 'scope', 'shadow']
+  },
   underpass_ejections_total: {
     type: 'counter',
     help: 'Pods that were left out for what they answered (DestinationRule outlierDetection).',

@@ -16,6 +16,7 @@ import { pathOf, queryOf } from './http/target.ts'
 import { keptSession, type KeptSession } from './keep-session.ts'
 import { replies, replyLocally, type LocalReply } from './local-reply.ts'
 import { normalizePath } from './normalize-path.ts'
+import { limitRequest } from './rate-limit/limit-request.ts'
 import { clientGone, type RequestReport } from './request-report.ts'
 import type { Backend, RouteRule } from './routes/route.ts'
 import { throughWaypoint, type ThroughWaypoint } from './upstream/through-waypoint.ts'
@@ -64,7 +65,10 @@ export function serveRequest(
   const proceed = (admitted: Admission): void => {
     if (admitted.kind === 'refused') return refuse(admitted.reply)
     if (admitted.kind === 'gone') return report.finish(clientGone)
-    route(waypoint, arrival, admitted.exchange, { target: admitted.target, report, onDefect })
+    // 3. How often.
+    const limited = limitRequest(waypoint, arrival, admitted)
+    if (limited.kind === 'limited') return refuser(admitted.exchange, report)(limited.reply)
+    route(waypoint, arrival, limited.exchange, { target: admitted.target, report, onDefect })
   }
   if (admission instanceof Promise) admission.then(proceed).catch((error: unknown) => onDefect(error))
   else proceed(admission)
@@ -89,7 +93,7 @@ function route(waypoint: Waypoint, arrival: Arrival, exchange: Exchange, admitte
   const { target, report } = admitted
   const refuse = refuser(exchange, report)
 
-  // 3. The route.
+  // 4. The route.
   const way = wayOf(waypoint, arrival, head.authority)
   if (way.kind === 'refused') return refuse(way.reply)
   if (way.kind === 'straight') {
@@ -117,7 +121,7 @@ function sendToBackend(
   routed: Routed,
   report: RequestReport
 ): void {
-  // 4. The backend, and what the filters make of the request on its way there.
+  // 5. The backend, and what the filters make of the request on its way there.
   const { found } = routed
   const { rule } = found
   const without = { ...replies.unresolvedBackend, status: rule.statusWithoutBackend }

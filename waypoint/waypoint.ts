@@ -20,6 +20,7 @@ import type { KeySource } from './jwt/check-token.ts'
 import type { JwtPolicyStore } from './jwt/policy-store.ts'
 import type { CurrentSettings } from './mesh-settings.ts'
 import type { Mirrors } from './mirror.ts'
+import type { RateLimitStore } from './rate-limit/rate-limit-store.ts'
 import type { RequestReports } from './request-report.ts'
 import type { RouteStore } from './routes/route-store.ts'
 import type { ConnectionReports } from './telemetry/connection-report.ts'
@@ -41,6 +42,7 @@ export interface Waypoint {
   readonly gateway: GatewayState
   readonly policies: PolicyStore
   readonly jwtPolicies: JwtPolicyStore
+  readonly rateLimits: RateLimitStore
   /** Keys that tokens are verified with. */
   readonly keys: KeySource
   /** How those are reached that policies ask. */

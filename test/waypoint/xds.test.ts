@@ -9,6 +9,7 @@ import { configTypes } from '../../waypoint/config-types.ts'
 import { DestinationRuleStore } from '../../waypoint/destination-rules/destination-rule-store.ts'
 import { CurrentSettings } from '../../waypoint/mesh-settings.ts'
 import { JwtPolicyStore } from '../../waypoint/jwt/policy-store.ts'
+import { RateLimitStore } from '../../waypoint/rate-limit/rate-limit-store.ts'
 import { RouteStore } from '../../waypoint/routes/route-store.ts'
 import { BackendTlsPolicies } from '../../waypoint/upstream/backend-tls-policies.ts'
 import { VirtualServiceStore } from '../../waypoint/virtual-services/virtual-service-store.ts'
@@ -39,6 +40,7 @@ t.test('broken ones among good ones', async t => {
   const stores = {
     policies: new PolicyStore(own),
     jwtPolicies: new JwtPolicyStore(own),
+    rateLimits: new RateLimitStore(own),
     destinationRules: new DestinationRuleStore(own),
     backendTls: new BackendTlsPolicies(),
     virtualServices: new VirtualServiceStore('shop'),
