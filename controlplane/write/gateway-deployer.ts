@@ -49,6 +49,8 @@ export class GatewayDeployer {
   readonly #queue: WorkQueue
   /** What was applied last, by Gateway, and what became of it; forgotten when one of the objects changes. */
   readonly #applied = new Map<string, Applied>()
+  /** Changes of objects that were seen: what is applied while one comes may be older than it. */
+  #seen = 0
   #leading: AbortController | undefined
   #forbidden = false
   #image: string | undefined
@@ -77,6 +79,7 @@ export class GatewayDeployer {
 
   /** Somebody, perhaps we ourselves, changed an object (`namespace/name`) that was applied. */
   #applyAgain(object: string): void {
+    this.#seen += 1
     for (const [gateway, { name }] of this.#applied) {
       if (name !== object) continue
       this.#applied.delete(gateway)
@@ -102,6 +105,7 @@ export class GatewayDeployer {
       signal: AbortSignal.any([signal, this.#leading.signal]),
       log,
       onChange: ({ object: { metadata } }) => {
+        this.#seen += 1
         for (const { kind, name } of metadata.ownerReferences ?? []) {
           if (kind !== 'Gateway') continue
           this.#applied.delete(`${metadata.namespace}/${name}`)
@@ -171,6 +175,7 @@ export class GatewayDeployer {
     const known = this.#applied.get(key)
     if (known?.workload === wanted) return known.programmed
     const { client, desired, signal } = this.#options
+    const seen = this.#seen
     const { serviceAccount, deployment, service } = workload
     const { namespace = '', name } = deployment.metadata
     const ref = { namespace, name }
@@ -189,7 +194,9 @@ export class GatewayDeployer {
       available?.status === 'True'
         ? { kind: 'available', hostname: `${name}.${namespace}.svc.${desired.view.settings.domain}` }
         : { kind: 'unavailable', reason: available?.message ?? 'no replica was started yet' }
-    this.#applied.set(key, { name: `${namespace}/${name}`, workload: wanted, programmed })
+    if (seen === this.#seen) {
+      this.#applied.set(key, { name: `${namespace}/${name}`, workload: wanted, programmed })
+    }
     return programmed
   }
 
