@@ -140,7 +140,11 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
   resources.defer(() => connections.close())
   const random = Math.random
   const proxyLog = output.logger('proxy')
-  const policiesInForce = new PoliciesInForce(destinationRules, backendTls)
+  const policiesInForce = new PoliciesInForce(
+    destinationRules,
+    backendTls,
+    () => gatewayState.backendCertificate
+  )
   const clusters = new Clusters({
     ...{ view, config, random, policies: policiesInForce, subsets: destinationRules },
     eventsOf: cluster => ({

@@ -139,6 +139,13 @@ export interface BackendTls {
   readonly names: readonly ServerName[]
   /** False: any server with any certificate will do. */
   readonly verified: boolean
+  /** That servers are shown which ask for one; PEM. */
+  readonly certificate?: ClientCertificate
+}
+
+export interface ClientCertificate {
+  readonly cert: string
+  readonly key: string
 }
 
 /** Of a certificate; hostnames may be addresses, too. */

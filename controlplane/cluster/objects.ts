@@ -180,6 +180,8 @@ export interface GatewayObject {
   readonly infrastructure: GatewayInfrastructure
   /** Of its spec: those that it asks for. */
   readonly requestedAddresses: readonly GatewayAddress[]
+  /** What its proxies show to backends that ask for a certificate; undefined: nothing. */
+  readonly backendCertificate: CertificateReference | undefined
   /** Whether it asks clients for certificates. */
   readonly asksForCertificates: boolean
   /** Of its status. */

@@ -26,6 +26,7 @@ export function readGateway(object: Fields): GatewayObject {
     listeners: spec.list('listeners').map(listener => readListener(listener, meta.namespace)),
     infrastructure: readInfrastructure(spec.at('infrastructure')),
     requestedAddresses: spec.list('addresses').map(readAddress),
+    backendCertificate: readBackendCertificate(spec.at('tls').at('backend'), meta.namespace),
     asksForCertificates: spec.at('tls').has('frontend'),
     addresses: object.at('status').list('addresses').map(readAddress)
   }
@@ -67,13 +68,22 @@ function readListener(listener: Fields, namespace: string): GatewayListener {
 function readTls(tls: Fields, namespace: string): ListenerTls {
   return {
     mode: tls.oneOf('mode', ['Terminate', 'Passthrough'], 'Terminate'),
-    certificates: tls.list('certificateRefs').map((reference): CertificateReference => ({
-      field: reference.path,
-      group: reference.text('group'),
-      kind: reference.text('kind', 'Secret'),
-      namespace: reference.text('namespace') || namespace,
-      name: reference.text('name')
-    }))
+    certificates: tls.list('certificateRefs').map(reference => readCertificate(reference, namespace))
+  }
+}
+
+function readBackendCertificate(backend: Fields, namespace: string): CertificateReference | undefined {
+  const name = 'clientCertificateRef'
+  return backend.has(name) ? readCertificate(backend.at(name), namespace) : undefined
+}
+
+function readCertificate(reference: Fields, namespace: string): CertificateReference {
+  return {
+    field: reference.path,
+    group: reference.text('group'),
+    kind: reference.text('kind', 'Secret'),
+    namespace: reference.text('namespace') || namespace,
+    name: reference.text('name')
   }
 }
 

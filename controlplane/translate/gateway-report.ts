@@ -10,6 +10,7 @@ import {
   type Programmed,
   type Said
 } from './gateway-status.ts'
+import { backendCertificate } from './gateway.ts'
 import { listenerStates, type ListenerState, type Problem } from './listener.ts'
 import { attachedRoutes } from './route-conditions.ts'
 
@@ -46,10 +47,23 @@ export function gatewayReport(
   const ready = accepted.status === 'True' ? readiness(programmed, assigned) : unaccepted
   const routes = attachedRoutes(view, gateway)
   return {
-    conditions: [accepted, ready],
+    conditions: [accepted, ready, ...resolvedRefs(view, gateway)],
     listeners: states.map(state => listenerReport(state, routes.get(state.listener.name) ?? 0, ready)),
     addresses: assigned.kind === 'assigned' ? assigned.addresses : undefined
   }
+}
+
+/** Said where the Gateway itself, beside its listeners, refers to something. Source: Gateway API v1, `spec.tls.backend`. */
+function resolvedRefs(view: ClusterView, gateway: GatewayObject): readonly Said[] {
+  const found = backendCertificate(view, gateway)
+  if (found === undefined) return []
+  const type = 'ResolvedRefs'
+  if (found.kind === 'resolved') {
+    return [{ type, status: 'True', reason: type, message: 'the certificate for backends was found' }]
+  }
+  const { reason, message } = found
+  const named = reason === 'InvalidCertificateRef' ? 'InvalidClientCertificateRef' : reason
+  return [{ type, status: 'False', reason: named, message }]
 }
 
 function acceptedCondition(gateway: GatewayObject, states: readonly ListenerState[]): Said {

@@ -4,6 +4,7 @@ import { keyOf, type GatewayObject, type JsonObject, type SecretObject } from '.
 import { gatewayRole } from './gateway-class.ts'
 import { listenerStates, type ListenerState } from './listener.ts'
 import type { ConfigMessage } from './messages.ts'
+import { resolveCertificate, type CertificateResolution } from './server-certificate.ts'
 
 /** Undefined for one that is no gateway, such as a waypoint. */
 export function translateGateway(view: ClusterView, gateway: GatewayObject): ConfigMessage | undefined {
@@ -14,9 +15,25 @@ export function translateGateway(view: ClusterView, gateway: GatewayObject): Con
     .map(listenerSpec)
   return {
     kind: 'Gateway',
-    message: { namespace, name, createdMs, spec: { listeners } },
+    message: { namespace, name, createdMs, spec: { listeners, ...backendCertificateSpec(view, gateway) } },
     waypoints: [{ gateway: keyOf(gateway.meta) }]
   }
+}
+
+/** What it shows to backends; without a Secret that can be used it shows nothing. */
+function backendCertificateSpec(view: ClusterView, gateway: GatewayObject): JsonObject {
+  const found = backendCertificate(view, gateway)
+  if (found?.kind !== 'resolved') return {}
+  const { namespace, name } = found.secret.meta
+  return { backendCertificateRef: { namespace, name } }
+}
+
+/** Undefined where it names none. */
+export function backendCertificate(
+  view: ClusterView,
+  { meta, backendCertificate: reference }: GatewayObject
+): CertificateResolution | undefined {
+  return reference === undefined ? undefined : resolveCertificate(view, meta.namespace, reference)
 }
 
 function listenerSpec({ listener, certificates }: ListenerState): JsonObject {
@@ -30,14 +47,12 @@ function listenerSpec({ listener, certificates }: ListenerState): JsonObject {
   return { ...spec, tls: { mode: tls?.mode ?? 'Terminate', certificateRefs } }
 }
 
-/** For those gateways alone whose listeners show it; undefined where there are none. */
+/** For those gateways alone that show it; undefined where there are none. */
 export function translateSecret(view: ClusterView, secret: SecretObject): ConfigMessage | undefined {
   const key = keyOf(secret.meta)
   const gateways = gatewaysNaming(view, key)
     .filter(gateway => gatewayRole(view, gateway) === 'gateway')
-    .filter(gateway =>
-      listenerStates(view, gateway).some(({ served, certificates }) => served && certificates.includes(key))
-    )
+    .filter(gateway => shows(view, gateway, key))
   if (gateways.length === 0) return undefined
   const { namespace, name, createdMs } = secret.meta
   return {
@@ -52,6 +67,15 @@ export function translateSecret(view: ClusterView, secret: SecretObject): Config
   }
 }
 
+/** To clients or to backends. */
+function shows(view: ClusterView, gateway: GatewayObject, secret: string): boolean {
+  const own = backendCertificate(view, gateway)
+  if (own?.kind === 'resolved' && keyOf(own.secret.meta) === secret) return true
+  return listenerStates(view, gateway).some(
+    ({ served, certificates }) => served && certificates.includes(secret)
+  )
+}
+
 /** Gateways that name the Secret (`namespace/name`) for a certificate, whether or not they may. */
 export function gatewaysNaming(view: ClusterView, secret: string): readonly GatewayObject[] {
   return [...view.all('Gateway')].filter(gateway =>
@@ -60,7 +84,9 @@ export function gatewaysNaming(view: ClusterView, secret: string): readonly Gate
 }
 
 export function certificateReferences({
-  listeners
+  listeners,
+  backendCertificate
 }: GatewayObject): readonly { readonly namespace: string; readonly name: string }[] {
-  return listeners.flatMap(({ tls }) => tls?.certificates ?? [])
+  const ofListeners = listeners.flatMap(({ tls }) => tls?.certificates ?? [])
+  return backendCertificate === undefined ? ofListeners : [...ofListeners, backendCertificate]
 }

@@ -19,6 +19,7 @@ export class GatewayState {
   #listeners: readonly Listener[] = []
   #ports: ReadonlyMap<number, PortPlan> = new Map()
   readonly #certificates = new Map<string, ServerCertificate>()
+  #backendCertificate: string | undefined
   readonly #contexts = new Map<string, tls.SecureContextOptions>()
 
   /** `onChange`: ports or certificates may be other ones now. */
@@ -48,6 +49,18 @@ export class GatewayState {
     }
     this.#ports = ports
     this.#changed()
+  }
+
+  /** `namespace/name` of its Secret; undefined: backends are shown none. */
+  setBackendCertificate(name: string | undefined): void {
+    this.#backendCertificate = name
+  }
+
+  /** Undefined also where its Secret is not known. */
+  get backendCertificate(): ServerCertificate | undefined {
+    return this.#backendCertificate === undefined
+      ? undefined
+      : this.#certificates.get(this.#backendCertificate)
   }
 
   hasCertificate(name: string): boolean {

@@ -5,7 +5,7 @@ import { messageOf } from '../../shared/runtime/errors.ts'
 import type { Logger } from '../../shared/telemetry/logger.ts'
 import { readTlsRoute, tlsStandIn } from '../routes/tls-route.ts'
 import type { GatewayState } from './gateway-state.ts'
-import { readGateway, readServerCertificate } from './gateway.ts'
+import { readBackendCertificate, readGateway, readServerCertificate } from './gateway.ts'
 
 /** By type URL, in the order in which they are asked for: ports are opened when what applies to them is known. */
 export function gatewayTypes(
@@ -47,11 +47,16 @@ export function gatewayTypes(
       {
         has: () => true, // without listeners nothing is let in
         put: (name, resource) => {
-          if (name === own) state.setListeners(readGateway(resource))
+          if (name !== own) return
+          const certificate = readBackendCertificate(resource)
+          state.setListeners(readGateway(resource))
+          state.setBackendCertificate(certificate)
         },
         putStandIn: () => undefined,
         remove: name => {
-          if (name === own) state.setListeners([])
+          if (name !== own) return
+          state.setListeners([])
+          state.setBackendCertificate(undefined)
         }
       }
     ]

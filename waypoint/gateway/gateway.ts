@@ -29,11 +29,21 @@ export function readGateway({ namespace, name, spec }: ConfigResource): readonly
   const listeners = fields.list('listeners', (value, path) =>
     listener(new Fields(value, path, problems), { namespace, gateway: name })
   )
+  fields.inner('backendCertificateRef') // read on its own
   fields.end()
   const names = new Set(listeners.map(({ id }) => id.listener))
   if (names.size < listeners.length) problems.add('spec.listeners', 'two of them have the same name')
   if (problems.found.length > 0) throw new Error(problems.found.join('; '))
   return listeners
+}
+
+/** `namespace/name` of the Secret with the certificate for backends; undefined: none. Throws as {@link readGateway}. */
+export function readBackendCertificate({ spec }: ConfigResource): string | undefined {
+  const problems = new Problems()
+  const reference = new Fields(spec, 'spec', problems).inner('backendCertificateRef')
+  const name = reference && secretName(reference)
+  if (problems.found.length > 0) throw new Error(problems.found.join('; '))
+  return name
 }
 
 function listener(fields: Fields, gateway: Omit<ListenerName, 'listener'>): Listener {

@@ -71,8 +71,8 @@ export class TlsOrigination {
   }
 }
 
-function contextOf({ roots }: BackendTls): tls.SecureContext {
-  return tls.createSecureContext({ ca: roots ?? [...systemRoots()], minVersion: 'TLSv1.2' })
+function contextOf({ roots, certificate }: BackendTls): tls.SecureContext {
+  return tls.createSecureContext({ ca: roots ?? [...systemRoots()], minVersion: 'TLSv1.2', ...certificate })
 }
 
 /** Those of the operating system; those that come with Node where it has none, as in images without a package for them. */

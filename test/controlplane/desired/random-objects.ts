@@ -219,7 +219,11 @@ export function randomGatewayObject(pick: <T>(list: readonly T[]) => T): string 
       ].filter(() => pick([true, true, false]))
       const address = pick(['', `{type: Hostname, value: a.${namespace}.svc.cluster.local}`])
       const className = pick(['underpass', 'underpass', 'underpass-waypoint', 'custom'])
-      return `kind: Gateway\n${meta}\nspec: {gatewayClassName: ${className}, listeners: [${listeners.join(', ')}]}\nstatus: {addresses: [${address}]}\n`
+      const shown = pick([
+        '',
+        `tls: {backend: {clientCertificateRef: {namespace: ${other}, name: ${pick(['a', 'b'])}}}}, `
+      ])
+      return `kind: Gateway\n${meta}\nspec: {gatewayClassName: ${className}, ${shown}listeners: [${listeners.join(', ')}]}\nstatus: {addresses: [${address}]}\n`
     }
     case 'GatewayClass': {
       const controller = pick([

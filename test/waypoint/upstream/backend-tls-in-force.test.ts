@@ -18,7 +18,7 @@ interface World {
 function world(): World {
   const rules = new DestinationRuleStore({ namespace: 'shop', rootNamespace: 'istio-system' })
   const backendTls = new BackendTlsPolicies()
-  return { policies: new PoliciesInForce(rules, backendTls), backendTls, rules }
+  return { policies: new PoliciesInForce(rules, backendTls, () => undefined), backendTls, rules }
 }
 
 function put({ backendTls }: World, name: string, port?: number, createdMs = 1): void {

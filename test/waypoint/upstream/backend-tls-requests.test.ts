@@ -277,34 +277,73 @@ t.test('a mirror gets TLS where its service wants that', async t => {
   t.strictSame(seen.serverNames, ['web.example'])
 })
 
-t.test(
-  'a gateway takes other certificates as soon as it is told; what was connected before is not used',
-  async t => {
-    const port = await freePort()
-    const pod = podOf('web')
-    const seen = await startHttps(t, pod)
-    const world = await startGateway(t, {
-      services: [{ name: 'web', vip: '10.96.0.1' }],
-      pods: [pod],
-      objects: [gateway({ port }), httpRoute('web', [at('web')], 'web'), object(policySpec())]
-    })
-    const get = async (): Promise<number> => (await world.get(port, 'web.example')).status
-    t.equal(await get(), 200)
-    await world.put(object(policySpec({ roots: testAuthority('Other Root') })))
-    t.equal(await get(), 503)
-    await world.put(object(policySpec({ serverName: hostname })))
-    t.equal(await get(), 200)
-    t.equal(seen.serverNames.at(-1), hostname)
-    const rejected = await world.put(object({ ...policySpec(), validation: { hostname: '' } }))
-    t.match(rejected, /validation\.hostname.*caCertificates/)
-    t.equal(await get(), 200, 'what cannot be read changes nothing')
-    await world.put(object({ targetRefs: policySpec().targetRefs, unresolved: 'the CA is gone' }))
-    t.equal(await get(), 500)
-    await world.remove('BackendTLSPolicy', 'web')
-    t.equal(await get(), 503, 'in the clear to a port that wants TLS')
-    t.equal(seen.paths.length, 3)
+t.test('a gateway heeds another policy at once; what was connected before is not used', async t => {
+  const port = await freePort()
+  const pod = podOf('web')
+  const seen = await startHttps(t, pod)
+  const world = await startGateway(t, {
+    services: [{ name: 'web', vip: '10.96.0.1' }],
+    pods: [pod],
+    objects: [gateway({ port }), httpRoute('web', [at('web')], 'web'), object(policySpec())]
+  })
+  const get = async (): Promise<number> => (await world.get(port, 'web.example')).status
+  t.equal(await get(), 200)
+  await world.put(object(policySpec({ roots: testAuthority('Other Root') })))
+  t.equal(await get(), 503)
+  await world.put(object(policySpec({ serverName: hostname })))
+  t.equal(await get(), 200)
+  t.equal(seen.serverNames.at(-1), hostname)
+  const rejected = await world.put(object({ ...policySpec(), validation: { hostname: '' } }))
+  t.match(rejected, /validation\.hostname.*caCertificates/)
+  t.equal(await get(), 200, 'what cannot be read changes nothing')
+  await world.put(object({ targetRefs: policySpec().targetRefs, unresolved: 'the CA is gone' }))
+  t.equal(await get(), 500)
+  await world.remove('BackendTLSPolicy', 'web')
+  t.equal(await get(), 503, 'in the clear to a port that wants TLS')
+  t.equal(seen.paths.length, 3)
+})
+
+t.test('GA-50: backends that ask for a certificate are shown that of the gateway', async t => {
+  const port = await freePort()
+  const pod = podOf('web')
+  const shown: string[] = []
+  const ca = testAuthority('Gateway Root')
+  const server = https.createServer(
+    { cert, key, ca: ca.pem, requestCert: true, rejectUnauthorized: true },
+    (_request, response) => response.end('in')
+  )
+  server.on('secureConnection', (socket: tls.TLSSocket) => {
+    shown.push(socket.getPeerX509Certificate()?.subjectAltName ?? 'none')
+  })
+  await listen(t, server, pod)
+  t.teardown(() => server.closeAllConnections())
+  const pair = (name: string): GatewayObject => {
+    const { certPem, keyPem } = ca.issue({ uris: [], hostnames: [name] })
+    return { kind: 'Secret', name: 'client', spec: { 'tls.crt': certPem, 'tls.key': keyPem } }
   }
-)
+  const { kind, name, spec } = gateway({ port })
+  const backendCertificateRef = { namespace: 'shop', name: 'client' }
+  const world = await startGateway(t, {
+    services: [{ name: 'web', vip: '10.96.0.1' }],
+    pods: [pod],
+    objects: [
+      pair('one.example'),
+      { kind, name, spec: { ...spec, backendCertificateRef } },
+      httpRoute('web', [at('web')], 'web'),
+      object(policySpec())
+    ]
+  })
+  const get = async (): Promise<number> => (await world.get(port, 'web.example')).status
+  t.equal(await get(), 200)
+  await world.put(pair('two.example'))
+  t.equal(await get(), 200)
+  t.strictSame(shown, ['DNS:one.example', 'DNS:two.example'])
+  await world.put({ kind, name, spec })
+  t.equal(await get(), 503, 'without one nobody is let in')
+  t.equal(shown.length, 2)
+  const rejected = await world.put({ kind, name, spec: { ...spec, backendCertificateRef: { name: 'x' } } })
+  t.match(rejected, /backendCertificateRef\.namespace/)
+})
 
 t.test('a policy that was never understood keeps requests from its services', async t => {
   const port = await freePort()
