@@ -38,7 +38,8 @@ export function readMeshConfig(text: string, defaults: MeshSettings): MeshConfig
           pathNormalization: mesh
             .at('pathNormalization')
             .oneOf('normalization', pathNormalizations, 'DEFAULT'),
-          extensionProviders
+          extensionProviders,
+          ...tracingDefaults(mesh)
         },
         providerHosts: providerHosts(extensionProviders)
       }
@@ -46,6 +47,16 @@ export function readMeshConfig(text: string, defaults: MeshSettings): MeshConfig
   } catch (error) {
     if (error instanceof FieldError) return { kind: 'problem', message: error.message }
     return { kind: 'problem', message: messageOf(error) }
+  }
+}
+
+/** Only what is there: waypoints have defaults of their own. */
+function tracingDefaults(mesh: Fields): Pick<WaypointSettings, 'defaultProviders' | 'defaultConfig'> {
+  const tracing = mesh.at('defaultProviders').texts('tracing')
+  const settings = mesh.at('defaultConfig').at('tracing')
+  return {
+    ...(tracing.length > 0 && { defaultProviders: { tracing } }),
+    ...(settings.has('sampling') && { defaultConfig: { tracing: { sampling: settings.number('sampling') } } })
   }
 }
 

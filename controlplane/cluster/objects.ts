@@ -251,6 +251,15 @@ export interface RequestAuthenticationObject {
   readonly spec: JsonObject | undefined
 }
 
+export interface TelemetryObject {
+  readonly kind: 'Telemetry'
+  readonly meta: Meta
+  /** Empty: it is for everything of its namespace, or of the mesh. */
+  readonly targets: readonly TargetReference[]
+  /** As written, unless it is for the pods of a selector only. */
+  readonly spec: JsonObject | undefined
+}
+
 export interface DestinationRuleObject {
   readonly kind: 'DestinationRule'
   readonly meta: Meta
@@ -322,6 +331,7 @@ export const configKinds = [
   ...routeKinds,
   'AuthorizationPolicy',
   'RequestAuthentication',
+  'Telemetry',
   'BackendTLSPolicy',
   'DestinationRule',
   'VirtualService'
@@ -458,6 +468,7 @@ export type MeshObject =
   | AuthorizationPolicyObject
   | PeerAuthenticationObject
   | RequestAuthenticationObject
+  | TelemetryObject
   | DestinationRuleObject
   | VirtualServiceObject
   | (RouteObject & { readonly kind: 'HTTPRoute' })

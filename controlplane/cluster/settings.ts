@@ -17,6 +17,10 @@ export interface WaypointSettings {
   readonly pathNormalization: (typeof pathNormalizations)[number]
   /** As they are written: whoever uses one says what is wrong with it. */
   readonly extensionProviders: readonly Readonly<Record<string, unknown>>[]
+  /** Of them, who gets the traces of services for which nothing is said. */
+  readonly defaultProviders?: { readonly tracing: readonly string[] }
+  /** In percent. */
+  readonly defaultConfig?: { readonly tracing: { readonly sampling: number } }
 }
 
 export const defaultWaypointSettings: WaypointSettings = {

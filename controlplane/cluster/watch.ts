@@ -26,6 +26,7 @@ import {
   peerAuthentications,
   requestAuthentications,
   serviceEntries,
+  telemetries,
   virtualServices,
   workloadEntries
 } from '../../shared/kube/istio-api.ts'
@@ -75,6 +76,7 @@ const kinds: Readonly<Record<Kind, ResourceType>> = {
   AuthorizationPolicy: authorizationPolicies,
   PeerAuthentication: peerAuthentications,
   RequestAuthentication: requestAuthentications,
+  Telemetry: telemetries,
   DestinationRule: destinationRules,
   VirtualService: virtualServices,
   HTTPRoute: httpRoutes,

@@ -55,6 +55,7 @@ export type Unit =
         /** A certificate, for the gateways that show it. */
         | 'Secret'
         | 'RequestAuthentication'
+        | 'Telemetry'
         | 'DestinationRule'
         | 'BackendTLSPolicy'
         | 'VirtualService'
@@ -133,7 +134,8 @@ export function affected(
       }
       return
     case 'RequestAuthentication':
-      touch({ kind: 'RequestAuthentication', key: keyOf(either.meta) })
+    case 'Telemetry':
+      touch({ kind: either.kind, key: keyOf(either.meta) })
       return
     case 'DestinationRule':
       return byRule(
@@ -193,6 +195,7 @@ export function everything(view: ClusterView, touch: Touch): void {
     'Gateway',
     'Secret',
     'RequestAuthentication',
+    'Telemetry',
     'DestinationRule',
     'BackendTLSPolicy',
     'VirtualService',
@@ -267,7 +270,8 @@ function byNamespace(
     'EndpointSlice',
     'AuthorizationPolicy',
     'PeerAuthentication',
-    'RequestAuthentication'
+    'RequestAuthentication',
+    'Telemetry'
   ] as const) {
     for (const { meta } of view.inNamespace(kind, name)) touch({ kind, key: keyOf(meta) })
   }
@@ -419,12 +423,18 @@ function byGrant(view: ClusterView, { meta }: ReferenceGrantObject, touch: Touch
   }
 }
 
-/** Policies of the namespace that name targets: which waypoints enforce them depends on the targets. */
+/**
+ * Policies of the namespace that name targets: which waypoints enforce them depends on the targets. Telemetries go to
+ * the waypoints of the namespace and of its services even without.
+ */
 function targetedPolicies(view: ClusterView, namespace: string, touch: Touch): void {
   for (const kind of ['AuthorizationPolicy', 'RequestAuthentication'] as const) {
     for (const { meta, targets } of view.inNamespace(kind, namespace)) {
       if (targets.length > 0) touch({ kind, key: keyOf(meta) })
     }
+  }
+  for (const { meta } of view.inNamespace('Telemetry', namespace)) {
+    touch({ kind: 'Telemetry', key: keyOf(meta) })
   }
 }
 

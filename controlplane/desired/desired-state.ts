@@ -18,6 +18,7 @@ import type { ConfigMessage } from '../translate/messages.ts'
 import { meshConfigForWaypoints } from '../translate/mesh-config.ts'
 import { translatePolicy } from '../translate/policy.ts'
 import { targetedPolicy } from '../translate/targeted-policy.ts'
+import { translateTelemetry } from '../translate/telemetry.ts'
 import { furtherRecipients } from '../translate/service-recipients.ts'
 import { translateService } from '../translate/service.ts'
 import { translateVirtualService } from '../translate/virtual-service.ts'
@@ -34,6 +35,7 @@ const revisioned: ReadonlySet<Kind> = new Set([
   'DestinationRule',
   'PeerAuthentication',
   'RequestAuthentication',
+  'Telemetry',
   'ServiceEntry',
   'VirtualService',
   'WorkloadEntry'
@@ -183,6 +185,10 @@ export class DesiredState {
       case 'RequestAuthentication': {
         const policy = view.get('RequestAuthentication', unit.key)
         return config(policy === undefined ? undefined : targetedPolicy(view, policy))
+      }
+      case 'Telemetry': {
+        const telemetry = view.get('Telemetry', unit.key)
+        return config(telemetry === undefined ? undefined : translateTelemetry(view, telemetry))
       }
       case 'DestinationRule': {
         const rule = view.get('DestinationRule', unit.key)

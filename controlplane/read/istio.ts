@@ -6,6 +6,7 @@ import type {
   PeerAuthenticationObject,
   PolicyRule,
   RequestAuthenticationObject,
+  TelemetryObject,
   ServiceEntryObject,
   TargetReference,
   TlsMode,
@@ -113,6 +114,17 @@ export function readRequestAuthentication(object: Fields): RequestAuthentication
     kind: 'RequestAuthentication',
     meta: readMeta(object),
     ...readTargets(object.at('spec'))
+  }
+}
+
+export function readTelemetry(object: Fields): TelemetryObject {
+  const spec = object.at('spec')
+  const { targets } = readTargets(spec)
+  return {
+    kind: 'Telemetry',
+    meta: readMeta(object),
+    targets,
+    spec: spec.has('selector') ? undefined : spec.json()
   }
 }
 

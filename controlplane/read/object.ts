@@ -12,6 +12,7 @@ import {
   readPeerAuthentication,
   readRequestAuthentication,
   readServiceEntry,
+  readTelemetry,
   readWorkloadEntry
 } from './istio.ts'
 
@@ -32,6 +33,7 @@ const readers: { readonly [K in Kind]: (object: Fields) => MeshObject } = {
   AuthorizationPolicy: readAuthorizationPolicy,
   PeerAuthentication: readPeerAuthentication,
   RequestAuthentication: readRequestAuthentication,
+  Telemetry: readTelemetry,
   DestinationRule: readDestinationRule,
   VirtualService: readVirtualService,
   HTTPRoute: readHttpRoute,

@@ -35,6 +35,7 @@ export const servedTypes: ReadonlyMap<string, ServedType> = new Map<string, Serv
   ['security.istio.io/v1/AuthorizationPolicy', { table: 'AuthorizationPolicy', ...forWaypoints }],
   ['security.istio.io/v1/RequestAuthentication', { table: 'RequestAuthentication', ...forWaypoints }],
   ['gateway.networking.k8s.io/v1/BackendTLSPolicy', { table: 'BackendTLSPolicy', ...forWaypoints }],
+  ['telemetry.istio.io/v1/Telemetry', { table: 'Telemetry', ...forWaypoints }],
   ['networking.istio.io/v1/DestinationRule', { table: 'DestinationRule', ...forWaypoints }],
   ['networking.istio.io/v1/VirtualService', { table: 'VirtualService', ...forWaypoints }]
 ])

@@ -125,6 +125,11 @@ export const peerAuthentications: ResourceType<PeerAuthentication> = namedType(
   'v1',
   'PeerAuthentication'
 )
+/** What it says is for waypoints to read. */
+export const telemetries: ResourceType = {
+  ...namedType('telemetry.istio.io', 'v1', 'Telemetry'),
+  plural: 'telemetries'
+}
 export const destinationRules: ResourceType = namedType('networking.istio.io', 'v1', 'DestinationRule')
 export const virtualServices: ResourceType = namedType('networking.istio.io', 'v1', 'VirtualService')
 /** What it says is for waypoints to read. */

@@ -62,6 +62,7 @@ export function randomObject(pick: <T>(list: readonly T[]) => T, random: () => n
       'AuthorizationPolicy',
       'PeerAuthentication',
       'RequestAuthentication',
+      'Telemetry',
       'HTTPRoute',
       'HTTPRoute',
       'GRPCRoute',
@@ -90,6 +91,8 @@ export function randomObject(pick: <T>(list: readonly T[]) => T, random: () => n
       return `kind: AuthorizationPolicy\n${meta}\nspec: {${pick(['', `${selector}, `, `targetRefs: [${target}], `])}action: ${pick(['ALLOW', 'DENY', 'AUDIT'])}, rules: [{to: [{operation: {ports: ["80"]}}]}]}\n`
     case 'RequestAuthentication':
       return `kind: RequestAuthentication\n${meta}\nspec: {${pick([selector, `targetRefs: [${target}]`])}}\n`
+    case 'Telemetry':
+      return `kind: Telemetry\n${meta}\nspec: {${pick(['', selector, `targetRefs: [${target}]`])}}\n`
     case 'HTTPRoute':
       return `kind: HTTPRoute\n${route}`
     case 'GRPCRoute':

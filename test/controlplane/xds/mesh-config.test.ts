@@ -39,6 +39,23 @@ t.test('aliases, the form of paths and providers, as they are written', async t 
   })
 })
 
+t.test('who gets traces, and of how many requests, where it is said', async t => {
+  const text = 'defaultProviders: {tracing: [otel]}\ndefaultConfig: {tracing: {sampling: 12.5}}'
+  const read = readMeshConfig(text, settings)
+  if (read.kind === 'problem') throw new Error(read.message)
+  t.match(meshConfigForWaypoints(world(waypoint, read.settings))?.message.spec, {
+    defaultProviders: { tracing: ['otel'] },
+    defaultConfig: { tracing: { sampling: 12.5 } }
+  })
+  const silent = readMeshConfig('defaultConfig: {}', settings)
+  if (silent.kind === 'problem') throw new Error(silent.message)
+  t.notMatch(meshConfigForWaypoints(world(waypoint, silent.settings))?.message.spec, { defaultConfig: {} })
+  t.match(readMeshConfig('defaultConfig: {tracing: {sampling: many}}', settings), {
+    kind: 'problem',
+    message: /defaultConfig\.tracing\.sampling/
+  })
+})
+
 t.test('a waypoint hears of it, and of a change; a ztunnel does not', async t => {
   const served = await new ServedWorld(t, 1).start(waypoint)
   const client = served.client()

@@ -60,3 +60,21 @@ t.test('a service comes to a waypoint after its policies, and leaves before them
   t.strictSame(await next(client), heard('Address', [], [host]))
   t.strictSame(await next(client), heard('AuthorizationPolicy', [], ['shop/p']))
 })
+
+t.test('a Telemetry without targets is for the waypoints of its namespace and of its services', async t => {
+  const telemetry = 'telemetry.istio.io/v1/Telemetry'
+  const of = (percentage: number): string =>
+    `kind: Telemetry\nmetadata: {name: p}\nspec: {tracing: [{randomSamplingPercentage: ${percentage}}]}\n---\n`
+  const world = await new ServedWorld(t, 1).start(waypoint + service() + of(1))
+  const client = world.client()
+  client.send({ typeUrl: telemetry, node })
+  t.strictSame(await next(client), heard('Telemetry', ['shop/p']))
+  world.apply(of(2))
+  t.strictSame(await next(client), heard('Telemetry', ['shop/p']), 'a change')
+  world.desired.delete('Telemetry', 'shop/p')
+  world.push()
+  t.strictSame(await next(client), heard('Telemetry', [], ['shop/p']))
+  const ztunnel = world.client()
+  ztunnel.subscribe(telemetry)
+  t.strictSame(await next(ztunnel), heard('Telemetry', []), 'and none for ztunnels')
+})
