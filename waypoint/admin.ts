@@ -8,11 +8,13 @@ import type { Config } from './config.ts'
 import { readImaginedRequest, type ImaginedRequest, type RequestExplanation } from './explain.ts'
 import type { GatewayState } from './gateway/gateway-state.ts'
 import type { RouteStore } from './routes/route-store.ts'
+import type { VirtualServiceStore } from './virtual-services/virtual-service-store.ts'
 
 export interface AdminDeps {
   readonly config: Config
   readonly view: () => MeshView
   readonly routes: RouteStore
+  readonly virtualServices: Pick<VirtualServiceStore, 'all'>
   readonly gateway: GatewayState
   readonly certificates: Pick<CertificateStore, 'dump'>
   readonly xds: () => unknown
@@ -24,6 +26,7 @@ export function adminRoutes({
   config,
   view,
   routes,
+  virtualServices,
   gateway,
   certificates,
   xds,
@@ -51,6 +54,7 @@ export function adminRoutes({
             status
           })),
           routes: [...routes.all()],
+          virtualServices: [...virtualServices.all()],
           ...(config.role === 'gateway' ? { gateway: gateway.dump() } : {})
         })
     },

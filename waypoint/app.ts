@@ -226,6 +226,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     config,
     view,
     routes,
+    virtualServices,
     gateway: gatewayState,
     certificates,
     xds: () => xds.state(),

@@ -17,7 +17,7 @@ import { pathOf, queryOf } from './http/target.ts'
 import { isFieldValue, isToken } from './http1/characters.ts'
 import { normalizePath } from './normalize-path.ts'
 import type { Matched } from './routes/route-table.ts'
-import type { Backend, BackendReference, Mirror } from './routes/route.ts'
+import type { Backend, BackendReference, Fault, Mirror, OwnAnswer } from './routes/route.ts'
 import { rulesFor } from './way.ts'
 import type { Waypoint } from './waypoint.ts'
 
@@ -61,6 +61,10 @@ export type ExplainedRoute =
       readonly route: string
       readonly rule: string
       readonly unsupported: string | undefined
+      /** That are put in on purpose, by chance. */
+      readonly fault: Fault | undefined
+      /** In place of a backend's. */
+      readonly answer: OwnAnswer | undefined
       /** What its policy for other origins makes of the request; undefined: it has none. */
       readonly cors: 'preflight' | 'shared' | 'not shared' | undefined
       readonly backends: readonly string[]
@@ -182,12 +186,14 @@ function explainedRoute(
   { method, headers }: Pick<HttpFacts, 'method' | 'headers'>
 ): ExplainedRoute {
   if (found === undefined) return { kind: 'no match' }
-  const { route, name, filters, backends } = found.rule
+  const { route, name, fault, filters, backends } = found.rule
   return {
     kind: 'rule',
     route,
     rule: name,
     unsupported: filters.unsupported,
+    fault,
+    answer: filters.ownAnswer,
     cors: filters.cors && explainedCors(decideCors(filters.cors, method, headers)),
     backends: backends.map(backendText),
     mirrors: filters.mirrors.map(mirrorText)

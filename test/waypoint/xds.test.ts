@@ -17,6 +17,7 @@ import { TelemetryStore } from '../../waypoint/telemetry/rules/telemetry-store.t
 import { takeResponse } from '../../waypoint/xds.ts'
 
 const typeUrl = 'gateway.networking.k8s.io/v1/HTTPRoute'
+const virtualServiceType = 'networking.istio.io/v1/VirtualService'
 
 function resource(name: string, rules: readonly object[]): { name: string; bytes: Buffer } {
   const parent = { group: '', kind: 'Service', namespace: 'shop', name }
@@ -29,6 +30,7 @@ function resource(name: string, rules: readonly object[]): { name: string; bytes
 
 t.test('broken ones among good ones', async t => {
   const routes = new RouteStore()
+  const virtualServices = new VirtualServiceStore('shop')
   const own = {
     namespace: 'shop',
     name: 'waypoint',
@@ -43,7 +45,7 @@ t.test('broken ones among good ones', async t => {
     rateLimits: new RateLimitStore(own),
     destinationRules: new DestinationRuleStore(own),
     backendTls: new BackendTlsPolicies(),
-    virtualServices: new VirtualServiceStore('shop'),
+    virtualServices,
     telemetries: new TelemetryStore({
       ...{ own, rootNamespace: 'istio-system', accessLog: 'off', log: silent },
       settings: () => settings.current
@@ -93,4 +95,24 @@ t.test('broken ones among good ones', async t => {
   t.equal(says('bad'), 'mended')
   take([], ['shop/good', 'shop/bad'])
   t.equal(says('good'), 'no route')
+
+  const takeVirtual = (spec: object): unknown => {
+    const bytes = encodeConfigResource({ namespace: 'shop', name: 'web', createdMs: 0, spec: { ...spec } })
+    const resources = [{ name: 'shop/web', bytes }]
+    return takeResponse(deps, { typeUrl: virtualServiceType, resources, removed: [], bytes: 0 })
+  }
+  const web = { namespace: 'shop', hostname: 'web.shop.svc.cluster.local' }
+  const head = { method: 'GET', authority: '', headers: new HeaderList() }
+  const meets = (): unknown => virtualServices.table(web, 80, 'shop')?.find(head, '/', '')?.rule
+  t.match(takeVirtual({ hosts: ['web'], http: [{ route: 'web' }] }), [{ reason: /route: expected a list/ }])
+  t.match(meets(), { name: 'unreadable', filters: { unsupported: /not understood/ } })
+  t.strictSame(
+    takeVirtual({ hosts: ['web'], http: [{ name: 'v1', route: [{ destination: { host: 'web' } }] }] }),
+    []
+  )
+  t.match(meets(), { name: 'v1' })
+  t.match(takeVirtual({ hosts: ['web'], http: [{}] }), [{ reason: /needs one of route/ }])
+  t.match(meets(), { name: 'v1' }, 'what worked before stays')
+  takeResponse(deps, { typeUrl: virtualServiceType, resources: [], removed: ['shop/web'], bytes: 0 })
+  t.equal(meets(), undefined)
 })

@@ -14,6 +14,7 @@ export class VirtualServiceStore {
   /** By the name of their resource. */
   readonly #all = new Map<string, VirtualService>()
   readonly #tables = new Map<string, VirtualServiceTable | undefined>()
+  readonly #connectionRules = new Map<string, ConnectionRule | undefined>()
 
   /** `namespace`: the waypoint's. */
   constructor(namespace: string) {
@@ -26,12 +27,12 @@ export class VirtualServiceStore {
 
   put(key: string, virtualService: VirtualService): void {
     this.#all.set(key, virtualService)
-    this.#tables.clear()
+    this.#changed()
   }
 
   remove(key: string): void {
     this.#all.delete(key)
-    this.#tables.clear()
+    this.#changed()
   }
 
   all(): Iterable<VirtualService> {
@@ -44,10 +45,7 @@ export class VirtualServiceStore {
     const key = `${clientNamespace} ${serviceKey(service)} ${port}`
     if (this.#tables.has(key)) return this.#tables.get(key)
     const rules = this.#of(service).flatMap(({ http }) => rulesFor(http, port, clientNamespace))
-    const table = rules.length === 0 ? undefined : new VirtualServiceTable(rules)
-    if (this.#tables.size >= mostTables) this.#tables.clear()
-    this.#tables.set(key, table)
-    return table
+    return remember(this.#tables, key, rules.length === 0 ? undefined : new VirtualServiceTable(rules))
   }
 
   /** For connections that are carried as they are. `tls`: they may be TLS. */
@@ -57,12 +55,20 @@ export class VirtualServiceStore {
     { tls }: { readonly tls: boolean }
   ): ConnectionRule | undefined {
     if (this.#all.size === 0) return undefined
+    const key = `${tls} ${serviceKey(service)} ${port}`
+    if (this.#connectionRules.has(key)) return this.#connectionRules.get(key)
     const found = this.#of(service)
     const rules = [...(tls ? found.flatMap(each => each.tls) : []), ...found.flatMap(each => each.tcp)]
     const rule = rules.find(({ matches }) =>
       matches.some(match => (match.port ?? port) === port && isFor(match.serverNames, service.hostname))
     )
-    return rule && { ...rule, backends: rule.backends.map(backend => atPort(backend, port)) }
+    const backends = rule?.backends.map(backend => atPort(backend, port)) ?? []
+    return remember(this.#connectionRules, key, rule && { ...rule, backends })
+  }
+
+  #changed(): void {
+    this.#tables.clear()
+    this.#connectionRules.clear()
   }
 
   /** The oldest first. */
@@ -72,6 +78,12 @@ export class VirtualServiceStore {
       .filter(({ hosts }) => hosts.some(host => covers(host, hostname)))
       .toSorted(byAge)
   }
+}
+
+function remember<T>(made: Map<string, T>, key: string, value: T): T {
+  if (made.size >= mostTables) made.clear()
+  made.set(key, value)
+  return value
 }
 
 function covers(host: string, hostname: string): boolean {

@@ -4,7 +4,16 @@ import { once } from 'node:events'
 import type http from 'node:http'
 import net from 'node:net'
 import { eventually } from '../../support/eventually.ts'
-import { listen, startPod, startWorld, type Answer, type Asked, type Pod, type World } from '../world.ts'
+import {
+  addressOf,
+  listen,
+  startPod,
+  startWorld,
+  type Answer,
+  type Asked,
+  type Pod,
+  type World
+} from '../world.ts'
 
 const services = [
   { name: 'web', vip: '10.96.0.1' },
@@ -336,6 +345,36 @@ t.test('what cannot be carried out fails, and says what; clients of other namesp
   t.match(await shop.get('/variable'), { status: 500, text: /x-ip.*variable of Envoy/ })
   t.match(await shop.get('/labels'), { text: 'web-v1' }, 'VS-05')
   t.match(await shop.get('/', { namespace: 'lab' }), { text: 'web-v2' }, 'VS-05')
+})
+
+t.test('operators are told which rule it would be, and what it does', async t => {
+  const shop = await shopOf(
+    t,
+    84,
+    `
+    - name: gone
+      match: [{uri: {exact: /gone}}]
+      directResponse: {status: 410}
+    - name: slow
+      fault: {delay: {fixedDelay: 1s, percentage: {value: 10}}}
+      route: [${to('v1')}]
+`
+  )
+  const admin = `http://${addressOf(shop.app, 'admin')}`
+  const explain = async (path: string): Promise<unknown> => {
+    const from = 'spiffe://cluster.local/ns/shop/sa/client'
+    const body = JSON.stringify({ from, to: '10.96.0.1:80', http: { path } })
+    const answer = await fetch(`${admin}/v1/explain`, { method: 'POST', body })
+    return ((await answer.json()) as { result: { route: unknown } }).result.route
+  }
+  t.match(await explain('/gone'), { kind: 'rule', route: 'shop/web', rule: 'gone', answer: { status: 410 } })
+  t.match(await explain('/'), {
+    rule: 'slow',
+    fault: { delay: { ms: 1000, share: 0.1 } },
+    backends: ['shop/web.shop.svc.cluster.local:80, subset v1, weight 1']
+  })
+  const dump = (await (await fetch(`${admin}/config_dump`)).json()) as { virtualServices: unknown }
+  t.match(dump.virtualServices, [{ namespace: 'shop', name: 'web', hosts: ['web.shop.svc.cluster.local'] }])
 })
 
 t.test('a route of the Gateway API takes the place of a VirtualService', async t => {
