@@ -155,12 +155,6 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
       onReturned: uid => proxyLog.info('a pod is used again', { cluster, workload: uid })
     })
   })
-  const telemetry = startTelemetry({
-    ...{ config, metrics, view, telemetries, settings, connections, clusters, random, writeLine, output },
-    signal: ending.signal
-  })
-  resources.defer(() => telemetry.close())
-  const authorizers = senderOf({ view, config, random, connections, clusters })
   const names = new Names({
     ask: resolverOf({
       servers: config.egress.dnsServers,
@@ -169,6 +163,13 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     })
   })
   const egress = new Egress({ view, config, names, allowed: config.egress.allowed })
+  const telemetry = startTelemetry({
+    ...{ config, metrics, view, telemetries, settings, connections, clusters, egress, random },
+    ...{ writeLine, output },
+    signal: ending.signal
+  })
+  resources.defer(() => telemetry.close())
+  const authorizers = senderOf({ view, config, random, connections, clusters, egress })
   const waypoint: Waypoint = {
     config,
     log: proxyLog,
@@ -190,7 +191,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     egress,
     streams: new OpenStreams(),
     replayBudget: { left: replayBytes },
-    mirrors: new Mirrors({ view, config, random, clusters, connections, metrics, log: proxyLog }),
+    mirrors: new Mirrors({ view, config, random, clusters, connections, egress, metrics, log: proxyLog }),
     reports: telemetry.reports,
     connectionReports: telemetry.connectionReports,
     sessions: new Set(),

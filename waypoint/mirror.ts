@@ -6,6 +6,8 @@
 import type { Service, WorkloadUid } from '../shared/mesh/model.ts'
 import { messageOf } from '../shared/runtime/errors.ts'
 import type { Destined } from './filter-request.ts'
+import { anyOf } from './egress/any-of.ts'
+import { leadsOut } from './egress/egress.ts'
 import type { Body, BodySink } from './http/body.ts'
 import type { ClientConnection, ClientRequest, RequestHead } from './http/exchange.ts'
 import type { HeaderList } from './http/header-list.ts'
@@ -19,7 +21,10 @@ import { protocolTowards } from './upstream/protocol.ts'
 import type { Target } from './upstream/tunnels.ts'
 import type { Waypoint } from './waypoint.ts'
 
-type Means = Pick<Waypoint, 'view' | 'config' | 'random' | 'clusters' | 'connections' | 'metrics' | 'log'>
+type Means = Pick<
+  Waypoint,
+  'view' | 'config' | 'random' | 'clusters' | 'connections' | 'egress' | 'metrics' | 'log'
+>
 type ServiceReference = Extract<BackendReference, { kind: 'service' }>
 
 /** `timeout`: it took too long; `overflow`: it was too slow, or one too many; `incomplete`: the request itself ended early. */
@@ -115,14 +120,28 @@ export class MirroredRequest implements BodySink {
     this.#use = new ClusterUse(cluster)
     if (!this.#use.begin()) return this.#finish('overflow')
     const protocol = protocolTowards(service, port, cluster, this.#request.headers)
-    const target = pick(means, service, port, { cluster, protocol })
-    if (target === undefined) return this.#fail('no healthy upstream')
-    this.#use.attempt(target)
     this.#timer = setTimeout(
       () => this.#cut('timeout', new Error('the mirror took too long')),
       this.#timeoutMs
     )
     this.#timer.unref()
+    if (!leadsOut(service))
+      return this.#sendTo(pick(means, service, port, { cluster, protocol }), { cluster, protocol })
+    const { authority: host } = this.#request
+    const asked = { host, addressed: { kind: 'hostname', hostname, port } } as const
+    Promise.resolve(means.egress.find(service, port, asked))
+      .then(way => {
+        if (this.#over) return
+        if (way.kind === 'refused') return this.#fail(way.reply.body)
+        this.#sendTo(anyOf(way.endpoints, nobody, means.random), { cluster, protocol })
+      })
+      .catch((error: unknown) => this.#fail(messageOf(error)))
+  }
+
+  #sendTo(target: Target | undefined, { cluster, protocol }: Choosing): void {
+    const { means } = this.#mirrors
+    if (target === undefined) return this.#fail('no healthy upstream')
+    this.#use?.attempt(target)
     this.#uncount = means.connections.count(target, protocol)
     const taken = means.connections.take(target, protocol, cluster?.terms)
     if (taken === 'overflow') return this.#finish('overflow')

@@ -1,4 +1,7 @@
 /** A request of the waypoint's own, to a service of the mesh: bounded, and over the connections that others use. */
+import type { Service, WorkloadUid } from '../shared/mesh/model.ts'
+import { anyOf } from './egress/any-of.ts'
+import { leadsOut, type Egress } from './egress/egress.ts'
 import type { Body, BodySink } from './http/body.ts'
 import type { ClientConnection, ClientRequest, ResponseHead } from './http/exchange.ts'
 import type { Framing } from './http/framing.ts'
@@ -34,6 +37,7 @@ export interface OwnAnswer {
 
 export type Means = Pick<Waypoint, 'view' | 'config' | 'random' | 'connections'> & {
   readonly clusters: Pick<Clusters, 'of'>
+  readonly egress: Pick<Egress, 'find'>
 }
 
 /** Rejects with an Error where no answer comes, and with the signal's reason; then nothing goes on. */
@@ -45,7 +49,8 @@ export async function sendOwnRequest(
 ): Promise<OwnAnswer> {
   signal.throwIfAborted()
   const { connections } = means
-  const { target, terms } = endpointOf(means, service)
+  const { target, terms } = await endpointOf(means, service)
+  signal.throwIfAborted()
   const done = connections.count(target, request.protocol)
   try {
     const taken = connections.take(target, request.protocol, terms)
@@ -58,22 +63,37 @@ export async function sendOwnRequest(
 }
 
 /** Throws where nothing may be sent. */
-function endpointOf(
+async function endpointOf(
   means: Means,
   { namespace, hostname, port }: MeshService
-): { readonly target: Target; readonly terms: Terms | undefined } {
+): Promise<{ readonly target: Target; readonly terms: Terms | undefined }> {
   const found = means.view().serviceByHostname(hostname, means.config.self.namespace, namespace)
   if (found === undefined || (namespace !== undefined && found.namespace !== namespace)) {
     const where = namespace === undefined ? '' : ` in namespace ${namespace}`
     throw new Error(`service ${hostname}${where} is not known to this waypoint`)
   }
-  const target = pickPod(means, found, port)
+  const target = leadsOut(found) ? await outside(means, found, port) : pickPod(means, found, port)
   if (target === undefined) throw new Error(`service ${hostname} has no ready endpoint for port ${port}`)
   const cluster = means.clusters.of(found, port)
   const { unsupported } = cluster?.policy ?? {}
   if (unsupported !== undefined) throw new Error(`the traffic policy cannot be carried out: ${unsupported}`)
   return { target, terms: cluster?.terms }
 }
+
+/** Of a service that we name ourselves, not a client. */
+async function outside(
+  { egress, random }: Means,
+  service: Service,
+  port: number
+): Promise<Target | undefined> {
+  const { hostname } = service
+  const addressed = { kind: 'hostname', hostname, port } as const
+  const way = await egress.find(service, port, { host: hostname, addressed })
+  if (way.kind === 'refused') throw new Error(`service ${hostname} cannot be reached: ${way.reply.body}`)
+  return anyOf(way.endpoints, none, random)
+}
+
+const none: ReadonlySet<WorkloadUid> = new Set()
 
 function whenReady<T>(
   waiting: Waiting,

@@ -5,6 +5,7 @@ import { systemClock } from '../../shared/runtime/clock.ts'
 import type { LogOutput } from '../../shared/telemetry/logger.ts'
 import type { Metrics } from '../../shared/telemetry/metrics.ts'
 import type { Config } from '../config.ts'
+import type { Egress } from '../egress/egress.ts'
 import type { families } from '../families.ts'
 import type { CurrentSettings, MeshSettings } from '../mesh-settings.ts'
 import { ownWorkload } from '../own-workload.ts'
@@ -26,6 +27,7 @@ export interface TelemetryDeps {
   /** By which collectors are reached. */
   readonly connections: Connections
   readonly clusters: Clusters
+  readonly egress: Egress
   readonly random: () => number
   /** Where the access log goes. */
   readonly writeLine: (line: string) => void
@@ -49,6 +51,7 @@ export function startTelemetry(deps: TelemetryDeps): Telemetry {
     telemetries,
     connections,
     clusters,
+    egress,
     random,
     writeLine,
     output,
@@ -59,7 +62,7 @@ export function startTelemetry(deps: TelemetryDeps): Telemetry {
   const providers = (): MeshSettings['traceProviders'] => settings.current.traceProviders
   const exporter = new SpanExporter({
     ...{ metrics, providers, signal, log: output.logger('tracing') },
-    means: { view, config, random, connections, clusters },
+    means: { view, config, random, connections, clusters, egress },
     origin: () => originOf(config, own())
   })
   const telling = {

@@ -56,7 +56,13 @@ t.test('an authorizer that hangs holds so many connections and no more', async t
   })
   t.teardown(() => connections.close())
   const clusters = { of: () => undefined }
-  const sender = senderOf({ view: () => store.view(), config, random: () => 0, connections, clusters })
+  const egress = {
+    find: () => {
+      throw new Error('nobody is outside')
+    }
+  }
+  const means = { view: () => store.view(), config, random: () => 0, connections, clusters, egress }
+  const sender = senderOf(means)
   const to = { namespace: 'shop', hostname, port: 80 }
   const { signal } = new AbortController()
   const ask = async (): Promise<unknown> => sender.sendGrpc(to, '/x', Buffer.alloc(0), signal)
