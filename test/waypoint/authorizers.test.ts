@@ -331,7 +331,7 @@ t.test('an authorizer by gRPC decides about connections; one by HTTP cannot be a
     config: `${mesh}${custom('judge', '', 'db')}`
   })
   t.equal(await read(judged), '')
-  t.ok(judged.log.some(line => line.includes('ext_authz_denied')))
+  t.ok(judged.lines.some(line => line.includes('ext_authz_denied')))
   allow.connections = true
   t.equal(await read(judged), 'hello')
   const skipped = await startWorld(t, { services, pods: [db], config: `${mesh}${custom('login', '', 'db')}` })
