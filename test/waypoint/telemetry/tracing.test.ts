@@ -245,6 +245,13 @@ t.test('a collector that is away costs no request anything, and gets its spans w
   )
 })
 
+t.test('what still waits at the end is sent', async t => {
+  const shop = await shopOf(t)
+  await shop.ask('10.96.0.1:80')
+  await shop.app[Symbol.asyncDispose]()
+  t.equal(shop.collector.spans.length, 1)
+})
+
 t.test('what the collector refuses is counted', async t => {
   const shop = await shopOf(t)
   shop.collector.answer = field(1, fields([1, 1], [2, 'too old']))

@@ -30,8 +30,10 @@ export class TelemetryStore {
   readonly #options: TelemetryStoreOptions
   /** By the name of their resource. */
   readonly #policies = new Map<string, TelemetryPolicy>()
-  /** By service; the empty text stands for what is none. */
-  readonly #rules = new Map<string, TelemetryRules>()
+  /**
+   * By service, whose records do not change and go when nobody has them. The waypoint itself stands for what is none.
+   */
+  #rules = new WeakMap<PolicyService | OwnGateway, TelemetryRules>()
   /** That the rules were made with. */
   #settings: MeshSettings | undefined
 
@@ -41,7 +43,7 @@ export class TelemetryStore {
 
   put(name: string, policy: TelemetryPolicy): void {
     this.#policies.set(name, policy)
-    this.#rules.clear()
+    this.#rules = new WeakMap()
     const { unsupported } = policy
     if (unsupported.length === 0) return
     this.#options.log.warn('a Telemetry is not carried out in full', {
@@ -51,7 +53,7 @@ export class TelemetryStore {
   }
 
   remove(name: string): void {
-    if (this.#policies.delete(name)) this.#rules.clear()
+    if (this.#policies.delete(name)) this.#rules = new WeakMap()
   }
 
   /** `service`: undefined for a pod that is addressed itself, and for the clients of a gateway. */
@@ -59,10 +61,9 @@ export class TelemetryStore {
     const settings = this.#options.settings()
     if (settings !== this.#settings) {
       this.#settings = settings
-      this.#rules.clear()
+      this.#rules = new WeakMap()
     }
-    const none = this.#policies.size === 0 || service === undefined
-    const key = none ? '' : `${service.namespace}/${service.hostname}`
+    const key = this.#policies.size === 0 || service === undefined ? this.#options.own : service
     let rules = this.#rules.get(key)
     if (rules === undefined) this.#rules.set(key, (rules = this.#together(service, settings)))
     return rules

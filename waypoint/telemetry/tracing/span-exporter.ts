@@ -80,6 +80,7 @@ class Queue {
   async close(): Promise<void> {
     this.#closed = true
     clearTimeout(this.#timer)
+    if (this.#sending !== undefined) await Promise.race([this.#sending, sleep(farewellMs)])
     const deadline = AbortSignal.timeout(farewellMs)
     for (
       let batch = this.#spans.splice(0, maxBatch);
