@@ -8,6 +8,7 @@ import type { Config } from './config.ts'
 import { readImaginedRequest, type ImaginedRequest, type RequestExplanation } from './explain.ts'
 import type { GatewayState } from './gateway/gateway-state.ts'
 import type { RouteStore } from './routes/route-store.ts'
+import type { BackendTlsPolicies } from './upstream/backend-tls-policies.ts'
 import type { VirtualServiceStore } from './virtual-services/virtual-service-store.ts'
 
 export interface AdminDeps {
@@ -15,6 +16,7 @@ export interface AdminDeps {
   readonly view: () => MeshView
   readonly routes: RouteStore
   readonly virtualServices: Pick<VirtualServiceStore, 'all'>
+  readonly backendTls: Pick<BackendTlsPolicies, 'all'>
   readonly gateway: GatewayState
   readonly certificates: Pick<CertificateStore, 'dump'>
   readonly xds: () => unknown
@@ -27,6 +29,7 @@ export function adminRoutes({
   view,
   routes,
   virtualServices,
+  backendTls,
   gateway,
   certificates,
   xds,
@@ -55,6 +58,7 @@ export function adminRoutes({
           })),
           routes: [...routes.all()],
           virtualServices: [...virtualServices.all()],
+          backendTls: [...backendTls.all()],
           ...(config.role === 'gateway' ? { gateway: gateway.dump() } : {})
         })
     },

@@ -228,6 +228,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     view,
     routes,
     virtualServices,
+    backendTls,
     gateway: gatewayState,
     certificates,
     xds: () => xds.state(),

@@ -7,7 +7,7 @@ import tls from 'node:tls'
 import { testAuthority, type TestAuthority } from '../../support/certificates.ts'
 import { eventually } from '../../support/eventually.ts'
 import { at, freePort, gateway, httpRoute, startGateway, type GatewayObject } from '../gateway/world.ts'
-import { listen, startPod, startWorld, type Pod, type World } from '../world.ts'
+import { addressOf, listen, startPod, startWorld, type Pod, type World } from '../world.ts'
 
 const authority = testAuthority('Shop Root')
 const hostname = 'web.shop.svc.cluster.local'
@@ -105,6 +105,14 @@ for (const protocol of ['HBONE', 'TCP'] as const) {
     t.strictSame(shop.seen.protocols, ['http/1.1'])
   })
 }
+
+t.test('operators see the policies that a waypoint knows', async t => {
+  const shop = await shopOf(t, [policy(policySpec())])
+  const dump = await fetch(`http://${addressOf(shop.app, 'admin')}/config_dump`)
+  t.match(await dump.json(), {
+    backendTls: [{ name: 'shop/web', targets: [{ hostname }], asks: { serverName: 'web.example' } }]
+  })
+})
 
 t.test('GA-46: subjectAltNames take the place of the hostname', async t => {
   const names = [
