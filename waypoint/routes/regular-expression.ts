@@ -17,7 +17,15 @@ export interface Replacement {
 /** Throws an Error with what is wrong. */
 export function regularExpression(source: string): RegularExpression {
   const compiled = compile(source)
-  return { matches: text => compiled.matches(text) }
+  const beginning = beginningOf(source)
+  return { matches: text => text.startsWith(beginning) && compiled.matches(text) }
+}
+
+/** What every text that matches begins with, as far as that is plain to see: most texts are told apart by it. */
+function beginningOf(source: string): string {
+  if (source.includes('|')) return ''
+  const [, plain = '', next = ''] = /^\^?([\w/-]*)(.?)/s.exec(source) ?? []
+  return '?*{'.includes(next) && next !== '' ? plain.slice(0, -1) : plain
 }
 
 /**

@@ -1,6 +1,5 @@
 /** VirtualServices as they are written: every field, by table, and what is said of those that are wrong. */
 import t from 'tap'
-import { regularExpression, replacement } from '../../../waypoint/routes/regular-expression.ts'
 import { unreadableVirtualService } from '../../../waypoint/virtual-services/read-virtual-service.ts'
 import { domain, matches, read, resource, route, rule } from './support.ts'
 
@@ -434,18 +433,4 @@ t.test('one that cannot be read answers 500 for its hosts, where these can be to
   })
   t.equal(unreadableVirtualService(resource({ hosts: 3 }), domain), undefined)
   t.equal(unreadableVirtualService(resource({ gateways: ['edge'] }), domain), undefined)
-})
-
-t.test('an expression puts something else in the place of what it finds', async t => {
-  for (const [source, substitution, text, expected] of [
-    ['/v1', '/v2', '/v1/a/v1', '/v2/a/v2'],
-    ['^/(\\w+)/(\\w+)', '/\\2/\\1', '/a/b/c', '/b/a/c'],
-    ['b', '<\\0>', 'abc', 'a<b>c'],
-    ['b', '\\\\$1$&', 'abc', 'a\\$1$&c'],
-    ['(x)?b', '[\\1]', 'abc', 'a[]c']
-  ] as const) {
-    t.equal(replacement(source, substitution).apply(text), expected)
-  }
-  for (const wrong of ['\\2', '\\a', '\\']) t.throws(() => replacement('(a)', wrong), /stands for nothing/)
-  t.equal(regularExpression('a+').matches('aab'), false)
 })

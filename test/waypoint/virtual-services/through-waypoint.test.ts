@@ -50,7 +50,7 @@ spec:
     - {name: empty, labels: {version: v3}}
 `
 
-/** Pods that say who they are; `x-do` makes them answer statuses or cut connections, one word an attempt. */
+/** Pods that say who they are; `x-do` makes them answer statuses, cut connections or say `unavailable`, one word an attempt. */
 async function shopOf(t: Test, first: number, http: string, more = ''): Promise<Shop> {
   const got: Got[] = []
   for (const [at, { name, services, labels }] of pods.entries()) {
@@ -62,6 +62,7 @@ async function shopOf(t: Test, first: number, http: string, more = ''): Promise<
       const attempt = Number(headers['x-envoy-attempt-count'] ?? 1)
       const word = words[Math.min(attempt, words.length) - 1] ?? ''
       if (word === 'cut') request.socket.destroy()
+      else if (word === 'unavailable') response.writeHead(200, { 'grpc-status': '14' }).end()
       else if (word !== 'hang') response.writeHead(Number(word), { 'x-pod': name }).end(name)
     })
   }
@@ -191,11 +192,26 @@ t.test('faults: a wait, then a failure, and the flags of both, VS-15', async t =
     - match: [{uri: {prefix: /long}}]
       fault: {delay: {fixedDelay: 1h, percentage: {value: 100}}}
       route: [${to('v1')}]
+    - match: [{uri: {prefix: /page}}]
+      fault: {abort: {httpStatus: 418, percentage: {value: 100}}}
+      corsPolicy: {allowOrigins: [{exact: '*'}], allowMethods: [GET]}
+      route: [${to('v1')}]
     - fault: {delay: {fixedDelay: 1h}, abort: {httpStatus: 500}}
       route: [${to('v1')}]
+`,
+    `---
+kind: AuthorizationPolicy
+metadata: {name: closed, namespace: shop}
+spec:
+  targetRefs: [{group: '', kind: Service, name: web}]
+  action: DENY
+  rules: [{to: [{operation: {paths: [/abort/closed]}}]}]
 `
   )
   t.match(await shop.get('/abort'), { status: 418, text: 'fault filter abort' })
+  t.match(await shop.get('/abort/closed'), { status: 403 }, 'PI-20: policies come first')
+  const headers = { origin: 'https://page.test', 'access-control-request-method': 'GET' }
+  t.match(await shop.get('/page', { method: 'OPTIONS', headers }), { status: 418 }, 'and CORS later')
   const startedAt = performance.now()
   t.match(await shop.get('/slow', { method: 'POST', body: 'abc' }), { status: 200, text: 'web-v1' })
   t.ok(performance.now() - startedAt >= 290)
@@ -257,7 +273,9 @@ t.test('retries as their conditions say, VS-20, VS-21', async t => {
     ['/once', '503 200', [503, 1]],
     ['/once', 'cut 200', [503, 1]],
     ['/short', 'hang', [504, 1]],
-    ['/', '503 200', [503, 1]]
+    ['/', '503 200', [503, 1]],
+    ['/', 'unavailable 200', [200, 2]],
+    ['/once', 'unavailable 200', [200, 1]]
   ] as const) {
     t.strictSame(await attempts(path, words), expected, `${path} ${words}`)
   }

@@ -256,6 +256,7 @@ t.test('a thousand rules are looked through in no time', async t => {
   for (const [what, store, target, atMostUs] of [
     ['exact paths', many(at => ({ uri: { exact: `/path/${at}` } })), '/path/999', 500],
     ['prefixes', many(at => ({ uri: { prefix: `/path/${at}/` } })), '/path/999/a', 500],
+    ['expressions', many(at => ({ uri: { regex: `/path/${at}/[a-z]+` } })), '/path/999/a', 2000],
     ['headers', many(at => ({ headers: { 'x-user': { exact: `user-${at}` } } })), '/', 2000],
     ['parameters', many(at => ({ queryParams: { user: { exact: `${at}` } } })), '/?user=999', 2000]
   ] as const) {
