@@ -28,9 +28,17 @@ export class TlsOrigination {
     this.name = createHash('sha256').update(JSON.stringify(settings)).digest('base64')
   }
 
-  /** Nothing is sent before the server is known. Throws MeshError TLS_FAILED or the signal's reason; the stream is gone then. */
-  async secure(stream: net.Socket | Tunnel, alpn: Alpn, signal: AbortSignal): Promise<ByteStream> {
-    const { serverName } = this.#settings
+  /**
+   * Nothing is sent before the server is known. Throws MeshError TLS_FAILED or the signal's reason; the stream is gone
+   * then. `asked`: the name under a wildcard that it is for.
+   */
+  async secure(
+    stream: net.Socket | Tunnel,
+    alpn: Alpn,
+    signal: AbortSignal,
+    asked = ''
+  ): Promise<ByteStream> {
+    const serverName = this.#settings.serverName.startsWith('*') ? asked : this.#settings.serverName
     const inner = stream instanceof net.Socket ? stream : tunnelDuplex(stream)
     try {
       signal.throwIfAborted()
@@ -44,7 +52,7 @@ export class TlsOrigination {
         checkServerIdentity: () => undefined
       })
       await shaken(socket, signal)
-      const problem = this.#problemOf(socket)
+      const problem = this.#problemOf(socket, serverName)
       if (problem === undefined) return streamOf(socket)
       socket.destroy()
       throw failure(problem)
@@ -55,8 +63,8 @@ export class TlsOrigination {
     }
   }
 
-  #problemOf(socket: tls.TLSSocket): string | undefined {
-    const { verified, names, serverName } = this.#settings
+  #problemOf(socket: tls.TLSSocket, serverName: string): string | undefined {
+    const { verified, names } = this.#settings
     if (!verified) return undefined
     const { raw } = socket.getPeerCertificate() as Partial<tls.PeerCertificate>
     if (raw === undefined) return 'the server showed no certificate'

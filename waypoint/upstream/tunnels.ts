@@ -54,7 +54,8 @@ export class Tunnels {
     const timeoutMs = opening?.timeoutMs ?? this.#options.connectTimeoutMs
     const signal = AbortSignal.any([this.#ended.signal, AbortSignal.timeout(timeoutMs)])
     const stream = await this.#reach(target, signal)
-    return opening?.tls === undefined ? streamOf(stream) : opening.tls.secure(stream, opening.alpn, signal)
+    if (opening?.tls === undefined) return streamOf(stream)
+    return opening.tls.secure(stream, opening.alpn, signal, target.workload.hostname)
   }
 
   close(): void {

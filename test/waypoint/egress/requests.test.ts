@@ -1,6 +1,11 @@
 /** Requests that leave the mesh through a waypoint: names that it resolves itself, and where they must not lead. */
 import t from 'tap'
 import type { Test } from 'tap'
+import { once } from 'node:events'
+import https from 'node:https'
+import type { AddressInfo } from 'node:net'
+import type { TLSSocket } from 'node:tls'
+import { testAuthority } from '../../support/certificates.ts'
 import { eventually } from '../../support/eventually.ts'
 import { startWorld, type World, type WorldOptions } from '../world.ts'
 import { startDns, type DnsServer } from './dns-server.ts'
@@ -217,6 +222,32 @@ t.test('DYNAMIC_DNS: connections are not shared by names', async t => {
   for (const host of ['a.example.com', 'b.example.com', 'a.example.com', 'b.example.com'])
     await world.ask('240.240.0.9:80', { headers: { host } })
   t.match(await world.metrics(), /underpass_upstream_connects_total 2\n/)
+})
+
+t.test('DYNAMIC_DNS: TLS towards the host that was asked for', async t => {
+  const { certPem: cert, keyPem: key } = testAuthority().issue({ hostnames: ['a.example.com'] })
+  const names: unknown[] = []
+  const server = https.createServer({ cert, key }, (_request, response) => response.end('secret'))
+  server.on('secureConnection', (socket: TLSSocket) => names.push(socket.servername))
+  server.listen(0, '127.77.30.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    server.close()
+    server.closeAllConnections()
+  })
+  const { port } = server.address() as AddressInfo
+  const dns = await startDns(t, { 'a.example.com': ['127.77.30.1'], 'b.example.com': ['127.77.30.1'] })
+  const config = `
+kind: DestinationRule
+metadata: {name: api, namespace: shop}
+spec: {host: "*.example.com", trafficPolicy: {tls: {mode: SIMPLE, insecureSkipVerify: true}}}
+`
+  const made = { host: '*.example.com', resolution: 'DYNAMIC_DNS' } as const
+  const around = { dns, server: { port, heard: [] } }
+  const { world } = await start(t, around, made, { ...loopbackAllowed, config })
+  for (const host of ['a.example.com', 'b.example.com', 'a.example.com'])
+    t.equal((await world.ask('240.240.0.9:80', { headers: { host } })).text, 'secret')
+  t.strictSame(names, ['a.example.com', 'b.example.com'])
 })
 
 t.test('NONE: to the address that was asked for, of those of the entry', async t => {

@@ -19,11 +19,15 @@ const uri = (value: string): BackendTls['names'][number] => ({ kind: 'uri', valu
 async function secure(
   port: number,
   settings: Partial<BackendTls> = {},
-  { alpn, signal = never }: { readonly alpn?: Alpn; readonly signal?: AbortSignal } = {}
+  {
+    alpn,
+    signal = never,
+    asked
+  }: { readonly alpn?: Alpn; readonly signal?: AbortSignal; readonly asked?: string } = {}
 ): Promise<ByteStream> {
   const socket = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true })
   await once(socket, 'connect')
-  return new TlsOrigination({ ...usual, ...settings }).secure(socket, alpn, signal)
+  return new TlsOrigination({ ...usual, ...settings }).secure(socket, alpn, signal, asked)
 }
 
 /** Sends a word, and what comes back until the end. */
@@ -179,6 +183,17 @@ t.test('an address is no name for the hello, but one to be verified', async t =>
   await t.rejects(secure(server.port, { serverName: '127.0.0.1' }), { message: /expected 127\.0\.0\.1/ })
   await said(await secure(server.port, { serverName: '127.0.0.1', verified: false }), 'x')
   t.strictSame(server.names, [false])
+})
+
+t.test('under a wildcard the server is the one that was asked for, not any of them', async t => {
+  const server = await tlsServer(t, authority.issue({ hostnames: ['a.example.com'] }))
+  const wildcard = { serverName: '*.example.com' }
+  await said(await secure(server.port, wildcard, { asked: 'a.example.com' }), 'x')
+  await t.rejects(secure(server.port, wildcard, { asked: 'b.example.com' }), {
+    message: /expected b\.example\.com/
+  })
+  await t.rejects(secure(server.port, wildcard), 'without a name nobody is right')
+  t.equal(server.names[0], 'a.example.com', 'and it is named in the hello')
 })
 
 t.test('servers that speak no TLS, too old a TLS, nothing, or hang up', async t => {
