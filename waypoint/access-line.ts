@@ -1,4 +1,4 @@
-/** One line of the access log, in the text form that Istio's proxies write. Source: Istio's default access log format. */
+/** One line of the access log, in the forms that Istio's proxies write. Source: Istio's default formats, text and JSON. */
 import type { RelayCounters } from '../shared/net/relay.ts'
 import type { RequestHead } from './http/exchange.ts'
 
@@ -56,6 +56,40 @@ export function accessLine(line: AccessLine): string {
     line.serverName === '' ? '-' : line.serverName,
     line.route
   ].join(' ')
+}
+
+/** The same as one JSON object; what is not there is null. */
+export function accessObject(line: AccessLine): string {
+  const { head, bytes } = line
+  const headers = head?.headers
+  const found = (text: string | undefined): string | null =>
+    text === undefined || text === '' || text === '-' ? null : text
+  return JSON.stringify({
+    start_time: new Date(line.startedAt).toISOString(),
+    method: found(head?.method),
+    path: found(headers?.get('x-envoy-original-path') ?? head?.target),
+    protocol: found(head?.version),
+    response_code: line.status,
+    response_flags: line.flag,
+    response_code_details: found(line.details),
+    connection_termination_details: found(line.termination),
+    upstream_transport_failure_reason: found(line.failure),
+    bytes_received: bytes.aToB,
+    bytes_sent: bytes.bToA,
+    duration: Math.round(line.durationMs),
+    upstream_service_time: found(line.serviceTime),
+    x_forwarded_for: found(headers?.get('x-forwarded-for')),
+    user_agent: found(headers?.get('user-agent')),
+    request_id: found(headers?.get('x-request-id')),
+    authority: found(head?.authority),
+    upstream_host: found(line.upstreamHost),
+    upstream_cluster: found(line.upstreamCluster),
+    upstream_local_address: null,
+    downstream_local_address: line.local,
+    downstream_remote_address: line.remote,
+    requested_server_name: found(line.serverName),
+    route_name: found(line.route)
+  })
 }
 
 function quoted(text: string | undefined): string {

@@ -95,6 +95,8 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     trustDomains: [config.trustDomain, ...config.trustDomainAliases],
     pathNormalization: config.pathNormalization,
     providers: new Map(),
+    accessLog: undefined,
+    accessLogEncoding: 'TEXT' as const,
     traceProviders: new Map(),
     defaultTraceProvider: undefined,
     traceSampling: defaultTraceSampling

@@ -16,6 +16,9 @@ export interface MeshSettings {
   readonly pathNormalization: PathNormalization
   /** Authorizers that policies may name. */
   readonly providers: ReadonlyMap<string, Provider>
+  /** Undefined: as the waypoint's own environment has it. */
+  readonly accessLog: 'all' | undefined
+  readonly accessLogEncoding: 'TEXT' | 'JSON'
   /** Collectors of traces. */
   readonly traceProviders: ReadonlyMap<string, TraceProvider | InvalidTraceProvider>
   /** Of services for which no other is named. */
@@ -48,11 +51,15 @@ export function readMeshSettings({ spec }: ConfigResource, own: MeshSettings): M
       .inner('defaultConfig')
       ?.inner('tracing')
       ?.number('sampling', 100 * own.traceSampling, 100) ?? 100 * own.traceSampling) / 100
+  const accessLogFile = fields.text('accessLogFile', '')
+  const accessLogEncoding = fields.choice('accessLogEncoding', ['TEXT', 'JSON'], own.accessLogEncoding)
   if (problems.found.length > 0) throw new Error(problems.found.join('; '))
   return {
     trustDomains: [...new Set([...own.trustDomains, ...aliases])],
     pathNormalization: form === 'DEFAULT' ? own.pathNormalization : form,
     providers,
+    accessLog: accessLogFile === '' ? undefined : 'all', // to standard output, whatever its name
+    accessLogEncoding,
     traceProviders: readTraceProviders(written),
     defaultTraceProvider: provider,
     traceSampling

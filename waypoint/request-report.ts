@@ -3,7 +3,7 @@ import type { Service, Workload } from '../shared/mesh/model.ts'
 import { formatSocketAddress } from '../shared/net/address.ts'
 import type { RelayCounters } from '../shared/net/relay.ts'
 import type { Metrics, Series } from '../shared/telemetry/metrics.ts'
-import { accessLine, type AccessLine } from './access-line.ts'
+import type { AccessLine } from './access-line.ts'
 import type { families } from './families.ts'
 import type { BodySink } from './http/body.ts'
 import type { RequestHead, ResponseHead } from './http/exchange.ts'
@@ -18,7 +18,7 @@ import type { Arrival } from './waypoint.ts'
 
 export interface RequestReportsOptions {
   readonly metrics: Metrics<typeof families>
-  readonly write: (line: string) => void
+  readonly write: (line: AccessLine) => void
   /** Milliseconds since the epoch. */
   readonly now: () => number
   /** Of a gateway: to its clients, of whom nothing is known, it is the one who asks. */
@@ -229,7 +229,7 @@ export class RequestReport {
     const logs = wanted && (test === undefined || test(code))
     if (!logs && this.#spans === undefined) return
     const line = this.#line(outcome, now() - durationMs, durationMs)
-    if (logs) write(accessLine(line))
+    if (logs) write(line)
     const { source } = this.arrival
     this.#spans?.finish(this.#operation(), {
       line,

@@ -39,6 +39,7 @@ export function readMeshConfig(text: string, defaults: MeshSettings): MeshConfig
             .at('pathNormalization')
             .oneOf('normalization', pathNormalizations, 'DEFAULT'),
           extensionProviders,
+          ...accessLogSettings(mesh),
           ...tracingDefaults(mesh)
         },
         providerHosts: providerHosts(extensionProviders)
@@ -47,6 +48,15 @@ export function readMeshConfig(text: string, defaults: MeshSettings): MeshConfig
   } catch (error) {
     if (error instanceof FieldError) return { kind: 'problem', message: error.message }
     return { kind: 'problem', message: messageOf(error) }
+  }
+}
+
+function accessLogSettings(mesh: Fields): Pick<WaypointSettings, 'accessLogFile' | 'accessLogEncoding'> {
+  const accessLogFile = mesh.text('accessLogFile')
+  const accessLogEncoding = mesh.oneOf('accessLogEncoding', ['TEXT', 'JSON'], 'TEXT')
+  return {
+    ...(accessLogFile !== '' && { accessLogFile }),
+    ...(accessLogEncoding === 'JSON' && { accessLogEncoding })
   }
 }
 

@@ -17,6 +17,9 @@ export interface WaypointSettings {
   readonly pathNormalization: (typeof pathNormalizations)[number]
   /** As they are written: whoever uses one says what is wrong with it. */
   readonly extensionProviders: readonly Readonly<Record<string, unknown>>[]
+  /** Where requests are logged; absent: as each waypoint's environment has it. */
+  readonly accessLogFile?: string
+  readonly accessLogEncoding?: 'JSON'
   /** Of them, who gets the traces of services for which nothing is said. */
   readonly defaultProviders?: { readonly tracing: readonly string[] }
   /** In percent. */

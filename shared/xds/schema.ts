@@ -13,7 +13,17 @@ export interface Message<T extends object> {
   decode(bytes: Uint8Array): T
 }
 
-const files = ['workload', 'authorization', 'zds', 'ca', 'discovery', 'status', 'mcp', 'external_auth', 'otlp_trace']
+const files = [
+  'workload',
+  'authorization',
+  'zds',
+  'ca',
+  'discovery',
+  'status',
+  'mcp',
+  'external_auth',
+  'otlp_trace'
+]
 
 let root: protobuf.Root | undefined
 

@@ -55,6 +55,7 @@ t.test('broken ones among good ones', async t => {
   const settings = new CurrentSettings(
     {
       ...{ trustDomains: ['cluster.local'], pathNormalization: 'BASE', providers: new Map() },
+      ...{ accessLog: undefined, accessLogEncoding: 'TEXT' as const },
       ...{ traceProviders: new Map(), defaultTraceProvider: undefined, traceSampling: 0 }
     },
     silent

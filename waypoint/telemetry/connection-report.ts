@@ -3,7 +3,7 @@ import type { Service, Workload } from '../../shared/mesh/model.ts'
 import { formatSocketAddress } from '../../shared/net/address.ts'
 import type { RelayCounters } from '../../shared/net/relay.ts'
 import type { Metrics, Series } from '../../shared/telemetry/metrics.ts'
-import { accessLine } from '../access-line.ts'
+import type { AccessLine } from '../access-line.ts'
 import type { families } from '../families.ts'
 import type { Upstream } from '../request.ts'
 import type { Target } from '../upstream/tunnels.ts'
@@ -15,7 +15,7 @@ import type { TelemetryRules } from './rules/telemetry-policy.ts'
 export interface ConnectionReportsOptions {
   readonly metrics: Metrics<typeof families>
   readonly rules: (arrival: Arrival) => TelemetryRules
-  readonly write: (line: string) => void
+  readonly write: (line: AccessLine) => void
   /** Milliseconds since the epoch. */
   readonly now: () => number
   /** Of a gateway, which is the one who asks. */
@@ -155,12 +155,12 @@ export class ConnectionReport {
     if (wanted && (logs === undefined || logs(0))) write(this.#line(end))
   }
 
-  #line({ flag, details, failure }: ConnectionEnd): string {
+  #line({ flag, details, failure }: ConnectionEnd): AccessLine {
     const { arrival, bytes, target } = this
     const { destination } = arrival
     const durationMs = performance.now() - this.#startedAt
     const [ip] = target?.workload.addresses ?? []
-    return accessLine({
+    return {
       head: undefined,
       startedAt: this.#reports.options.now() - durationMs,
       durationMs,
@@ -178,7 +178,7 @@ export class ConnectionReport {
       remote: formatSocketAddress(arrival.client),
       serverName: destination.kind === 'listener' ? destination.serverName : '',
       route: '-'
-    })
+    }
   }
 
   /** In Envoy's words. */

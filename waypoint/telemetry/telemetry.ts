@@ -4,6 +4,7 @@ import type { MeshView } from '../../shared/mesh/view.ts'
 import { systemClock } from '../../shared/runtime/clock.ts'
 import type { LogOutput } from '../../shared/telemetry/logger.ts'
 import type { Metrics } from '../../shared/telemetry/metrics.ts'
+import { accessLine, accessObject, type AccessLine } from '../access-line.ts'
 import type { Config } from '../config.ts'
 import type { Egress } from '../egress/egress.ts'
 import type { families } from '../families.ts'
@@ -66,7 +67,9 @@ export function startTelemetry(deps: TelemetryDeps): Telemetry {
     origin: () => originOf(config, own())
   })
   const telling = {
-    ...{ metrics, now, write: writeLine },
+    ...{ metrics, now },
+    write: (line: AccessLine) =>
+      writeLine(settings.current.accessLogEncoding === 'JSON' ? accessObject(line) : accessLine(line)),
     rules: ({ destination }: Arrival) =>
       telemetries.rulesFor(destination.kind === 'service' ? destination.service : undefined),
     self: config.role === 'gateway' ? own : undefined

@@ -39,7 +39,7 @@ t.test('aliases, the form of paths and providers, as they are written', async t 
   })
 })
 
-t.test('who gets traces, and of how many requests, where it is said', async t => {
+t.test('who gets traces and logs, and of how many requests, where it is said', async t => {
   const text = 'defaultProviders: {tracing: [otel]}\ndefaultConfig: {tracing: {sampling: 12.5}}'
   const read = readMeshConfig(text, settings)
   if (read.kind === 'problem') throw new Error(read.message)
@@ -47,9 +47,20 @@ t.test('who gets traces, and of how many requests, where it is said', async t =>
     defaultProviders: { tracing: ['otel'] },
     defaultConfig: { tracing: { sampling: 12.5 } }
   })
+  const logged = readMeshConfig('accessLogFile: /dev/stdout\naccessLogEncoding: JSON', settings)
+  if (logged.kind === 'problem') throw new Error(logged.message)
+  t.match(meshConfigForWaypoints(world(waypoint, logged.settings))?.message.spec, {
+    accessLogFile: '/dev/stdout',
+    accessLogEncoding: 'JSON'
+  })
   const silent = readMeshConfig('defaultConfig: {}', settings)
   if (silent.kind === 'problem') throw new Error(silent.message)
-  t.notMatch(meshConfigForWaypoints(world(waypoint, silent.settings))?.message.spec, { defaultConfig: {} })
+  const spec = meshConfigForWaypoints(world(waypoint, silent.settings))?.message.spec ?? {}
+  t.strictSame(Object.keys(spec).toSorted(), [
+    'extensionProviders',
+    'pathNormalization',
+    'trustDomainAliases'
+  ])
   t.match(readMeshConfig('defaultConfig: {tracing: {sampling: many}}', settings), {
     kind: 'problem',
     message: /defaultConfig\.tracing\.sampling/

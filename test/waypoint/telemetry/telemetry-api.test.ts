@@ -74,6 +74,51 @@ t.test('accessLogging: on, filtered, and off for one service', async t => {
   t.match(shop.lines[0], /"GET \/no HTTP\/1\.1" 404/)
 })
 
+t.test('TM-23, TM-25: the mesh configuration switches the log on, as text or as JSON', async t => {
+  const web = podOf('web')
+  await startPod(t, web, (_, response) => response.end('x'))
+  const config = (more: string): string => `
+kind: MeshConfig
+metadata: {name: mesh, namespace: istio-system}
+spec: {accessLogFile: /dev/stdout${more}}
+`
+  const text = await startWorld(t, { services, pods: [web], config: config('') })
+  await text.ask('10.96.0.1:80')
+  t.match(text.lines, [/"GET \/ HTTP\/1\.1" 200/])
+  const json = await startWorld(t, { services, pods: [web], config: config(', accessLogEncoding: JSON') })
+  await json.ask('10.96.0.1:80', {
+    path: '/a"b\\',
+    headers: { 'user-agent': 'test', 'x-request-id': 'id', 'x-forwarded-for': '10.1.1.1' }
+  })
+  t.strictSame(Object.keys(JSON.parse(json.lines[0] ?? '') as object), [
+    ...[
+      'start_time',
+      'method',
+      'path',
+      'protocol',
+      'response_code',
+      'response_flags',
+      'response_code_details'
+    ],
+    ...[
+      'connection_termination_details',
+      'upstream_transport_failure_reason',
+      'bytes_received',
+      'bytes_sent'
+    ],
+    ...['duration', 'upstream_service_time', 'x_forwarded_for', 'user_agent', 'request_id', 'authority'],
+    ...['upstream_host', 'upstream_cluster', 'upstream_local_address', 'downstream_local_address'],
+    ...['downstream_remote_address', 'requested_server_name', 'route_name']
+  ])
+  t.match(JSON.parse(json.lines[0] ?? ''), {
+    ...{ method: 'GET', path: '/a"b\\', protocol: 'HTTP/1.1', response_code: 200, response_flags: '-' },
+    ...{ response_code_details: 'via_upstream', connection_termination_details: null, bytes_sent: 1 },
+    ...{ user_agent: 'test', request_id: 'id', x_forwarded_for: '10.1.1.1', authority: 'shop.example' },
+    ...{ upstream_cluster: 'inbound-vip|80|http|web.shop.svc.cluster.local', requested_server_name: null },
+    downstream_local_address: '10.96.0.1:80'
+  })
+})
+
 t.test('metrics: one is not counted, labels go or are set, others stay as they are', async t => {
   const shop = await shopOf(
     t,

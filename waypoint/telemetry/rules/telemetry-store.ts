@@ -74,7 +74,8 @@ export class TelemetryStore {
     const logging = policies.flatMap(policy => policy.logging)
     const enabled = logging.findLast(part => part.enabled !== undefined)?.enabled
     return {
-      accessLog: enabled === undefined ? this.#options.accessLog : enabled ? 'all' : 'off',
+      accessLog:
+        enabled === undefined ? (settings.accessLog ?? this.#options.accessLog) : enabled ? 'all' : 'off',
       logs: logging.findLast(({ filter }) => filter !== undefined)?.filter,
       tracing: tracingOf(
         policies.flatMap(policy => policy.tracing),
