@@ -33,6 +33,7 @@ const objects: readonly Collected[] = [
     kind
   })),
   ...['ServiceEntry', 'WorkloadEntry'].map(kind => ({ apiVersion: 'networking.istio.io/v1', kind })),
+  { apiVersion: 'ratelimits.underpass.dev/v1alpha1', kind: 'RateLimitPolicy' },
   { apiVersion: 'gateway.networking.k8s.io/v1', kind: 'Gateway' }
 ]
 

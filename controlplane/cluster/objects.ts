@@ -260,6 +260,14 @@ export interface TelemetryObject {
   readonly spec: JsonObject | undefined
 }
 
+export interface RateLimitPolicyObject {
+  readonly kind: 'RateLimitPolicy'
+  readonly meta: Meta
+  readonly targets: readonly TargetReference[]
+  /** As written, when it has targets; without any it says nothing. */
+  readonly spec: JsonObject | undefined
+}
+
 export interface DestinationRuleObject {
   readonly kind: 'DestinationRule'
   readonly meta: Meta
@@ -331,6 +339,7 @@ export const configKinds = [
   ...routeKinds,
   'AuthorizationPolicy',
   'RequestAuthentication',
+  'RateLimitPolicy',
   'Telemetry',
   'BackendTLSPolicy',
   'DestinationRule',
@@ -468,6 +477,7 @@ export type MeshObject =
   | AuthorizationPolicyObject
   | PeerAuthenticationObject
   | RequestAuthenticationObject
+  | RateLimitPolicyObject
   | TelemetryObject
   | DestinationRuleObject
   | VirtualServiceObject

@@ -30,6 +30,7 @@ import {
   virtualServices,
   workloadEntries
 } from '../../shared/kube/istio-api.ts'
+import { rateLimitPolicies } from '../../shared/kube/underpass-api.ts'
 import { objectKey, type KubeObject, type ResourceType } from '../../shared/kube/object.ts'
 import type { Logger } from '../../shared/telemetry/logger.ts'
 import type { Kind, MeshObject } from './objects.ts'
@@ -76,6 +77,7 @@ const kinds: Readonly<Record<Kind, ResourceType>> = {
   AuthorizationPolicy: authorizationPolicies,
   PeerAuthentication: peerAuthentications,
   RequestAuthentication: requestAuthentications,
+  RateLimitPolicy: rateLimitPolicies,
   Telemetry: telemetries,
   DestinationRule: destinationRules,
   VirtualService: virtualServices,

@@ -55,6 +55,7 @@ export type Unit =
         /** A certificate, for the gateways that show it. */
         | 'Secret'
         | 'RequestAuthentication'
+        | 'RateLimitPolicy'
         | 'Telemetry'
         | 'DestinationRule'
         | 'BackendTLSPolicy'
@@ -134,6 +135,7 @@ export function affected(
       }
       return
     case 'RequestAuthentication':
+    case 'RateLimitPolicy':
     case 'Telemetry':
       touch({ kind: either.kind, key: keyOf(either.meta) })
       return
@@ -195,6 +197,7 @@ export function everything(view: ClusterView, touch: Touch): void {
     'Gateway',
     'Secret',
     'RequestAuthentication',
+    'RateLimitPolicy',
     'Telemetry',
     'DestinationRule',
     'BackendTLSPolicy',
@@ -271,6 +274,7 @@ function byNamespace(
     'AuthorizationPolicy',
     'PeerAuthentication',
     'RequestAuthentication',
+    'RateLimitPolicy',
     'Telemetry'
   ] as const) {
     for (const { meta } of view.inNamespace(kind, name)) touch({ kind, key: keyOf(meta) })
@@ -428,7 +432,7 @@ function byGrant(view: ClusterView, { meta }: ReferenceGrantObject, touch: Touch
  * the waypoints of the namespace and of its services even without.
  */
 function targetedPolicies(view: ClusterView, namespace: string, touch: Touch): void {
-  for (const kind of ['AuthorizationPolicy', 'RequestAuthentication'] as const) {
+  for (const kind of ['AuthorizationPolicy', 'RequestAuthentication', 'RateLimitPolicy'] as const) {
     for (const { meta, targets } of view.inNamespace(kind, namespace)) {
       if (targets.length > 0) touch({ kind, key: keyOf(meta) })
     }

@@ -34,6 +34,7 @@ const revisioned: ReadonlySet<Kind> = new Set([
   'AuthorizationPolicy',
   'DestinationRule',
   'PeerAuthentication',
+  'RateLimitPolicy',
   'RequestAuthentication',
   'Telemetry',
   'ServiceEntry',
@@ -182,8 +183,9 @@ export class DesiredState {
         const route = view.get(unit.kind, unit.key)
         return config(route === undefined ? undefined : translateRoute(view, route))
       }
-      case 'RequestAuthentication': {
-        const policy = view.get('RequestAuthentication', unit.key)
+      case 'RequestAuthentication':
+      case 'RateLimitPolicy': {
+        const policy = view.get(unit.kind, unit.key)
         return config(policy === undefined ? undefined : targetedPolicy(view, policy))
       }
       case 'Telemetry': {

@@ -5,6 +5,7 @@ import type {
   Locality,
   PeerAuthenticationObject,
   PolicyRule,
+  RateLimitPolicyObject,
   RequestAuthenticationObject,
   TelemetryObject,
   ServiceEntryObject,
@@ -126,6 +127,10 @@ export function readTelemetry(object: Fields): TelemetryObject {
     targets,
     spec: spec.has('selector') ? undefined : spec.json()
   }
+}
+
+export function readRateLimitPolicy(object: Fields): RateLimitPolicyObject {
+  return { kind: 'RateLimitPolicy', meta: readMeta(object), ...readTargets(object.at('spec')) }
 }
 
 function readTargets(spec: Fields): Pick<RequestAuthenticationObject, 'targets' | 'spec'> {

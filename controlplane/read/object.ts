@@ -10,6 +10,7 @@ import { readGrpcRoute, readHttpRoute, readReferenceGrant, readTlsRoute } from '
 import {
   readAuthorizationPolicy,
   readPeerAuthentication,
+  readRateLimitPolicy,
   readRequestAuthentication,
   readServiceEntry,
   readTelemetry,
@@ -33,6 +34,7 @@ const readers: { readonly [K in Kind]: (object: Fields) => MeshObject } = {
   AuthorizationPolicy: readAuthorizationPolicy,
   PeerAuthentication: readPeerAuthentication,
   RequestAuthentication: readRequestAuthentication,
+  RateLimitPolicy: readRateLimitPolicy,
   Telemetry: readTelemetry,
   DestinationRule: readDestinationRule,
   VirtualService: readVirtualService,

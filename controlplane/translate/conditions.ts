@@ -1,6 +1,11 @@
 /** What the status of an object should say: whether its policy is enforced, whether its waypoint is bound. */
 import type { ClusterView } from '../cluster/cluster.ts'
-import type { AuthorizationPolicyObject, Labels, MeshObject } from '../cluster/objects.ts'
+import type {
+  AuthorizationPolicyObject,
+  Labels,
+  MeshObject,
+  RateLimitPolicyObject
+} from '../cluster/objects.ts'
 import {
   accepted,
   conditionText,
@@ -28,6 +33,8 @@ export function conditionsOf(view: ClusterView, object: MeshObject): Labels {
       return object.targets.length > 0
         ? one(waypointAccepted, targetsCondition(view, object))
         : one(ztunnelAccepted, policyCondition(view, object))
+    case 'RateLimitPolicy':
+      return one(waypointAccepted, targetsCondition(view, object))
     case 'Service':
       return one(waypointBound, serviceCondition(view, object.meta))
     case 'ServiceEntry': {
@@ -71,7 +78,10 @@ function policyCondition(view: ClusterView, policy: AuthorizationPolicyObject): 
 }
 
 /** One condition for all targets: a policy that one waypoint enforces is accepted, and says where it is not. */
-function targetsCondition(view: ClusterView, policy: AuthorizationPolicyObject): Condition {
+function targetsCondition(
+  view: ClusterView,
+  policy: AuthorizationPolicyObject | RateLimitPolicyObject
+): Condition {
   const bindings = policy.targets.map(target => bindTarget(view, policy.meta, target))
   const message = bindings.map(({ message }) => message).join('; ')
   const failed = bindings.filter(({ bound }) => !bound)

@@ -1,5 +1,5 @@
 /**
- * Whether Istio's objects make sense, one function a kind. What the API server knows by itself (unknown
+ * Whether Istio's objects and ours make sense, one function a kind. What the API server knows by itself (unknown
  * fields, types, enumerations) it has checked before by the kind's own definition.
  */
 import { FieldError, Fields } from '../read/fields.ts'
@@ -10,6 +10,7 @@ import { Findings, type Finding } from './finding.ts'
 import { validateGateway } from './gateway.ts'
 import { validatePeerAuthentication } from './peer-authentication.ts'
 import { validateProxyConfig } from './proxy-config.ts'
+import { validateRateLimitPolicy } from './rate-limit-policy.ts'
 import { validateRequestAuthentication } from './request-authentication.ts'
 import { validateServiceEntry } from './service-entry.ts'
 import { validateSidecar } from './sidecar.ts'
@@ -37,7 +38,8 @@ const kinds: ReadonlyMap<string, Validate> = new Map<string, Validate>([
   ['networking.istio.io/ProxyConfig', validateProxyConfig],
   ['telemetry.istio.io/Telemetry', validateTelemetry],
   ['extensions.istio.io/WasmPlugin', validateWasmPlugin],
-  ['extensions.istio.io/TrafficExtension', validateTrafficExtension]
+  ['extensions.istio.io/TrafficExtension', validateTrafficExtension],
+  ['ratelimits.underpass.dev/RateLimitPolicy', validateRateLimitPolicy]
 ])
 
 /** `group/Kind` of every kind that is validated. */

@@ -18,6 +18,7 @@ import {
   serviceEntries,
   workloadEntries
 } from '../../shared/kube/istio-api.ts'
+import { rateLimitPolicies } from '../../shared/kube/underpass-api.ts'
 import type { Condition, KubeObject, ResourceType } from '../../shared/kube/object.ts'
 import type { Clock } from '../../shared/runtime/clock.ts'
 import { messageOf } from '../../shared/runtime/errors.ts'
@@ -46,6 +47,7 @@ const kinds: Partial<Record<Kind, ResourceType>> = {
   Namespace: namespaces,
   AuthorizationPolicy: authorizationPolicies,
   PeerAuthentication: peerAuthentications,
+  RateLimitPolicy: rateLimitPolicies,
   Gateway: gateways,
   HTTPRoute: httpRoutes,
   GRPCRoute: grpcRoutes,
@@ -126,6 +128,7 @@ export class StatusWriter {
         this.#checkTargeting()
         return
       case 'AuthorizationPolicy':
+      case 'RateLimitPolicy':
       case 'HTTPRoute':
       case 'GRPCRoute':
       case 'TLSRoute':
@@ -148,11 +151,10 @@ export class StatusWriter {
   /** Policies that name targets, of one namespace or of all: what becomes of them depends on the targets. */
   #checkTargeting(namespace?: string): void {
     const { view } = this.#options.desired
-    const among =
-      namespace === undefined
-        ? view.all('AuthorizationPolicy')
-        : view.inNamespace('AuthorizationPolicy', namespace)
-    for (const policy of among) if (policy.targets.length > 0) this.#check(policy)
+    for (const kind of ['AuthorizationPolicy', 'RateLimitPolicy'] as const) {
+      const among = namespace === undefined ? view.all(kind) : view.inNamespace(kind, namespace)
+      for (const policy of among) if (policy.targets.length > 0) this.#check(policy)
+    }
   }
 
   #check(object: MeshObject): void {

@@ -36,6 +36,7 @@ export const servedTypes: ReadonlyMap<string, ServedType> = new Map<string, Serv
   ['security.istio.io/v1/RequestAuthentication', { table: 'RequestAuthentication', ...forWaypoints }],
   ['gateway.networking.k8s.io/v1/BackendTLSPolicy', { table: 'BackendTLSPolicy', ...forWaypoints }],
   ['telemetry.istio.io/v1/Telemetry', { table: 'Telemetry', ...forWaypoints }],
+  ['ratelimits.underpass.dev/v1alpha1/RateLimitPolicy', { table: 'RateLimitPolicy', ...forWaypoints }],
   ['networking.istio.io/v1/DestinationRule', { table: 'DestinationRule', ...forWaypoints }],
   ['networking.istio.io/v1/VirtualService', { table: 'VirtualService', ...forWaypoints }]
 ])

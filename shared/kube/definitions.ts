@@ -1,6 +1,7 @@
-/** The definitions of Istio's and the Gateway API's kinds, as published (`crds/README.md`). */
+/** The definitions of Istio's and the Gateway API's kinds, as published (`crds/README.md`), and of our own. */
 import { readFileSync } from 'node:fs'
 import { gunzipSync } from 'node:zlib'
+import { parseAllYaml } from './yaml.ts'
 import type { Condition, KubeObject, ResourceType } from './object.ts'
 
 export interface CustomResourceDefinition extends KubeObject {
@@ -22,8 +23,14 @@ export const customResourceDefinitions: ResourceType<CustomResourceDefinition> =
 
 /** Read anew at every call: few programs need them, and those once. */
 export function publishedDefinitions(): readonly CustomResourceDefinition[] {
-  return ['istio', 'gateway-api'].flatMap(name => {
+  const others = ['istio', 'gateway-api'].flatMap(name => {
     const bytes = readFileSync(new URL(`crds/${name}.json.gz`, import.meta.url))
     return JSON.parse(gunzipSync(bytes).toString('utf8')) as CustomResourceDefinition[]
   })
+  return [...others, ...ownDefinitions()]
+}
+
+function ownDefinitions(): readonly CustomResourceDefinition[] {
+  const text = readFileSync(new URL('crds/underpass.yaml', import.meta.url), 'utf8')
+  return parseAllYaml(text, 'underpass.yaml').map(({ value }) => value as CustomResourceDefinition)
 }

@@ -23,7 +23,8 @@ t.test('the bundled definitions are the published ones, unchanged', { skip: need
     .map(({ value }) => value as { kind?: string; metadata: { name: string } })
     .filter(({ kind }) => kind === 'CustomResourceDefinition')
   const byName = new Map(definitions.map(definition => [definition.metadata.name, definition]))
-  const bundled = bundledDefinitions() as readonly { metadata: { name: string } }[]
+  const all = bundledDefinitions() as readonly { metadata: { name: string } }[]
+  const bundled = all.filter(({ metadata }) => !metadata.name.endsWith('.underpass.dev'))
   t.equal(bundled.length, byName.size, 'none is missing')
   for (const definition of bundled)
     t.same(definition, byName.get(definition.metadata.name), definition.metadata.name)

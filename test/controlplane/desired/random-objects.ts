@@ -62,6 +62,7 @@ export function randomObject(pick: <T>(list: readonly T[]) => T, random: () => n
       'AuthorizationPolicy',
       'PeerAuthentication',
       'RequestAuthentication',
+      'RateLimitPolicy',
       'Telemetry',
       'HTTPRoute',
       'HTTPRoute',
@@ -93,6 +94,8 @@ export function randomObject(pick: <T>(list: readonly T[]) => T, random: () => n
       return `kind: RequestAuthentication\n${meta}\nspec: {${pick([selector, `targetRefs: [${target}]`])}}\n`
     case 'Telemetry':
       return `kind: Telemetry\n${meta}\nspec: {${pick(['', selector, `targetRefs: [${target}]`])}}\n`
+    case 'RateLimitPolicy':
+      return `kind: RateLimitPolicy\n${meta}\nspec: {targetRefs: [${target}]}\n`
     case 'HTTPRoute':
       return `kind: HTTPRoute\n${route}`
     case 'GRPCRoute':

@@ -54,7 +54,7 @@ t.test('a policy goes to the waypoints of its targets', async t => {
     { targets: '{kind: GatewayClass, name: ingress}', namespace: 'istio-system', waypoints: undefined }
   ]
   for (const { targets, namespace = 'shop', waypoints } of rows) {
-    for (const kind of ['AuthorizationPolicy', 'RequestAuthentication'] as const) {
+    for (const kind of ['AuthorizationPolicy', 'RequestAuthentication', 'RateLimitPolicy'] as const) {
       const metadata = `metadata: {name: p, namespace: ${namespace}}`
       const view = world(`${cluster}kind: ${kind}\n${metadata}\nspec: {targetRefs: [${targets}]}\n`)
       const policy = view.get(kind, `${namespace}/p`)

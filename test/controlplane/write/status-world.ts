@@ -4,6 +4,7 @@ import { StatusWriter } from '../../../controlplane/write/status.ts'
 import { services } from '../../../shared/kube/core-api.ts'
 import { backendTlsPolicies, grpcRoutes, httpRoutes } from '../../../shared/kube/gateway-api.ts'
 import { authorizationPolicies, serviceEntries } from '../../../shared/kube/istio-api.ts'
+import { rateLimitPolicies } from '../../../shared/kube/underpass-api.ts'
 import type { Condition, KubeObject } from '../../../shared/kube/object.ts'
 import { Logger } from '../../../shared/telemetry/logger.ts'
 import { parseAllYaml } from '../../../shared/kube/yaml.ts'
@@ -12,6 +13,7 @@ import { object, settings } from '../world.ts'
 
 const types = {
   AuthorizationPolicy: authorizationPolicies,
+  RateLimitPolicy: rateLimitPolicies,
   Service: services,
   ServiceEntry: serviceEntries,
   HTTPRoute: httpRoutes,

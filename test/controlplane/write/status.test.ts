@@ -55,6 +55,33 @@ t.test('a waypoint that comes and goes is told to those who name it', async t =>
   t.strictSame(await world.conditions('Service shop/s'), [], 'who names none has no condition')
 })
 
+t.test('a RateLimitPolicy says for which of its targets it is carried out', async t => {
+  const limits = (targets: string): string =>
+    `apiVersion: ratelimits.underpass.dev/v1alpha1\nkind: RateLimitPolicy\nmetadata: {name: p, namespace: shop}\nspec: {targetRefs: [${targets}], limits: [{requests: 1, per: 1s}]}\n`
+  const world = new StatusWorld(t)
+  world.writer.lead(true)
+  world.apply(limits('{kind: Service, name: s}'))
+  t.match(await world.conditions('RateLimitPolicy shop/p'), [
+    {
+      type: 'WaypointAccepted',
+      status: 'False',
+      reason: 'TargetNotFound',
+      message: 'Service shop/s was not found'
+    }
+  ])
+  world.apply(bound)
+  world.apply(gateway('{type: Hostname, value: wp.shop.svc.cluster.local}'))
+  t.match(await world.conditions('RateLimitPolicy shop/p'), [{ status: 'True', reason: 'Accepted' }])
+  world.apply(limits('{kind: Service, name: s}, {kind: Service, name: gone}'))
+  t.match(await world.conditions('RateLimitPolicy shop/p'), [
+    {
+      status: 'True',
+      reason: 'PartiallyInvalid',
+      message: /bound to shop\/wp; Service shop\/gone was not found/
+    }
+  ])
+})
+
 t.test('an entry that needs a waypoint says so while it has none', async t => {
   const entry = (resolution: string, more: string): string =>
     `apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e, namespace: shop, ${more}}\nspec: {hosts: ["*.example.com"], resolution: ${resolution}, ports: [{number: 443, name: tls, protocol: TLS}]}\n`

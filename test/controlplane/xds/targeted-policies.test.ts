@@ -4,6 +4,7 @@ import { waypoint } from '../world.ts'
 import { next, ServedWorld, waypointNode as node } from './served-world.ts'
 
 const authorization = 'security.istio.io/v1/AuthorizationPolicy'
+const rateLimits = 'ratelimits.underpass.dev/v1alpha1/RateLimitPolicy'
 const authentication = 'security.istio.io/v1/RequestAuthentication'
 
 const service = (labels = 'istio.io/use-waypoint: wp'): string =>
@@ -44,6 +45,22 @@ t.test('a policy with targets is for their waypoint, not for ztunnels', async t 
   t.ok(names.includes('shop/p'), 'and they get it')
   ztunnel.subscribe(authorization)
   t.strictSame(await next(ztunnel), heard('AuthorizationPolicy', []))
+})
+
+t.test('a RateLimitPolicy is for the waypoints of its targets, and leaves them with these', async t => {
+  const world = await new ServedWorld(t, 1).start(
+    waypoint + service() + policy('RateLimitPolicy', 'limits: [{requests: 1, per: 1s}], ')
+  )
+  const client = world.client()
+  client.send({ typeUrl: rateLimits, node })
+  t.strictSame(await next(client), heard('RateLimitPolicy', ['shop/p']))
+  world.apply(policy('RateLimitPolicy', 'limits: [{requests: 2, per: 1s}], '))
+  t.strictSame(await next(client), heard('RateLimitPolicy', ['shop/p']), 'a change')
+  world.apply(service(''))
+  t.strictSame(await next(client), heard('RateLimitPolicy', [], ['shop/p']))
+  const ztunnel = world.client()
+  ztunnel.subscribe(rateLimits)
+  t.strictSame(await next(ztunnel), heard('RateLimitPolicy', []), 'and none for ztunnels')
 })
 
 t.test('a service comes to a waypoint after its policies, and leaves before them', async t => {
