@@ -1,6 +1,7 @@
 /** How long a request may take. Source: the gRPC protocol over HTTP/2, `grpc-timeout`. */
 import type { HeaderList } from './http/header-list.ts'
 import type { RouteRule } from './routes/route.ts'
+import { timerMs } from './virtual-services/reading.ts'
 
 const unitMs: Readonly<Record<string, number>> = {
   H: 3_600_000,
@@ -11,9 +12,6 @@ const unitMs: Readonly<Record<string, number>> = {
   n: 1e-6
 }
 
-/** What a timer can wait for. */
-const longestMs = 2 ** 31 - 1
-
 /** Milliseconds; undefined is no limit. A client cannot make the rule's longer. */
 export function requestTimeoutOf(
   { requestTimeoutMs, heedsGrpcTimeout }: Pick<RouteRule, 'requestTimeoutMs' | 'heedsGrpcTimeout'>,
@@ -21,7 +19,7 @@ export function requestTimeoutOf(
 ): number | undefined {
   const asked = heedsGrpcTimeout === true ? grpcTimeoutMs(headers.get('grpc-timeout')) : undefined
   if (asked === undefined) return requestTimeoutMs
-  return Math.min(asked, requestTimeoutMs ?? longestMs)
+  return timerMs(Math.min(asked, requestTimeoutMs ?? Infinity))
 }
 
 function grpcTimeoutMs(text = ''): number | undefined {

@@ -13,7 +13,7 @@ export interface Headers {
   readonly authority: string | undefined
 }
 
-export const noHeaders: Headers = { request: undefined, response: undefined, authority: undefined }
+const noHeaders: Headers = { request: undefined, response: undefined, authority: undefined }
 
 /** Of `headers` in a holder. */
 export function readHeaders(holder: Fields, reading: Reading): Headers {

@@ -1,5 +1,6 @@
 /** VirtualServices as they were read. Source: Istio's published VirtualService (networking.istio.io/v1). */
-import type { BackendReference, RouteRule, StringMatch } from '../routes/route.ts'
+import type { RouteRule, StringMatch } from '../routes/route.ts'
+import type { WeightedBackend } from '../routes/tls-route.ts'
 
 export interface VirtualService {
   readonly namespace: string
@@ -60,5 +61,3 @@ export interface ConnectionMatch {
   /** Undefined: any; else they have to be the service's own host and nothing else. */
   readonly serverNames: readonly string[] | undefined
 }
-
-export type WeightedBackend = BackendReference & { readonly weight: number }
