@@ -6,7 +6,18 @@ import https from 'node:https'
 import tls from 'node:tls'
 import { testAuthority, type TestAuthority } from '../../support/certificates.ts'
 import { eventually } from '../../support/eventually.ts'
-import { at, freePort, gateway, httpRoute, startGateway, type GatewayObject } from '../gateway/world.ts'
+import {
+  at,
+  certificateFor,
+  connectTls,
+  freePort,
+  gateway,
+  httpRoute,
+  secret,
+  startGateway,
+  tlsRoute,
+  type GatewayObject
+} from '../gateway/world.ts'
 import { addressOf, listen, startPod, startWorld, type Pod, type World } from '../world.ts'
 
 const authority = testAuthority('Shop Root')
@@ -352,6 +363,41 @@ t.test('GA-50: backends that ask for a certificate are shown that of the gateway
   const rejected = await world.put({ kind, name, spec: { ...spec, backendCertificateRef: { name: 'x' } } })
   t.match(rejected, /backendCertificateRef\.namespace/)
 })
+
+t.test(
+  'what a gateway decrypts for a TLSRoute is encrypted again, for a server that speaks first, too',
+  async t => {
+    const port = await freePort()
+    const pod = podOf('raw')
+    const server = tls.createServer({ cert, key }, socket => {
+      socket.on('error', () => undefined)
+      socket.write('hello ')
+      socket.pipe(socket)
+    })
+    await listen(t, server, pod)
+    const edge = certificateFor('raw.example')
+    const world = await startGateway(t, {
+      services: [{ name: 'raw', vip: '10.96.0.1', speaks: 'none' }],
+      pods: [pod],
+      objects: [
+        secret('edge', edge),
+        gateway({ port, protocol: 'TLS', hostname: 'raw.example', certificate: 'edge' }),
+        tlsRoute('raw', [at('web', 'raw.example')], 'raw'),
+        object(policySpec({ service: 'raw', port: 80 }))
+      ]
+    })
+    const socket = await connectTls(port, { servername: 'raw.example', ca: edge.cert })
+    t.teardown(() => socket.destroy())
+    let text = ''
+    socket.setEncoding('utf8').on('data', (part: string) => (text += part))
+    socket.write('world')
+    await eventually('both ways', () => text === 'hello world')
+    t.strictSame(
+      world.log.filter(line => line.includes(' WARN ')),
+      []
+    )
+  }
+)
 
 t.test('a policy that was never understood keeps requests from its services', async t => {
   const port = await freePort()
