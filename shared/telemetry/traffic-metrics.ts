@@ -225,7 +225,7 @@ function workloadLabels(workload: Workload): PartyLabels {
     canonicalName: known(workload.canonicalName),
     canonicalRevision: known(workload.canonicalRevision),
     namespace: known(workload.namespace),
-    principal: workloadIdentity(workload),
+    principal: workload.trustDomain === '' ? unknown : workloadIdentity(workload),
     app: known(workload.canonicalName),
     version: known(workload.canonicalRevision),
     cluster: known(workload.clusterId),

@@ -1,5 +1,6 @@
 /** The environment of a waypoint: what is read, what is the default, and every problem at once. */
 import t from 'tap'
+import { formatCidr } from '../../shared/net/address.ts'
 import { readConfig } from '../../waypoint/config.ts'
 import { startPod, startWorld, type Pod } from './world.ts'
 
@@ -36,6 +37,24 @@ t.test('problems are told together', async t => {
   t.throws(() => readConfig({ env, readFile }), {
     message:
       /UNDERPASS_INBOUND_PORT="70000"[^]*XDS_ADDRESS[^]*UNDERPASS_PROTOCOL_DETECTION_TIMEOUT="soon"[^]*UNDERPASS_ACCESS_LOG="some"[^]*RUST_LOG="loud"|RUST_LOG/
+  })
+})
+
+t.test('who is asked for names, and where wildcards may lead', async t => {
+  const egressOf = (servers: string | undefined, blocks: string): unknown => {
+    const asked = servers === undefined ? {} : { UNDERPASS_DNS_SERVERS: servers }
+    const env = { XDS_ADDRESS: '', ...asked, UNDERPASS_EGRESS_ALLOWED_BLOCKS: blocks }
+    const { dnsServers, allowed } = readConfig({ env, readFile }).config.egress
+    return { dnsServers, allowed: allowed.map(formatCidr) }
+  }
+  t.strictSame(egressOf(undefined, ''), { dnsServers: undefined, allowed: [] })
+  t.strictSame(egressOf('10.96.0.10, 10.0.0.1:5353,[fd00::a]:53', '10.1.0.0/16, fd00::/8,192.168.1.1'), {
+    dnsServers: ['10.96.0.10', '10.0.0.1:5353', '[fd00::a]:53'],
+    allowed: ['10.1.0.0/16', 'fd00::/8', '192.168.1.1/32']
+  })
+  t.throws(() => egressOf('dns.example,', '10.0.0.0/33'), {
+    message:
+      /UNDERPASS_DNS_SERVERS: "dns.example" is no address[^]*UNDERPASS_DNS_SERVERS: "" is no address[^]*UNDERPASS_EGRESS_ALLOWED_BLOCKS: "10\.0\.0\.0\/33" is no block/
   })
 })
 

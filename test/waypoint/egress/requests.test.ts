@@ -221,7 +221,11 @@ t.test('DYNAMIC_DNS: connections are not shared by names', async t => {
   const { world } = await start(t, around, made, loopbackAllowed)
   for (const host of ['a.example.com', 'b.example.com', 'a.example.com', 'b.example.com'])
     await world.ask('240.240.0.9:80', { headers: { host } })
-  t.match(await world.metrics(), /underpass_upstream_connects_total 2\n/)
+  const metrics = await world.metrics()
+  t.match(metrics, /underpass_upstream_connects_total 2\n/)
+  const counted = metrics.split('\n').find(line => line.startsWith('istio_requests_total{')) ?? ''
+  t.match(counted, 'destination_service="*.example.com"')
+  t.match(counted, 'destination_principal="unknown"', 'nobody knows who is there')
 })
 
 t.test('DYNAMIC_DNS: TLS towards the host that was asked for', async t => {
