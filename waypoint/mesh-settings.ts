@@ -42,15 +42,8 @@ export function readMeshSettings({ spec }: ConfigResource, own: MeshSettings): M
   })
   const written = fields.list('extensionProviders', value => value)
   const providers = readProviders(written)
-  const [provider] =
-    fields
-      .inner('defaultProviders')
-      ?.list('tracing', value => (typeof value === 'string' ? value : undefined)) ?? []
-  const traceSampling =
-    (fields
-      .inner('defaultConfig')
-      ?.inner('tracing')
-      ?.number('sampling', 100 * own.traceSampling, 100) ?? 100 * own.traceSampling) / 100
+  const collectors = fields.inner('defaultProviders')?.list('tracing', value => String(value))
+  const percentage = fields.inner('defaultConfig')?.inner('tracing')?.number('sampling', Number.NaN, 100)
   const accessLogFile = fields.text('accessLogFile', '')
   const accessLogEncoding = fields.choice('accessLogEncoding', ['TEXT', 'JSON'], own.accessLogEncoding)
   if (problems.found.length > 0) throw new Error(problems.found.join('; '))
@@ -61,8 +54,8 @@ export function readMeshSettings({ spec }: ConfigResource, own: MeshSettings): M
     accessLog: accessLogFile === '' ? undefined : 'all', // to standard output, whatever its name
     accessLogEncoding,
     traceProviders: readTraceProviders(written),
-    defaultTraceProvider: provider,
-    traceSampling
+    defaultTraceProvider: collectors?.[0],
+    traceSampling: percentage === undefined || Number.isNaN(percentage) ? own.traceSampling : percentage / 100
   }
 }
 

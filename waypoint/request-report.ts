@@ -77,8 +77,10 @@ export class RequestReports {
     const known = ofArrival.byResult
     const { protocol, code, grpc, flag } = labels
     const result = `${report.target?.workload.uid ?? ''} ${report.service?.hostname ?? ''} ${protocol} ${code} ${grpc} ${flag}`
-    const facts = { head: report.head, status: code }
-    const key = rules.metrics.size === 0 ? result : result + this.#ruled.keyOf(rules, facts)
+    const key =
+      rules.metrics.size === 0
+        ? result
+        : result + this.#ruled.keyOf(rules, { head: report.head, status: code })
     let series = known.get(key)
     if (series === undefined) known.set(key, (series = this.#make(report, labels)))
     series.requests.add()
