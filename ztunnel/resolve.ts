@@ -4,6 +4,7 @@ import type { Workload } from '../shared/mesh/model.ts'
 import type { Route } from '../shared/mesh/route.ts'
 import { ipFamily, parseIp, type Ip } from '../shared/net/address.ts'
 import { MeshError } from '../shared/runtime/errors.ts'
+import { inTime } from '../shared/runtime/in-time.ts'
 import { sourceLabelValues } from '../shared/telemetry/traffic-metrics.ts'
 import type { Pod } from './pod.ts'
 
@@ -36,22 +37,8 @@ export async function resolveHostname(
 /** What the node's resolver says of a name. Throws what it says when it knows none, or nothing in time. */
 export async function addressesOf({ config }: Pod, hostname: string): Promise<readonly Ip[]> {
   const lookup = dns.lookup(hostname, { all: true, family: config.ipv6 ? 0 : 4 })
-  const answers = await inTime(lookup, config.connectTimeoutMs)
+  const { connectTimeoutMs } = config
+  const late = `the resolver did not answer within ${connectTimeoutMs} ms`
+  const answers = await inTime(lookup, connectTimeoutMs, late)
   return answers.map(({ address }) => parseIp(address)).filter(ip => ip !== undefined)
-}
-
-/** A lookup cannot be cancelled, but nobody has to wait longer for it than for the connection that it is for. */
-async function inTime<T>(lookup: Promise<T>, timeoutMs: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(
-      () => reject(new Error(`the resolver did not answer within ${timeoutMs} ms`)),
-      timeoutMs
-    )
-  })
-  try {
-    return await Promise.race([lookup, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }

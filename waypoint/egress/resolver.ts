@@ -5,6 +5,7 @@
 import { Resolver } from 'node:dns/promises'
 import { networkInterfaces } from 'node:os'
 import { parseIp, type Family, type Ip } from '../../shared/net/address.ts'
+import { inTime } from '../../shared/runtime/in-time.ts'
 import type { Answer } from './names.ts'
 
 export interface ResolverOptions {
@@ -36,7 +37,7 @@ export function resolverOf({
       ttlMs: Math.min(...records.map(({ ttl }) => ttl)) * 1000
     }
   }
-  return name => inTime(ask(name), timeoutMs)
+  return name => inTime(ask(name), timeoutMs, `no DNS server answered within ${timeoutMs} ms`)
 }
 
 /** IPv6 only where the machine has an address of it that leads farther than its link, IPv4 where it has one or nothing else. */
@@ -69,17 +70,5 @@ async function askOne(resolver: Resolver, name: string, family: Family): Promise
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOTFOUND' || code === 'ENODATA') return []
     throw error
-  }
-}
-
-async function inTime<T>(answer: Promise<T>, timeoutMs: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`no DNS server answered within ${timeoutMs} ms`)), timeoutMs)
-  })
-  try {
-    return await Promise.race([answer, late])
-  } finally {
-    clearTimeout(timer)
   }
 }
