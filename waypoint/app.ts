@@ -98,6 +98,7 @@ export async function startWaypoint(config: Config, { log: output, writeLine }: 
     accessLog: undefined,
     accessLogEncoding: 'TEXT' as const,
     traceProviders: new Map(),
+    rateLimitProviders: new Map(),
     defaultTraceProvider: undefined,
     traceSampling: defaultTraceSampling
   }

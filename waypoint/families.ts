@@ -63,6 +63,11 @@ export const families = {
     help: 'Requests above a limit of a RateLimitPolicy, by its namespace and name, who counts (Local, Global), and whether they passed all the same (shadow).',
     labels: ['policy', 'scope', 'shadow']
   },
+  underpass_rate_limit_failures_total: {
+    type: 'counter',
+    help: 'Questions about requests that the service which counts for a RateLimitPolicy did not answer.',
+    labels: ['policy']
+  },
   underpass_ejections_total: {
     type: 'counter',
     help: 'Pods that were left out for what they answered (DestinationRule outlierDetection).',

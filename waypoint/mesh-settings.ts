@@ -8,6 +8,7 @@ import {
   type InvalidTraceProvider,
   type TraceProvider
 } from './telemetry/tracing/trace-providers.ts'
+import { readRateLimitProviders, type RateLimitProvider } from './rate-limit/providers.ts'
 import { pathNormalizations, type PathNormalization } from './normalize-path.ts'
 
 export interface MeshSettings {
@@ -21,6 +22,8 @@ export interface MeshSettings {
   readonly accessLogEncoding: 'TEXT' | 'JSON'
   /** Collectors of traces. */
   readonly traceProviders: ReadonlyMap<string, TraceProvider | InvalidTraceProvider>
+  /** Services that count requests for all waypoints. */
+  readonly rateLimitProviders: ReadonlyMap<string, RateLimitProvider>
   /** Of services for which no other is named. */
   readonly defaultTraceProvider: string | undefined
   /** From 0 to 1. */
@@ -54,6 +57,7 @@ export function readMeshSettings({ spec }: ConfigResource, own: MeshSettings): M
     accessLog: accessLogFile === '' ? undefined : 'all', // to standard output, whatever its name
     accessLogEncoding,
     traceProviders: readTraceProviders(written),
+    rateLimitProviders: readRateLimitProviders(written),
     defaultTraceProvider: collectors?.[0],
     traceSampling: percentage === undefined || Number.isNaN(percentage) ? own.traceSampling : percentage / 100
   }
@@ -81,6 +85,11 @@ export class CurrentSettings {
       if (provider.kind !== 'invalid') continue
       const { name, reason } = provider
       this.#log.warn('an extension provider cannot be used: policies that name it refuse', { name, reason })
+    }
+    for (const provider of this.#current.rateLimitProviders.values()) {
+      if (provider.kind !== 'invalid') continue
+      const { name, reason } = provider
+      this.#log.warn('an extension provider cannot be used: it counts no requests', { name, reason })
     }
     for (const provider of this.#current.traceProviders.values()) {
       if (provider.kind !== 'invalid') continue

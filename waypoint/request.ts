@@ -16,7 +16,7 @@ import { pathOf, queryOf } from './http/target.ts'
 import { keptSession, type KeptSession } from './keep-session.ts'
 import { replies, replyLocally, type LocalReply } from './local-reply.ts'
 import { normalizePath } from './normalize-path.ts'
-import { limitRequest } from './rate-limit/limit-request.ts'
+import { limitRequest, type Limited } from './rate-limit/limit-request.ts'
 import { clientGone, type RequestReport } from './request-report.ts'
 import type { Backend, RouteRule } from './routes/route.ts'
 import { throughWaypoint, type ThroughWaypoint } from './upstream/through-waypoint.ts'
@@ -67,8 +67,12 @@ export function serveRequest(
     if (admitted.kind === 'gone') return report.finish(clientGone)
     // 3. How often.
     const limited = limitRequest(waypoint, arrival, admitted)
-    if (limited.kind === 'limited') return refuser(admitted.exchange, report)(limited.reply)
-    route(waypoint, arrival, limited.exchange, { target: admitted.target, report, onDefect })
+    const go = (result: Limited): void => {
+      if (result.kind === 'limited') return refuser(admitted.exchange, report)(result.reply)
+      route(waypoint, arrival, result.exchange, { target: admitted.target, report, onDefect })
+    }
+    if (limited instanceof Promise) limited.then(go).catch((error: unknown) => onDefect(error))
+    else go(limited)
   }
   if (admission instanceof Promise) admission.then(proceed).catch((error: unknown) => onDefect(error))
   else proceed(admission)

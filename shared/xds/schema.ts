@@ -22,7 +22,8 @@ const files = [
   'status',
   'mcp',
   'external_auth',
-  'otlp_trace'
+  'otlp_trace',
+  'rate_limit'
 ]
 
 let root: protobuf.Root | undefined

@@ -56,7 +56,12 @@ t.test('broken ones among good ones', async t => {
     {
       ...{ trustDomains: ['cluster.local'], pathNormalization: 'BASE', providers: new Map() },
       ...{ accessLog: undefined, accessLogEncoding: 'TEXT' as const },
-      ...{ traceProviders: new Map(), defaultTraceProvider: undefined, traceSampling: 0 }
+      ...{
+        rateLimitProviders: new Map(),
+        traceProviders: new Map(),
+        defaultTraceProvider: undefined,
+        traceSampling: 0
+      }
     },
     silent
   )

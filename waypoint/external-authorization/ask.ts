@@ -1,8 +1,9 @@
 /** Asks an authorizer about one request or connection, in the time that it has. */
 import { messageOf } from '../../shared/runtime/errors.ts'
 import type { LocalReply } from '../local-reply.ts'
+import { within } from '../within.ts'
 import { failureHeader, noEdits, type Changes } from './changes.ts'
-import type { Outcome, Sender, Subject } from './check.ts'
+import type { Sender, Subject } from './check.ts'
 import { checkGrpc } from './grpc-check.ts'
 import { checkHttp } from './http-check.ts'
 import type { UsableProvider } from './providers.ts'
@@ -45,29 +46,4 @@ const unasked: Changes = {
   remove: [],
   query: noEdits,
   response: []
-}
-
-/** Also where the work does not mind its signal. */
-async function within(
-  timeoutMs: number,
-  signal: AbortSignal,
-  work: (ending: AbortSignal) => Promise<Outcome>
-): Promise<Outcome> {
-  signal.throwIfAborted()
-  const ending = new AbortController()
-  const { promise: cut, reject } = Promise.withResolvers<never>()
-  const end = (reason: unknown): void => {
-    ending.abort(reason)
-    reject(reason)
-  }
-  const onAbort = (): void => end(signal.reason)
-  signal.addEventListener('abort', onAbort, { once: true })
-  const timer = setTimeout(() => end(new Error(`no answer in ${timeoutMs} ms`)), timeoutMs)
-  timer.unref()
-  try {
-    return await Promise.race([work(ending.signal), cut])
-  } finally {
-    clearTimeout(timer)
-    signal.removeEventListener('abort', onAbort)
-  }
 }

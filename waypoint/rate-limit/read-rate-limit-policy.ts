@@ -58,7 +58,6 @@ export function readRateLimitPolicy(resource: ConfigResource, rootNamespace: str
 function readLimit(fields: Fields, place: Place): RateLimit {
   const index = /\d+(?=\]$)/.exec(fields.path)?.[0] ?? '0'
   const scope = fields.choice('scope', scopes, 'Local')
-  if (scope === 'Global') fields.problems.add(`${fields.path}.scope`, 'Global is not supported: use Local')
   const limit: RateLimit = {
     name: fields.text('name', index),
     rate: readRate(fields, scope === 'Global'),
