@@ -12,6 +12,7 @@ const collector = (name: string): object => ({
 })
 const settingsOf = (more: Partial<MeshSettings> = {}): MeshSettings => ({
   ...{ trustDomains: [], pathNormalization: 'BASE', providers: new Map() },
+  rateLimitProviders: new Map(),
   ...{
     accessLog: undefined,
     accessLogEncoding: 'TEXT',
