@@ -4,6 +4,8 @@ import path from 'node:path'
 import { KubeClient } from '../../shared/kube/client.ts'
 import { loadKubeConfig } from '../../shared/kube/config.ts'
 import { gateways, httpRoutes } from '../../shared/kube/gateway-api.ts'
+import type { Condition } from '../../shared/kube/object.ts'
+import { rateLimitPolicies } from '../../shared/kube/underpass-api.ts'
 import { labDeployments, labPods } from '../../lab/kinds.ts'
 import { kubeconfigPath } from '../../lab/state.ts'
 import { eventually } from '../support/eventually.ts'
@@ -21,6 +23,14 @@ spec:
   targetRefs: [{group: "", kind: Service, name: catalogue}]
   action: DENY
   rules: [{to: [{operation: {paths: [/closed]}}]}]
+`
+
+const limits = `apiVersion: ratelimits.underpass.dev/v1alpha1
+kind: RateLimitPolicy
+metadata: {name: few, namespace: store}
+spec:
+  targetRefs: [{group: "", kind: Service, name: catalogue}]
+  limits: [{requests: 1, per: 1h, match: {paths: [/few]}}]
 `
 
 const [chosen] = (await users()).filter(({ skip }) => skip === false)
@@ -113,6 +123,24 @@ t.test(
       )
       t.match(await lab.run('kubectl', 'delete', '-f', file), { code: 0 })
       await lab.until(({ stdout }) => /status 200/.test(stdout), ...closed)
+    })
+
+    await t.test('a RateLimitPolicy limits what it matches, and says that it is carried out', async t => {
+      const file = path.join(t.testdir({ 'limits.yaml': limits }), 'limits.yaml')
+      t.match(await lab.run('kubectl', 'apply', '-f', file), { code: 0 })
+      const few = [...words, 'http://catalogue/few']
+      t.match(await lab.until(({ stdout }) => /status 429/.test(stdout), ...few), {
+        stdout: /local_rate_limited/
+      })
+      t.match(await get(), { stdout: /status 200/ })
+      await eventually('its status says so', async () => {
+        const policy = await client.get(rateLimitPolicies, { namespace: 'store', name: 'few' })
+        const { conditions = [] } =
+          (policy as { readonly status?: { readonly conditions?: readonly Condition[] } }).status ?? {}
+        return conditions.some(({ type, status }) => type === 'WaypointAccepted' && status === 'True')
+      })
+      t.match(await lab.run('kubectl', 'delete', '-f', file), { code: 0 })
+      await lab.until(({ stdout }) => /status 200/.test(stdout), ...few)
     })
 
     await t.test('it is replaced while requests go on, and none is lost', async t => {
