@@ -10,7 +10,7 @@ const services: readonly ServiceOptions[] = [
 ]
 const pod = (last: number, name: string, port: number): Pod => ({
   name,
-  address: `127.77.17.${last}`,
+  address: `127.77.37.${last}`,
   port,
   services: [name]
 })

@@ -9,7 +9,7 @@ const services = [
 ]
 const pod = (last: number, name: string): Pod => ({
   name,
-  address: `127.77.16.${last}`,
+  address: `127.77.36.${last}`,
   port: 8080,
   services: [name]
 })

@@ -27,6 +27,7 @@ const typeUrls = {
   MeshConfig: 'mesh.istio.io/v1alpha1/MeshConfig',
   AuthorizationPolicy: 'security.istio.io/v1/AuthorizationPolicy',
   RequestAuthentication: 'security.istio.io/v1/RequestAuthentication',
+  RateLimitPolicy: 'ratelimits.underpass.dev/v1alpha1/RateLimitPolicy',
   Secret: 'core/v1/Secret',
   DestinationRule: 'networking.istio.io/v1/DestinationRule',
   BackendTLSPolicy: 'gateway.networking.k8s.io/v1/BackendTLSPolicy',
