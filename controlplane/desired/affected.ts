@@ -36,6 +36,7 @@ import {
 import { certificateReferences, gatewaysNaming } from '../translate/gateway.ts'
 import { policySelector } from '../translate/policy.ts'
 import { labelledGateway } from '../translate/proxy-workload.ts'
+import { rivalsOf } from '../translate/route-rivals.ts'
 import { isEmpty, selects } from '../translate/selector.ts'
 import { waypointReference } from '../translate/waypoint.ts'
 
@@ -157,7 +158,7 @@ export function affected(
     case 'GRPCRoute':
     case 'TLSRoute':
       for (const version of [previous, next] as (RouteObject | undefined)[]) {
-        if (version !== undefined) byRoute(view, version, touch)
+        if (version !== undefined) byRouteAndRivals(view, version, touch)
       }
       return
     case 'ReferenceGrant':
@@ -280,7 +281,7 @@ function byNamespace(
     for (const { meta } of view.inNamespace(kind, name)) touch({ kind, key: keyOf(meta) })
   }
   for (const kind of routeKinds) {
-    for (const route of view.inNamespace(kind, name)) byRoute(view, route, touch)
+    for (const route of view.inNamespace(kind, name)) byRouteAndRivals(view, route, touch)
   }
   backendTlsPolicies(view, name, touch)
   if (view.settings.discoverySelectors.length > 0) {
@@ -320,6 +321,12 @@ function byHostOwner(view: ClusterView, owner: HostOwner, touch: Touch): void {
       if (other.kind === 'ServiceEntry') touchMembers(view, other, touch)
     }
   }
+}
+
+/** Where one of them attaches, the others may not. */
+function byRouteAndRivals(view: ClusterView, route: RouteObject, touch: Touch): void {
+  byRoute(view, route, touch)
+  for (const rival of rivalsOf(view, route)) byRoute(view, rival, touch)
 }
 
 /** A route, the gateways that count it, and the services that it leads to: its waypoints and gateways have to know them. */

@@ -13,6 +13,15 @@ export function intersection(listener: string, route: readonly string[]): readon
   return [...new Set(common)].toSorted()
 }
 
+/** Whether some host is for both; '' is any host. */
+export function haveCommonHost(these: readonly string[], those: readonly string[]): boolean {
+  return these.some(one =>
+    those.some(
+      other => one === '' || other === '' || one === other || covers(one, other) || covers(other, one)
+    )
+  )
+}
+
 /** Whether `*.b` covers `a.b`, `c.a.b` and `*.a.b`, but not `b`. */
 function covers(wildcard: string, hostname: string): boolean {
   return wildcard.startsWith('*.') && hostname !== wildcard && hostname.endsWith(wildcard.slice(1))

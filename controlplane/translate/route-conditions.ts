@@ -13,7 +13,7 @@ import {
 } from './gateway-class.ts'
 import { attachParent, type Attachment } from './route-parents.ts'
 import type { ParentReport } from './route-status.ts'
-import { supportedRule } from './route-support.ts'
+import { isCarriedOut, supportedRule } from './route-support.ts'
 import { serviceWaypoint, type Binding } from './waypoint.ts'
 
 /** Reports for those parents that are ours to speak for: not where another implementation runs the waypoint or gateway. */
@@ -61,7 +61,7 @@ export function attachedRoutes(view: ClusterView, gateway: GatewayObject): Reado
   const target = routeTarget({ kind: 'Gateway', ...gateway.meta })
   const counts = new Map<string, number>()
   for (const route of view.routesNaming(target)) {
-    if (!view.discovers(route.meta.namespace) || !carriedOut(route).accepted) continue
+    if (!view.discovers(route.meta.namespace) || !isCarriedOut(route)) continue
     const names = route.parents
       .filter(reference => routeTarget(reference) === target)
       .map(reference => attachParent(view, route, reference))
@@ -77,8 +77,8 @@ function acceptance(route: RouteObject, attachment: Attachment): Record<string, 
     const { reason, message } = attachment
     return { Accepted: { status: 'False', reason, message } }
   }
-  const { accepted, message } = carriedOut(route)
-  if (!accepted) return { Accepted: { status: 'False', reason: 'UnsupportedValue', message } }
+  const message = notCarriedOut(route)
+  if (!isCarriedOut(route)) return { Accepted: { status: 'False', reason: 'UnsupportedValue', message } }
   const applies = {
     Accepted: { status: 'True', reason: 'Accepted', message: 'the route applies to its parent' }
   }
@@ -86,13 +86,9 @@ function acceptance(route: RouteObject, attachment: Attachment): Record<string, 
   return { ...applies, PartiallyInvalid: { status: 'True', reason: 'UnsupportedValue', message } }
 }
 
-/** Whether any rule of the route is carried out, and in words what is not. */
-function carriedOut(route: RouteObject): { readonly accepted: boolean; readonly message: string } {
-  const rules = route.rules.map(rule => supportedRule(route.kind, rule))
-  return {
-    accepted: rules.length === 0 || rules.some(({ fields, fails }) => !fails && fields !== undefined),
-    message: listed(rules.flatMap(({ problems }) => problems))
-  }
+/** In words, what of the route is not carried out. */
+function notCarriedOut({ kind, rules }: RouteObject): string {
+  return listed(rules.flatMap(rule => supportedRule(kind, rule).problems))
 }
 
 /** The first problem gives the reason; the message tells of all. */

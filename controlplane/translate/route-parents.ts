@@ -3,13 +3,16 @@
  * Source: Gateway API v1, attachment of routes, and its routes of a mesh.
  */
 import type { ClusterView, HostOwner } from '../cluster/cluster.ts'
-import type { GatewayObject, ParentReference, RouteObject } from '../cluster/objects.ts'
-import { admitsNamespace } from './allowed-routes.ts'
-import { gatewayRole } from './gateway-class.ts'
-import { intersection } from './hostname-intersection.ts'
-import { takesRoutes } from './listener.ts'
+import { keyOf, type GatewayObject, type ParentReference, type RouteObject } from '../cluster/objects.ts'
 import type { Recipient } from './messages.ts'
 import { recipientOf } from './recipient.ts'
+import {
+  listenersMeant,
+  type AttachedListener,
+  type Attaching,
+  type RouteRefusal
+} from './route-listeners.ts'
+import { olderRival } from './route-rivals.ts'
 import { waypointsOf } from './waypoint.ts'
 
 /** What became of one parent of a route. */
@@ -31,17 +34,9 @@ export type Attachment =
   | {
       readonly kind: 'refused'
       readonly reference: ParentReference
-      readonly reason: 'NoMatchingParent' | 'NotAllowedByListeners' | 'NoMatchingListenerHostname'
+      readonly reason: RouteRefusal
       readonly message: string
     }
-
-export interface AttachedListener {
-  readonly name: string
-  /** Of the route and of the listener both; '' = any. */
-  readonly hostnames: readonly string[]
-}
-
-type Attaching = Pick<RouteObject, 'kind' | 'meta' | 'hostnames'>
 
 export function attachParent(view: ClusterView, route: Attaching, reference: ParentReference): Attachment {
   const { group, kind, namespace, name } = reference
@@ -59,44 +54,24 @@ function attachToGateway(
   reference: ParentReference,
   gateway: GatewayObject | undefined
 ): Attachment {
-  const { namespace, name, sectionName, port } = reference
+  const { namespace, name } = reference
   const key = `${namespace}/${name}`
   if (gateway === undefined || !view.discovers(namespace)) {
     return refused(reference, 'NoMatchingParent', `Gateway ${key} was not found`)
   }
-  if (gatewayRole(view, gateway) === 'waypoint') {
-    const message = `Gateway ${key} is a waypoint: name the Service or ServiceEntry that the route is for`
-    return refused(reference, 'NotAllowedByListeners', message)
-  }
-  const named = gateway.listeners.filter(
-    each => (sectionName === '' || each.name === sectionName) && (port === undefined || each.port === port)
-  )
-  if (named.length === 0) {
-    const wanted = [
-      ...(sectionName === '' ? [] : [`name ${JSON.stringify(sectionName)}`]),
-      ...(port === undefined ? [] : [`port ${port}`])
-    ].join(' and ')
-    const present = gateway.listeners.map(({ name, port }) => `${JSON.stringify(name)} at ${port}`).join(', ')
-    const message = `Gateway ${key} has no listener of ${wanted}; it has ${present === '' ? 'none' : present}`
-    return refused(reference, 'NoMatchingParent', message)
-  }
-  const ofKind = named.filter(listener => takesRoutes(listener, route.kind))
-  if (ofKind.length === 0) {
-    const message = `no listener of Gateway ${key} that is meant takes a ${route.kind}: see its protocol and allowedRoutes.kinds`
-    return refused(reference, 'NotAllowedByListeners', message)
-  }
-  const admitting = ofKind.filter(listener => admitsNamespace(view, gateway, listener, route.meta.namespace))
-  if (admitting.length === 0) {
-    const message = `no listener of Gateway ${key} that is meant takes routes of namespace ${route.meta.namespace}: see its allowedRoutes.namespaces`
-    return refused(reference, 'NotAllowedByListeners', message)
-  }
-  const listeners = admitting
-    .map(({ name, hostname }) => ({ name, hostnames: intersection(hostname, route.hostnames) }))
-    .filter(({ hostnames }) => hostnames.length > 0)
+  const meant = listenersMeant(view, gateway, route, reference)
+  if (meant.kind === 'refused') return refused(reference, meant.reason, meant.message)
+  const contests = meant.listeners.map(listener => ({
+    listener,
+    rival: olderRival(view, gateway, route, listener)
+  }))
+  const listeners = contests.flatMap(({ listener, rival }) => (rival === undefined ? [listener] : []))
   if (listeners.length > 0) return { kind: 'at-gateway', reference, gateway, listeners }
-  const hostnames = admitting.map(({ hostname }) => hostname).join(', ')
-  const message = `no hostname of the route is one of the listeners of Gateway ${key}: ${hostnames}`
-  return refused(reference, 'NoMatchingListenerHostname', message)
+  const lost = contests.flatMap(({ listener, rival }) =>
+    rival === undefined ? [] : [`${rival.kind} ${keyOf(rival.meta)} of listener ${listener.name}`]
+  )
+  const message = `hosts of the route are those of an older route of another kind: ${lost.join(', ')}; give them other hostnames`
+  return refused(reference, 'NotAllowedByListeners', message)
 }
 
 function attachToService(
@@ -123,11 +98,7 @@ function attachToService(
   return without(`${kind} ${key} has no TCP port ${wanted}; it has ${ports === '' ? 'none' : ports}`)
 }
 
-function refused(
-  reference: ParentReference,
-  reason: Extract<Attachment, { kind: 'refused' }>['reason'],
-  message: string
-): Attachment {
+function refused(reference: ParentReference, reason: RouteRefusal, message: string): Attachment {
   return { kind: 'refused', reference, reason, message }
 }
 

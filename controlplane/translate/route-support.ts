@@ -3,7 +3,7 @@
  * what its author wanted changed or stopped, so it answers 500; a match that cannot be evaluated is dropped, as the
  * API allows; a setting that changes no request's way has no effect. The status of the route tells each.
  */
-import type { JsonObject, RouteFilter, RouteKind, RouteRule } from '../cluster/objects.ts'
+import type { JsonObject, RouteFilter, RouteKind, RouteObject, RouteRule } from '../cluster/objects.ts'
 import { regularExpression } from '../validate/regular-expression.ts'
 
 interface Supported {
@@ -33,6 +33,12 @@ export interface SupportedRule {
   readonly fails: boolean
   /** What is not carried out, each with its field and what follows. */
   readonly problems: readonly string[]
+}
+
+/** Whether any rule is carried out; one without rules is whole as it is. */
+export function isCarriedOut({ kind, rules }: Pick<RouteObject, 'kind' | 'rules'>): boolean {
+  const supported = rules.map(rule => supportedRule(kind, rule))
+  return supported.length === 0 || supported.some(({ fields, fails }) => !fails && fields !== undefined)
 }
 
 export function supportedRule(kind: RouteKind, rule: RouteRule): SupportedRule {

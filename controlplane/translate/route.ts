@@ -14,7 +14,8 @@ import {
 import { resolveBackend } from './backend-ref.ts'
 import { gatewayRole } from './gateway-class.ts'
 import type { ConfigMessage, Recipient } from './messages.ts'
-import { attachParent, routeRecipients, type AttachedListener, type Attachment } from './route-parents.ts'
+import type { AttachedListener } from './route-listeners.ts'
+import { attachParent, routeRecipients, type Attachment } from './route-parents.ts'
 import { supportedRule } from './route-support.ts'
 
 /** Undefined when it applies to nothing. */
