@@ -3,7 +3,7 @@
  * kind. Source: Gateway API v1, `hostnames` of a GRPCRoute.
  */
 import { routeTarget, type ClusterView } from '../cluster/cluster.ts'
-import { byAge, type GatewayObject, type RouteKind, type RouteObject } from '../cluster/objects.ts'
+import { byAge, keyOf, type GatewayObject, type RouteKind, type RouteObject } from '../cluster/objects.ts'
 import { haveCommonHost } from './hostname-intersection.ts'
 import { listenersMeant, type AttachedListener, type Attaching } from './route-listeners.ts'
 import { isCarriedOut } from './route-support.ts'
@@ -81,7 +81,8 @@ function mayShareHost(one: Attaching, other: Attaching): boolean {
 
 /** By age, then by namespace and name; with both the same an HTTPRoute comes after a GRPCRoute. */
 function isOlder(one: Attaching, other: Attaching): boolean {
-  return (byAge(one, other) || (one.kind < other.kind ? -1 : 1)) < 0
+  const isSame = one.meta.createdMs === other.meta.createdMs && keyOf(one.meta) === keyOf(other.meta)
+  return isSame ? one.kind < other.kind : byAge(one, other) < 0
 }
 
 /** Those that a route wants at a listener; none where it may not, or nothing of it is carried out. */
