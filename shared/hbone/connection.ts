@@ -211,8 +211,10 @@ export class Connection implements TunnelHost, FrameHandler {
       this.consumed(piece.length)
       return this.streamFault(streamId, errorCode.PROTOCOL_ERROR, 'DATA before the response')
     }
-    if (piece.length > 0) tunnel.receive(piece)
-    else if (!endStream && flowLength === 0) {
+    if (piece.length > 0) {
+      this.#earnPing()
+      tunnel.receive(piece)
+    } else if (!endStream && flowLength === 0) {
       const flood = this.#budget.spend('emptyData')
       if (flood !== undefined) return flood
     }
@@ -227,6 +229,7 @@ export class Connection implements TunnelHost, FrameHandler {
   }
 
   headers(streamId: number, block: Buffer, endStream: boolean): Fault | undefined {
+    this.#earnPing()
     const decoded = this.#decoder.decode(block)
     if (decoded.kind === 'malformed') return fault('COMPRESSION_ERROR', decoded.reason)
     const fields = decoded.kind === 'fields' ? decoded.fields : undefined
@@ -289,6 +292,11 @@ export class Connection implements TunnelHost, FrameHandler {
   settingsAck(): Fault | undefined {
     this.#decoder.allowTable(0)
     return undefined
+  }
+
+  /** A peer that does not read what we send must not make us queue answers. */
+  #earnPing(): void {
+    if (!this.#transport.full) this.#budget.earn('ping')
   }
 
   ping(opaque: Buffer, ack: boolean): Fault | undefined {

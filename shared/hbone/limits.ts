@@ -14,7 +14,10 @@ export interface Allowance {
 
 /** Far above what well-behaved peers send; each with the attack it stops. */
 export const defaultAllowances = {
-  /** Each is answered: a flood fills our send queue (CVE-2019-9512). Peers ping every 10 s. */
+  /**
+   * Each is answered: a flood fills our send queue (CVE-2019-9512). Peers ping every 10 s, or, to measure the path, once
+   * for each message (gRPC's, Rust's h2): HEADERS and DATA earn a PING each while what we send is taken.
+   */
   ping: { burst: 100, perSecond: 10 },
   /** Each is answered and visits every stream (CVE-2019-9515). Peers send one or two. */
   settings: { burst: 20, perSecond: 1 },
@@ -42,6 +45,12 @@ export class PeerBudget {
   constructor(allowances: Allowances, clock: Clock) {
     this.#allowances = allowances
     this.#clock = clock
+  }
+
+  /** Gives one back. */
+  earn(kind: Nuisance): void {
+    const spent = this.#spent.get(kind)
+    if (spent !== undefined && spent.count > 0) spent.count -= 1
   }
 
   /** Takes one from the budget; the fault when there is none left. */

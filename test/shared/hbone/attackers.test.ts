@@ -115,6 +115,37 @@ for (const { name, says, allowed, frame, first } of floods) {
   })
 }
 
+t.test('a PING beside each message measures the path, and is no flood', async t => {
+  const { peer, session, tunnels } = target(t)
+  peer.greet()
+  peer.send(connect(1))
+  await tick()
+  tunnels[0]?.resume()
+  const ping = raw(6, 0, 0, '12345678')
+  for (let index = 0; index < 500; index++) {
+    peer.send(raw(0, 0, 1, 'x'))
+    peer.send(ping)
+  }
+  await tick()
+  await tick()
+  t.notOk(session.closed.aborted)
+  for (let index = 0; index < 105; index++) peer.send(ping)
+  t.match(
+    await peer.frame('goaway'),
+    { code: 'ENHANCE_YOUR_CALM', debug: /a flood of PING/ },
+    'alone it is one'
+  )
+})
+
+t.test('what is earned is never more than was spent', async t => {
+  const budget = new PeerBudget(defaultAllowances, { now: () => 0 })
+  for (let count = 0; count < 1000; count++) budget.earn('ping')
+  for (let count = 0; count < 100; count++) t.notOk(budget.spend('ping'))
+  budget.earn('ping')
+  t.notOk(budget.spend('ping'))
+  t.match(budget.spend('ping'), { reason: /a flood of PING/ })
+})
+
 t.test('an allowance refills with time', async t => {
   let now = 0
   const budget = new PeerBudget(defaultAllowances, { now: () => now })
