@@ -57,7 +57,8 @@ export function serveRequest(
   const { headers } = head
   for (const name of ours) headers.remove(name)
   if (!headers.has('x-request-id')) headers.append('x-request-id', randomUUID())
-  if (arrival.destination.kind === 'listener') stampEdge(headers, arrival.client)
+  const { destination } = arrival
+  if (destination.kind === 'listener') stampEdge(headers, arrival.client, destination.clientCertificate)
   if (!headers.has('x-forwarded-proto')) headers.append('x-forwarded-proto', head.scheme ?? 'http')
 
   // 2. Who may ask it.

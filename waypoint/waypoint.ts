@@ -14,6 +14,7 @@ import type { Destination } from './destination.ts'
 import type { Egress } from './egress/egress.ts'
 import type { Sender } from './external-authorization/check.ts'
 import type { families } from './families.ts'
+import type { ClientValidation } from './gateway/client-certificate.ts'
 import type { GatewayState } from './gateway/gateway-state.ts'
 import type { ReplayBudget } from './http/replay-buffer.ts'
 import type { KeySource } from './jwt/check-token.ts'
@@ -101,4 +102,7 @@ export interface ListenerPort {
   readonly tls: boolean
   /** The name in the client's hello; empty without one. */
   readonly serverName: string
+  /** What the client had to prove, and what is told of its certificate. */
+  readonly validation?: ClientValidation | undefined
+  readonly clientCertificate?: string | undefined
 }

@@ -172,6 +172,19 @@ export interface GatewayInfrastructure {
   readonly parameters: string
 }
 
+/** The certificates that clients of a Gateway have to show. */
+export interface ClientValidation {
+  readonly field: string
+  readonly mode: 'AllowValidOnly' | 'AllowInsecureFallback'
+  readonly authorities: readonly CertificateReference[]
+}
+
+export interface GatewayFrontend {
+  /** For ports of which nothing else is said. */
+  readonly fallback: ClientValidation | undefined
+  readonly perPort: readonly { readonly port: number; readonly validation: ClientValidation | undefined }[]
+}
+
 export interface GatewayObject {
   readonly kind: 'Gateway'
   readonly meta: Meta
@@ -182,8 +195,8 @@ export interface GatewayObject {
   readonly requestedAddresses: readonly GatewayAddress[]
   /** What its proxies show to backends that ask for a certificate; undefined: nothing. */
   readonly backendCertificate: CertificateReference | undefined
-  /** Whether it asks clients for certificates. */
-  readonly asksForCertificates: boolean
+  /** The certificates that it asks clients for; undefined: none. */
+  readonly frontend: GatewayFrontend | undefined
   /** Of its status. */
   readonly addresses: readonly GatewayAddress[]
 }

@@ -33,6 +33,7 @@ import {
   type RouteObject,
   type VirtualServiceObject
 } from '../cluster/objects.ts'
+import { authorityReferences } from '../translate/client-validation.ts'
 import { certificateReferences, gatewaysNaming } from '../translate/gateway.ts'
 import { policySelector } from '../translate/policy.ts'
 import { labelledGateway } from '../translate/proxy-workload.ts'
@@ -177,6 +178,10 @@ export function affected(
       for (const { meta, authorities } of view.inNamespace('BackendTLSPolicy', either.meta.namespace)) {
         const isNamed = authorities.some(({ name }) => name === either.meta.name)
         if (isNamed) touch({ kind: 'BackendTLSPolicy', key: keyOf(meta) })
+      }
+      for (const gateway of view.all('Gateway')) {
+        const isNamed = authorityReferences(gateway).some(each => keyOf(each) === keyOf(either.meta))
+        if (isNamed) touch({ kind: 'Gateway', key: keyOf(gateway.meta) })
       }
       return
     default:
@@ -420,7 +425,8 @@ function asking(rule: DestinationRuleObject | undefined): unknown {
 /** Grants change seldom, so everything that may refer to something in the namespace is looked for. */
 function byGrant(view: ClusterView, { meta }: ReferenceGrantObject, touch: Touch): void {
   for (const gateway of view.all('Gateway')) {
-    if (!certificateReferences(gateway).some(({ namespace }) => namespace === meta.namespace)) continue
+    const references = [...certificateReferences(gateway), ...authorityReferences(gateway)]
+    if (!references.some(({ namespace }) => namespace === meta.namespace)) continue
     touch({ kind: 'Gateway', key: keyOf(gateway.meta) })
     touchCertificates(gateway, touch)
   }

@@ -1,8 +1,10 @@
 /** Reads Gateways and their classes, with the defaults that the Gateway API's definition gives. */
 import type {
   CertificateReference,
+  ClientValidation,
   GatewayAddress,
   GatewayClassObject,
+  GatewayFrontend,
   GatewayInfrastructure,
   GatewayListener,
   GatewayObject,
@@ -27,7 +29,7 @@ export function readGateway(object: Fields): GatewayObject {
     infrastructure: readInfrastructure(spec.at('infrastructure')),
     requestedAddresses: spec.list('addresses').map(readAddress),
     backendCertificate: readBackendCertificate(spec.at('tls').at('backend'), meta.namespace),
-    asksForCertificates: spec.at('tls').has('frontend'),
+    frontend: readFrontend(spec.at('tls'), meta.namespace),
     addresses: object.at('status').list('addresses').map(readAddress)
   }
 }
@@ -77,11 +79,35 @@ function readBackendCertificate(backend: Fields, namespace: string): Certificate
   return backend.has(name) ? readCertificate(backend.at(name), namespace) : undefined
 }
 
-function readCertificate(reference: Fields, namespace: string): CertificateReference {
+function readFrontend(tls: Fields, namespace: string): GatewayFrontend | undefined {
+  if (!tls.has('frontend')) return undefined
+  const frontend = tls.at('frontend')
+  return {
+    fallback: readValidation(frontend.at('default'), namespace),
+    perPort: frontend.list('perPort').map(entry => ({
+      port: entry.port('port'),
+      validation: readValidation(entry.at('tls'), namespace)
+    }))
+  }
+}
+
+function readValidation(config: Fields, namespace: string): ClientValidation | undefined {
+  if (!config.has('validation')) return undefined
+  const validation = config.at('validation')
+  return {
+    field: validation.path,
+    mode: validation.oneOf('mode', ['AllowValidOnly', 'AllowInsecureFallback'], 'AllowValidOnly'),
+    authorities: validation
+      .list('caCertificateRefs')
+      .map(reference => readCertificate(reference, namespace, 'ConfigMap'))
+  }
+}
+
+function readCertificate(reference: Fields, namespace: string, kind = 'Secret'): CertificateReference {
   return {
     field: reference.path,
     group: reference.text('group'),
-    kind: reference.text('kind', 'Secret'),
+    kind: reference.text('kind', kind),
     namespace: reference.text('namespace') || namespace,
     name: reference.text('name')
   }

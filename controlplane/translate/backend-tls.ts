@@ -2,9 +2,6 @@
  * BackendTLSPolicies for waypoints and gateways: the services that they are for, and the certificates that they name, in
  * place of references. Source: Gateway API v1, BackendTLSPolicy, with its rules for conflicts.
  */
-import { X509Certificate } from 'node:crypto'
-import { splitPem } from '../../shared/identity/certificate.ts'
-import { messageOf } from '../../shared/runtime/errors.ts'
 import { hostsOf, type ClusterView, type HostOwner } from '../cluster/cluster.ts'
 import {
   byAge,
@@ -13,6 +10,7 @@ import {
   type JsonObject,
   type PolicyTargetReference
 } from '../cluster/objects.ts'
+import { authoritiesIn } from './authorities.ts'
 import { hostOwner } from './hostname.ts'
 import type { ConfigMessage, Recipient } from './messages.ts'
 import { furtherRecipients } from './service-recipients.ts'
@@ -124,23 +122,10 @@ export function authoritiesState(view: ClusterView, policy: BackendTlsPolicyObje
       continue
     }
     const key = `${meta.namespace}/${name}`
-    const read = certificatesOf(view.get('ConfigMap', key)?.authorities)
+    const read = authoritiesIn(view.get('ConfigMap', key))
     if (typeof read === 'string') {
       problems.push({ reason: 'InvalidCACertificateRef', message: `${field}: ${read} ConfigMap ${key}` })
     } else found.push(...read)
   }
   return { pem: found.length === 0 ? undefined : found.join(''), problems }
-}
-
-/** PEM texts, or what is wrong, as the beginning of a sentence. */
-function certificatesOf(text: string | undefined): readonly string[] | string {
-  if (text === undefined) return 'there is no ca.crt in a'
-  const pems = splitPem(text)
-  if (pems.length === 0) return 'there is no PEM certificate in ca.crt of'
-  try {
-    for (const pem of pems) void new X509Certificate(pem)
-    return pems
-  } catch (error) {
-    return `a certificate cannot be read (${messageOf(error)}) in ca.crt of`
-  }
 }

@@ -10,6 +10,7 @@ import {
   type Programmed,
   type Said
 } from './gateway-status.ts'
+import { letsAnybodyIn } from './client-validation.ts'
 import { backendCertificate } from './gateway.ts'
 import { listenerStates, type ListenerState, type Problem } from './listener.ts'
 import { attachedRoutes } from './route-conditions.ts'
@@ -47,7 +48,7 @@ export function gatewayReport(
   const ready = accepted.status === 'True' ? readiness(programmed, assigned) : unaccepted
   const routes = attachedRoutes(view, gateway)
   return {
-    conditions: [accepted, ready, ...resolvedRefs(view, gateway)],
+    conditions: [accepted, ready, ...resolvedRefs(view, gateway), ...insecureFallback(gateway)],
     listeners: states.map(state => listenerReport(state, routes.get(state.listener.name) ?? 0, ready)),
     addresses: assigned.kind === 'assigned' ? assigned.addresses : undefined
   }
@@ -64,6 +65,14 @@ function resolvedRefs(view: ClusterView, gateway: GatewayObject): readonly Said[
   const { reason, message } = found
   const named = reason === 'InvalidCertificateRef' ? 'InvalidClientCertificateRef' : reason
   return [{ type, status: 'False', reason: named, message }]
+}
+
+/** Said as long as it is so. Source: Gateway API v1, `AllowInsecureFallback`. */
+function insecureFallback(gateway: GatewayObject): readonly Said[] {
+  if (!letsAnybodyIn(gateway)) return []
+  const message = 'clients whose certificates cannot be verified are let in: mode AllowInsecureFallback'
+  const type = 'InsecureFrontendValidationMode'
+  return [{ type, status: 'True', reason: 'ConfigurationChanged', message }]
 }
 
 function acceptedCondition(gateway: GatewayObject, states: readonly ListenerState[]): Said {

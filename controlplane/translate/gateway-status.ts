@@ -31,6 +31,9 @@ export interface ListenerReport {
   readonly conditions: readonly Said[]
 }
 
+/** Of a Gateway, where there is something to say. */
+const occasional: ReadonlySet<string> = new Set(['ResolvedRefs', 'InsecureFrontendValidationMode'])
+
 /** The parts to write; undefined when the status is right. `now` in milliseconds. */
 export function gatewayStatus(gateway: Gateway, report: GatewayReport, now: number): object | undefined {
   const generation = gateway.metadata.generation ?? 0
@@ -38,8 +41,11 @@ export function gatewayStatus(gateway: Gateway, report: GatewayReport, now: numb
     readonly name: string
     readonly conditions?: readonly Condition[]
   }[]
+  const before = (gateway.status?.conditions ?? []).filter(
+    ({ type }) => !occasional.has(type) || report.conditions.some(said => said.type === type)
+  )
   const status = {
-    conditions: mergedConditions(gateway.status?.conditions ?? [], report.conditions, generation, now),
+    conditions: mergedConditions(before, report.conditions, generation, now),
     listeners: report.listeners.map(listener => {
       const before = former.find(({ name }) => name === listener.name)?.conditions ?? []
       return { ...listener, conditions: mergedConditions(before, listener.conditions, generation, now) }

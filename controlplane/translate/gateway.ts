@@ -36,7 +36,7 @@ export function backendCertificate(
   return reference === undefined ? undefined : resolveCertificate(view, meta.namespace, reference)
 }
 
-function listenerSpec({ listener, certificates }: ListenerState): JsonObject {
+function listenerSpec({ listener, certificates, validation }: ListenerState): JsonObject {
   const { name, port, protocol, hostname, tls } = listener
   const spec = { name, port, protocol, hostname }
   if (protocol === 'HTTP') return spec
@@ -44,7 +44,11 @@ function listenerSpec({ listener, certificates }: ListenerState): JsonObject {
     const cut = key.indexOf('/')
     return { namespace: key.slice(0, cut), name: key.slice(cut + 1) }
   })
-  return { ...spec, tls: { mode: tls?.mode ?? 'Terminate', certificateRefs } }
+  const frontend =
+    validation?.pem === undefined
+      ? {}
+      : { frontend: { mode: validation.mode, caCertificates: validation.pem } }
+  return { ...spec, tls: { mode: tls?.mode ?? 'Terminate', certificateRefs, ...frontend } }
 }
 
 /** For those gateways alone that show it; undefined where there are none. */

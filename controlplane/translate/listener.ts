@@ -11,6 +11,7 @@ import {
   type RouteKind
 } from '../cluster/objects.ts'
 import { gatewayGroup } from '../read/gateway.ts'
+import { clientValidation, type ValidationState } from './client-validation.ts'
 import { resolveCertificate } from './server-certificate.ts'
 
 export interface Problem {
@@ -28,6 +29,8 @@ export interface ListenerState {
   readonly kinds: readonly RouteKind[]
   /** `namespace/name` of the Secrets whose certificates it shows. */
   readonly certificates: readonly string[]
+  /** What clients have to show; undefined: nothing. */
+  readonly validation: ValidationState | undefined
   /** Whether there is anything to listen with. */
   readonly served: boolean
 }
@@ -43,14 +46,16 @@ const kindsOf: ReadonlyMap<string, readonly RouteKind[]> = new Map([
 
 export function listenerStates(view: ClusterView, gateway: GatewayObject): readonly ListenerState[] {
   return gateway.listeners.map(listener => {
-    const refused = refusal(gateway, listener)
+    const validation = isTerminated(listener) ? clientValidation(view, gateway, listener) : undefined
+    const refused = refusal(gateway, listener) ?? withoutAuthorities(validation)
     const { certificates, problems } = certificatesOf(view, gateway, listener)
     return {
       listener,
       refused,
-      unresolved: [...kindProblems(listener), ...problems],
+      unresolved: [...kindProblems(listener), ...problems, ...(validation?.problems ?? [])],
       kinds: routeKinds.filter(kind => takesRoutes(listener, kind)),
       certificates,
+      validation,
       served: refused === undefined && (!isTerminated(listener) || certificates.length > 0)
     }
   })
@@ -77,11 +82,14 @@ function refusal(gateway: GatewayObject, listener: GatewayListener): ListenerSta
   if (protocol === 'HTTPS' && tls?.mode === 'Passthrough') {
     return refused('UnsupportedValue', 'tls.mode Passthrough is for protocol TLS; with HTTPS use Terminate')
   }
-  // Without the certificates that were asked for, everybody would be let in.
-  if (gateway.asksForCertificates && isTerminated(listener)) {
-    return refused('UnsupportedValue', 'certificates of clients (spec.tls.frontend) are not supported')
-  }
   return conflict(gateway.listeners, listener)
+}
+
+/** It would let in nobody, or everybody. */
+function withoutAuthorities(validation: ValidationState | undefined): ListenerState['refused'] {
+  if (validation === undefined || validation.pem !== undefined) return undefined
+  const message = validation.problems.map(problem => problem.message).join('; ')
+  return { conflict: false, reason: 'NoValidCACertificate', message }
 }
 
 /** With listeners of its port that cannot be told from it. All sides of a conflict lose. */

@@ -71,19 +71,27 @@ export function readCertificate(pem: string): CertificateFacts {
   }
 }
 
+/** As {@link alternativeNames}. */
+export function uriNames(subjectAltName: string | undefined): readonly string[] {
+  return alternativeNames(subjectAltName, 'URI')
+}
+
 /**
- * URI entries of the text form that Node gives a subjectAltName: `TYPE:value, TYPE:value`, values with special
+ * Entries of one type of the text form that Node gives a subjectAltName: `TYPE:value, TYPE:value`, values with special
  * characters as quoted JSON. Read entry by entry, so that no name can pretend to be another; none at all when the
  * text has another form.
  */
-export function uriNames(subjectAltName: string | undefined): readonly string[] {
+export function alternativeNames(
+  subjectAltName: string | undefined,
+  wanted: 'URI' | 'DNS'
+): readonly string[] {
   const text = subjectAltName ?? ''
   const entry = /([A-Za-z ]+):(?:("(?:[^"\\]|\\.)*")|([^",]*))(?:, |$)/y
   const found: string[] = []
   while (entry.lastIndex < text.length) {
     const [, type, quoted, plain = ''] = entry.exec(text) ?? []
     if (type === undefined) return []
-    if (type === 'URI') found.push(quoted === undefined ? plain : (JSON.parse(quoted) as string))
+    if (type === wanted) found.push(quoted === undefined ? plain : (JSON.parse(quoted) as string))
   }
   return found
 }

@@ -12,7 +12,8 @@ const inside = [
 ]
 
 /** RFC 7239 knows the same as `Forwarded`; what everybody reads is X-Forwarded-For, to whose end the client is added. */
-export function stampEdge(headers: HeaderList, client: SocketAddress): void {
+export function stampEdge(headers: HeaderList, client: SocketAddress, certificate: string | undefined): void {
+  if (certificate !== undefined) headers.set('x-forwarded-client-cert', certificate)
   for (const name of inside) headers.remove(name)
   const before = headers.all('x-forwarded-for')
   headers.set('x-forwarded-for', before.length === 0 ? client.ip : `${before.join(', ')}, ${client.ip}`)

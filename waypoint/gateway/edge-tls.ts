@@ -1,4 +1,4 @@
-/** TLS that ends at a gateway: one server for each listener, whose certificate changes under it. */
+/** TLS that ends at a gateway: one server for each listener, another one when what it shows or asks for changes. */
 import tls, { type TLSSocket } from 'node:tls'
 import type net from 'node:net'
 import type { Logger } from '../../shared/telemetry/logger.ts'
@@ -15,7 +15,7 @@ export interface EdgeTlsOptions {
 
 interface Shown {
   readonly server: tls.Server
-  credentials: tls.SecureContextOptions
+  readonly credentials: tls.TlsOptions
   /** As it was when the last connection came. */
   listener: Listener
 }
@@ -34,10 +34,8 @@ export class EdgeTls {
     if (credentials === undefined) throw new Error('the certificate of the listener is not known')
     const key = `${listener.protocol} ${listener.id.listener}`
     let shown = this.#servers.get(key)
-    if (shown === undefined) this.#servers.set(key, (shown = this.#make(listener, credentials)))
-    if (shown.credentials !== credentials) {
-      shown.server.setSecureContext(credentials)
-      shown.credentials = credentials
+    if (shown?.credentials !== credentials) {
+      this.#servers.set(key, (shown = this.#make(listener, credentials)))
     }
     shown.listener = listener
     shown.server.emit('connection', socket)
@@ -49,7 +47,7 @@ export class EdgeTls {
     for (const key of this.#servers.keys()) if (!keys.has(key)) this.#servers.delete(key)
   }
 
-  #make(listener: Listener, credentials: tls.SecureContextOptions): Shown {
+  #make(listener: Listener, credentials: tls.TlsOptions): Shown {
     const { log, handshakeTimeoutMs, secured } = this.#options
     const server = tls.createServer({
       ...credentials,

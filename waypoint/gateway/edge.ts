@@ -11,6 +11,7 @@ import { sniff } from '../sniff.ts'
 import { serveTcp } from '../tcp.ts'
 import { throughWaypoint } from '../upstream/through-waypoint.ts'
 import type { Arrival, ListenerPort, Waypoint } from '../waypoint.ts'
+import { forwardedCertificate, isSameValidation } from './client-certificate.ts'
 import { EdgeTls } from './edge-tls.ts'
 import type { Listener } from './gateway.ts'
 import { awaitClientHello } from './hello-reader.ts'
@@ -55,8 +56,12 @@ export class Edge {
     this.#tls.keepOnly(gateway.listeners)
     for (const [client, { destination }] of clients) {
       if (destination.kind !== 'listener') continue
-      const kind = gateway.ports.get(destination.port)?.kind
-      if (kind !== (destination.tls ? 'tls' : 'http')) client.drain()
+      const { port, tls, serverName, validation } = destination
+      const plan = gateway.ports.get(port)
+      const isSame =
+        plan?.kind === (tls ? 'tls' : 'http') &&
+        (!tls || isSameValidation(plan.listeners.find(serverName)?.validation, validation))
+      if (!isSame) client.drain()
     }
   }
 
@@ -119,8 +124,23 @@ export class Edge {
 
   #serveDecrypted(listener: Listener, socket: tls.TLSSocket): void {
     const serverName = hostOf(socket.servername || '')
+    const { port, validation } = listener
+    const now = this.#waypoint.gateway.ports.get(port)?.listeners.find(serverName)
+    if (!isSameValidation(now?.validation, validation)) {
+      socket.destroy() // its handshake began when something else was asked for
+      return
+    }
     if (listener.protocol === 'TLS') return this.#relayByName(listener, serverName, socket)
-    const arrival = arrivalAt({ kind: 'listener', port: listener.port, tls: true, serverName }, socket)
+    const clientCertificate = forwardedCertificate(socket)
+    const destination = {
+      kind: 'listener',
+      port,
+      tls: true,
+      serverName,
+      validation,
+      clientCertificate
+    } as const
+    const arrival = arrivalAt(destination, socket)
     const version = socket.alpnProtocol === 'h2' ? 'http2' : 'http1'
     return serveHttp(this.#waypoint, arrival, version, streamOf(socket), 'https')
   }

@@ -2,6 +2,7 @@
 import { constants, createPrivateKey, X509Certificate } from 'node:crypto'
 import type tls from 'node:tls'
 import { oldestTlsRoute } from '../routes/tls-route.ts'
+import type { ClientValidation } from './client-certificate.ts'
 import type { Listener, ServerCertificate } from './gateway.ts'
 import { HostTable } from './host-table.ts'
 import { ListenerTables } from './listener-tables.ts'
@@ -20,7 +21,7 @@ export class GatewayState {
   #ports: ReadonlyMap<number, PortPlan> = new Map()
   readonly #certificates = new Map<string, ServerCertificate>()
   #backendCertificate: string | undefined
-  readonly #contexts = new Map<string, tls.SecureContextOptions>()
+  readonly #contexts = new Map<string, tls.TlsOptions>()
 
   /** `onChange`: ports or certificates may be other ones now. */
   watch(onChange: () => void): void {
@@ -76,8 +77,8 @@ export class GatewayState {
     if (this.#certificates.delete(name)) this.#changed()
   }
 
-  /** What a listener shows to clients; the same object for as long as it is the same. Undefined: nothing yet. */
-  credentials({ id: { listener: name }, certificates }: Listener): tls.SecureContextOptions | undefined {
+  /** What a listener shows to clients, and asks of them; the same object for as long as it is the same. Undefined: nothing yet. */
+  credentials({ id: { listener: name }, certificates, validation }: Listener): tls.TlsOptions | undefined {
     const known = this.#contexts.get(name)
     if (known !== undefined) return known
     const found = certificates
@@ -86,11 +87,12 @@ export class GatewayState {
       // A client is shown the one that it can verify; two of a kind would be no choice.
       .filter(({ key }, at, all) => all.findIndex(other => keyType(other.key) === keyType(key)) === at)
     if (found.length === 0) return undefined
-    const options: tls.SecureContextOptions = {
+    const options: tls.TlsOptions = {
       cert: found.map(({ cert }) => cert),
       key: found.map(({ key }) => key),
       minVersion: 'TLSv1.2',
-      secureOptions: constants.SSL_OP_NO_RENEGOTIATION
+      secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
+      ...(validation === undefined ? {} : asking(validation))
     }
     this.#contexts.set(name, options)
     return options
@@ -111,6 +113,16 @@ export class GatewayState {
   #changed(): void {
     this.#contexts.clear()
     this.#onChange()
+  }
+}
+
+function asking({ mode, caCertificates }: ClientValidation): tls.TlsOptions {
+  return {
+    ca: caCertificates,
+    requestCert: true,
+    rejectUnauthorized: mode === 'AllowValidOnly',
+    // A session that is taken up again would not be verified again.
+    secureOptions: constants.SSL_OP_NO_RENEGOTIATION | constants.SSL_OP_NO_TICKET
   }
 }
 

@@ -3,6 +3,7 @@ import tls from 'node:tls'
 import { Fields, Problems } from '../../shared/mesh/yaml-fields.ts'
 import { messageOf } from '../../shared/runtime/errors.ts'
 import type { ConfigResource } from '../../shared/xds/config-resource.ts'
+import { readClientValidation, type ClientValidation } from './client-certificate.ts'
 import { hostnameIn } from './hostname.ts'
 import type { ListenerName } from './listener-tables.ts'
 
@@ -14,6 +15,8 @@ export interface Listener {
   readonly hostname: string
   /** `namespace/name` of the Secrets with its certificates; none: TLS is not ended here. */
   readonly certificates: readonly string[]
+  /** Who its clients have to prove to be; undefined: nobody is asked. */
+  readonly validation: ClientValidation | undefined
 }
 
 /** One certificate with its key, ready to be used; the key is nowhere else. */
@@ -59,6 +62,8 @@ function listener(fields: Fields, gateway: Omit<ListenerName, 'listener'>): List
     tlsFields?.list('certificateRefs', (value, refPath) =>
       secretName(new Fields(value, refPath, problems))
     ) ?? []
+  const frontend = tlsFields?.inner('frontend')
+  const validation = frontend && readClientValidation(frontend)
   tlsFields?.end()
   fields.end()
   const secure = protocol === 'HTTPS' || protocol === 'TLS'
@@ -69,7 +74,10 @@ function listener(fields: Fields, gateway: Omit<ListenerName, 'listener'>): List
     problems.add(`${path}.tls.certificateRefs`, 'a certificate is required where TLS ends')
   if (mode === 'Passthrough' && protocol === 'HTTPS')
     problems.add(`${path}.tls.mode`, 'HTTPS ends at the gateway: write protocol TLS, or mode Terminate')
-  return { id, port, protocol, hostname, certificates: mode === 'Passthrough' ? [] : certificates }
+  if (mode === 'Passthrough' && validation !== undefined)
+    problems.add(`${path}.tls.frontend`, 'clients can be asked for certificates only where TLS ends')
+  const shown = mode === 'Passthrough' ? [] : certificates
+  return { id, port, protocol, hostname, certificates: shown, validation }
 }
 
 function secretName(fields: Fields): string {

@@ -293,7 +293,7 @@ t.test('the Gateway as a whole', async t => {
       listeners: [https('good'), http.replace('l', 'h')],
       more: 'tls: {frontend: {default: {validation: {caCertificateRefs: []}}}}',
       wanted: { ...accepted, Accepted: 'True ListenersNotValid' },
-      says: /certificates of clients/,
+      says: /caCertificateRefs: name a ConfigMap/,
       sent: ['h']
     }
   ]

@@ -61,7 +61,13 @@ t.test('a Gateway is read strictly', async t => {
   t.strictSame(readGateway(resource({ listeners: [good] })), [
     {
       id: { namespace: 'shop', gateway: 'edge', listener: 'web' },
-      ...{ port: 443, protocol: 'HTTPS', hostname: '*.shop.example', certificates: ['shop/site'] }
+      ...{
+        port: 443,
+        protocol: 'HTTPS',
+        hostname: '*.shop.example',
+        certificates: ['shop/site'],
+        validation: undefined
+      }
     }
   ])
   const bad: readonly (readonly [change: object, problem: RegExp])[] = [

@@ -145,6 +145,8 @@ export interface ListenerSpec {
   /** Names of Secrets; or what passes through. */
   readonly certificate?: string | readonly string[]
   readonly passthrough?: true
+  /** What clients have to show. */
+  readonly frontend?: Spec
 }
 
 /** The Gateway that the gateway runs for. */
@@ -158,7 +160,8 @@ export function gateway(...listeners: readonly ListenerSpec[]): GatewayObject {
         : {
             tls: {
               mode: 'Terminate',
-              certificateRefs: [more.certificate].flat().map(secret => ({ namespace: 'shop', name: secret }))
+              certificateRefs: [more.certificate].flat().map(secret => ({ namespace: 'shop', name: secret })),
+              ...(more.frontend === undefined ? {} : { frontend: more.frontend })
             }
           })
     }))
