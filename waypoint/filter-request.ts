@@ -37,7 +37,15 @@ export function filterExchange(filters: Filters, exchange: Exchange, routed: Rou
       : withEditedAnswer(exchange, answer => shareAnswer(cors, decision?.origin, answer))
   const { target, port, found } = routed
   if (ownAnswer !== undefined) {
-    const reply = ownAnswerTo(ownAnswer, { ...head, target }, { port, responseHeaders })
+    const reply = ownAnswerTo(
+      ownAnswer,
+      { ...head, target },
+      {
+        port,
+        prefix: found.prefix,
+        responseHeaders
+      }
+    )
     return { exchange: shared, reply }
   }
   if (redirect === undefined) return { exchange: shared, reply: undefined }

@@ -125,6 +125,8 @@ export type OwnAnswer =
       readonly authority: string | undefined
       /** With a query it takes the place of the request's. */
       readonly uri: string | undefined
+      /** In the place of what matched of the path; the query stays. */
+      readonly prefix: string | undefined
       /** `request`: that the client asked for. */
       readonly port: number | 'request' | undefined
     }

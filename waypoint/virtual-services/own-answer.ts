@@ -3,19 +3,26 @@ import type { RequestHead } from '../http/exchange.ts'
 import { HeaderList } from '../http/header-list.ts'
 import { pathOf } from '../http/target.ts'
 import type { LocalReply } from '../local-reply.ts'
-import { changeHeaders } from '../routes/change-request.ts'
+import { changeHeaders, changeTarget } from '../routes/change-request.ts'
 import type { HeaderChange, OwnAnswer } from '../routes/route.ts'
 
 type Asked = Pick<RequestHead, 'authority' | 'scheme' | 'target'>
 
-/** `port`: which the client asked for. */
+interface Context {
+  /** Which the client asked for. */
+  readonly port: number
+  /** What matched of the path. */
+  readonly prefix: string | undefined
+  readonly responseHeaders: HeaderChange | undefined
+}
+
 export function ownAnswerTo(
   answer: OwnAnswer,
   asked: Asked,
-  { port, responseHeaders }: { readonly port: number; readonly responseHeaders: HeaderChange | undefined }
+  { port, prefix, responseHeaders }: Context
 ): LocalReply {
   const headers = new HeaderList()
-  if (answer.kind === 'redirect') headers.append('location', locationOf(answer, asked, port))
+  if (answer.kind === 'redirect') headers.append('location', locationOf(answer, asked, { port, prefix }))
   if (responseHeaders !== undefined) changeHeaders(headers, responseHeaders)
   const body = answer.kind === 'direct' ? answer.body : ''
   return { status: answer.status, body, flag: '-', details: 'direct_response', headers }
@@ -26,15 +33,24 @@ const defaultPorts: Readonly<Record<string, number>> = { http: 80, https: 443 }
 function locationOf(
   answer: Extract<OwnAnswer, { kind: 'redirect' }>,
   { authority, scheme: asked = 'http', target }: Asked,
-  requestPort: number
+  context: Omit<Context, 'responseHeaders'>
 ): string {
   const scheme = answer.scheme ?? asked
-  const port = answer.port === 'request' ? requestPort : answer.port
+  const port = answer.port === 'request' ? context.port : answer.port
   const host = answer.authority ?? withoutDefault(authority, scheme === asked ? undefined : asked)
-  const path = answer.uri === undefined ? target : withQuery(answer.uri, target)
+  const path = pathTo(answer, target, context.prefix)
   if (port === undefined) return `${scheme}://${host}${path}`
   const shown = port === defaultPorts[scheme] ? '' : `:${port}`
   return `${scheme}://${host.replace(/:\d+$/, '')}${shown}${path}`
+}
+
+function pathTo(
+  { uri, prefix }: Extract<OwnAnswer, { kind: 'redirect' }>,
+  target: string,
+  matched: string | undefined
+): string {
+  if (uri !== undefined) return withQuery(uri, target)
+  return prefix === undefined ? target : changeTarget(target, { kind: 'text', value: prefix }, matched)
 }
 
 /** A port that was written because of the scheme means something else in another one. */

@@ -24,15 +24,19 @@ export function readRedirect(fields: Fields, reading: Reading): OwnAnswer {
   if (!/^(?:[a-z][a-z0-9+.-]*)?$/i.test(scheme)) {
     fields.problems.add(`${fields.path}.scheme`, `${JSON.stringify(scheme)} is no scheme`)
   }
-  const made: OwnAnswer = {
+  const [uri, prefix] = [target(fields, 'uri', reading), target(fields, 'prefixRewrite', reading)]
+  if (uri !== undefined && prefix !== undefined) {
+    fields.problems.add(fields.path, 'has uri and prefixRewrite; keep one of them')
+  }
+  return {
     kind: 'redirect',
     status,
     scheme: scheme === '' ? undefined : scheme.toLowerCase(),
     authority: authorityOf(fields, reading),
-    uri: target(fields, 'uri', reading),
+    uri,
+    prefix,
     port: port > 0 ? port : derived === 'FROM_REQUEST_PORT' ? 'request' : undefined
   }
-  return made
 }
 
 /** Bytes. */

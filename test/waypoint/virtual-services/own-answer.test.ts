@@ -3,12 +3,21 @@ import t from 'tap'
 import { ownAnswerTo } from '../../../waypoint/virtual-services/own-answer.ts'
 import { rule } from './support.ts'
 
-const none = { port: 80, responseHeaders: undefined }
+const none = { port: 80, prefix: '/a', responseHeaders: undefined }
 
 for (const [redirect, asked, expected] of [
   [{}, {}, 'http://shop.test:81/a?b=1'],
   [{ uri: '/new' }, {}, 'http://shop.test:81/new?b=1'],
   [{ uri: '/new?c' }, {}, 'http://shop.test:81/new?c'],
+  [{ prefixRewrite: '/new' }, {}, 'http://shop.test:81/new?b=1'],
+  [{ prefixRewrite: '/new' }, { target: '/a/c?b=1' }, 'http://shop.test:81/new/c?b=1'],
+  [{ prefixRewrite: '/' }, { target: '/ab' }, 'http://shop.test:81/b'],
+  [{ prefixRewrite: 'new' }, { target: '/a' }, 'http://shop.test:81/new'],
+  [
+    { prefixRewrite: '/new', authority: 'a.test', scheme: 'https' },
+    { target: '/a/c' },
+    'https://a.test/new/c'
+  ],
   [{ authority: 'a.test' }, {}, 'http://a.test/a?b=1'],
   [{ authority: 'a.test:82' }, {}, 'http://a.test:82/a?b=1'],
   [{ scheme: 'https' }, {}, 'https://shop.test:81/a?b=1'],
@@ -39,7 +48,8 @@ t.test('headers of answers are changed as those of pods are', async t => {
   })
   const { ownAnswer, responseHeaders } = filters
   const reply =
-    ownAnswer && ownAnswerTo(ownAnswer, { authority: 'a', target: '/' }, { port: 80, responseHeaders })
+    ownAnswer &&
+    ownAnswerTo(ownAnswer, { authority: 'a', target: '/' }, { port: 80, prefix: undefined, responseHeaders })
   t.match(reply, { status: 503, body: '{}' })
   t.equal(reply?.headers?.get('content-type'), 'application/json')
 })

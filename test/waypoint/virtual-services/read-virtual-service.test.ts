@@ -128,6 +128,7 @@ t.test('answers of its own, VS-12', async t => {
       { redirect: { uri: '/a', authority: 'b.test', scheme: 'HTTPS', port: 8443, redirectCode: 308 } },
       { uri: '/a', authority: 'b.test', scheme: 'https', port: 8443, status: 308 }
     ],
+    [{ redirect: { prefixRewrite: '/b' } }, { uri: undefined, prefix: '/b' }],
     [{ redirect: { derivePort: 'FROM_REQUEST_PORT' } }, { port: 'request' }],
     [{ redirect: { derivePort: 'FROM_PROTOCOL_DEFAULT' } }, { port: undefined }],
     [{ directResponse: { status: 204 } }, { kind: 'direct', status: 204, body: '' }],
@@ -349,6 +350,11 @@ for (const [what, spec, expected] of [
     'a redirect of no kind',
     { http: [{ redirect: { redirectCode: 305 } }] },
     /redirectCode: expected one of 301/
+  ],
+  [
+    'two paths of a redirect',
+    { http: [{ redirect: { uri: '/', prefixRewrite: '/' } }] },
+    /redirect: has uri and prefixRewrite/
   ],
   ['a scheme that is none', { http: [{ redirect: { scheme: 'a b' } }] }, /scheme/],
   ['a port that is derived from nothing', { http: [{ redirect: { derivePort: 'X' } }] }, /derivePort/],

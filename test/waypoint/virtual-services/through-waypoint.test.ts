@@ -103,6 +103,8 @@ t.test('the first route that matches decides, VS-02, VS-09', async t => {
       headers: {response: {set: {x-why: moved}}}
     - match: [{uri: {prefix: /old}}]
       redirect: {uri: /new, authority: shop.test}
+    - match: [{uri: {prefix: /moved}}]
+      redirect: {prefixRewrite: /new, authority: shop.test}
     - match: [{uri: {prefix: /shop}}]
       route: [${to('v1')}]
 `
@@ -118,6 +120,7 @@ t.test('the first route that matches decides, VS-02, VS-09', async t => {
   t.match(await shop.get('/gone'), { status: 410, text: 'it is gone', headers: { 'x-why': 'moved' } })
   const moved = await shop.get('/old?a=1')
   t.match(moved, { status: 301, headers: { location: 'http://shop.test/new?a=1' } })
+  t.match(await shop.get('/moved/b?a=1'), { headers: { location: 'http://shop.test/new/b?a=1' } })
   t.match(await shop.get('/'), { status: 404 }, 'VS-04')
   await eventually('the log names the rule', () =>
     shop.lines.some(line => line.includes(' 404 NR route_not_found '))
