@@ -42,6 +42,7 @@ t.test('the mesh profiles of the Gateway API', { skip: clusterMissing() }, async
     name: 'mesh',
     profiles: ['MESH-HTTP', 'MESH-GRPC'],
     features,
+    leftOut: [],
     arguments: [
       ...['--mesh-name=underpass', '--gateway-class=underpass-waypoint'],
       '--namespace-labels=istio.io/dataplane-mode=ambient,istio.io/use-waypoint=waypoint'

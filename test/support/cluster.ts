@@ -1,7 +1,8 @@
 /** A disposable Kubernetes with our image on its nodes. See test/cluster/README.md. */
 import { execFile, type PromiseWithChild, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { promisify } from 'node:util'
 
@@ -26,6 +27,8 @@ export interface Cluster {
   readonly followLog: (namespace: string, name: string) => Promise<{ readonly whole: Promise<string> }>
   /** Imports an image archive on all nodes. */
   readonly importImage: (archive: string) => Promise<void>
+  /** Makes an image of a program that needs no other file, by the name under which manifests ask for it. */
+  readonly importProgram: (program: string, image: string) => Promise<void>
   /** Runs a shell script in the namespaces of a node; resolves to what it printed. */
   readonly onNode: (node: string, script: string) => Promise<string>
   /** Gives every Service of type LoadBalancer an address that this machine reaches, from now on. */
@@ -65,6 +68,17 @@ export async function startCluster(nodes = 2): Promise<Cluster> {
     },
     async importImage(archive) {
       await cluster('import', archive)
+    },
+    async importProgram(program, image) {
+      const folder = mkdtempSync(path.join(tmpdir(), 'underpass-image-'))
+      try {
+        const archive = path.join(folder, 'image.tar')
+        const [name = ''] = path.basename(image).split(':')
+        await cluster('image', archive, image, `/${name}`, `${program}=/${name}`)
+        await cluster('import', archive)
+      } finally {
+        rmSync(folder, { recursive: true })
+      }
     },
     async onNode(node, script) {
       return (await cluster('enter', node, 'sh', '-c', script)).stdout
