@@ -209,6 +209,7 @@ export function randomGatewayObject(pick: <T>(list: readonly T[]) => T): string 
       'HTTPRoute',
       'HTTPRoute',
       'TLSRoute',
+      'ConfigMap',
       'ReferenceGrant',
       'Namespace',
       'Service',
@@ -227,7 +228,8 @@ export function randomGatewayObject(pick: <T>(list: readonly T[]) => T): string 
       const className = pick(['underpass', 'underpass', 'underpass-waypoint', 'custom'])
       const shown = pick([
         '',
-        `tls: {backend: {clientCertificateRef: {namespace: ${other}, name: ${pick(['a', 'b'])}}}}, `
+        `tls: {backend: {clientCertificateRef: {namespace: ${other}, name: ${pick(['a', 'b'])}}}}, `,
+        `tls: {frontend: {default: {validation: {caCertificateRefs: [{group: "", kind: ConfigMap, namespace: ${other}, name: ${pick(['a', 'b'])}}]}}}}, `
       ])
       return `kind: Gateway\n${meta}\nspec: {gatewayClassName: ${className}, ${shown}listeners: [${listeners.join(', ')}]}\nstatus: {addresses: [${address}]}\n`
     }
@@ -241,9 +243,11 @@ export function randomGatewayObject(pick: <T>(list: readonly T[]) => T): string 
     }
     case 'Secret':
       return secret(name, pick(pairs), namespace)
+    case 'ConfigMap':
+      return `kind: ConfigMap\n${meta}\ndata: {ca.crt: ${JSON.stringify(pick(pairs).certificate)}}\n`
     case 'HTTPRoute':
     case 'TLSRoute': {
-      const kind = pick(['HTTPRoute', 'HTTPRoute', 'TLSRoute'])
+      const kind = pick(['HTTPRoute', 'HTTPRoute', 'GRPCRoute', 'TLSRoute'])
       const parent = pick([
         `{namespace: ${other}, name: ${pick(['a', 'b'])}}`,
         `{namespace: ${other}, name: ${pick(['a', 'b'])}, sectionName: http}`
@@ -252,7 +256,7 @@ export function randomGatewayObject(pick: <T>(list: readonly T[]) => T): string 
     }
     case 'ReferenceGrant': {
       const from = pick(['Gateway', 'HTTPRoute'])
-      const to = from === 'Gateway' ? 'Secret' : 'Service'
+      const to = from === 'Gateway' ? pick(['Secret', 'ConfigMap']) : 'Service'
       return `kind: ReferenceGrant\n${meta}\nspec: {from: [{group: gateway.networking.k8s.io, kind: ${from}, namespace: ${other}}], to: [{group: "", kind: ${to}${pick(['', ', name: a'])}}]}\n`
     }
     case 'Namespace':
