@@ -15,7 +15,7 @@ export type AssignedAddresses =
       readonly againMs: number | undefined
     }
 
-/** How long a load balancer may take, in milliseconds; a cluster without one is told from its silence. */
+/** After which a cluster in which nothing ever got an address from a load balancer is taken to have none, milliseconds. */
 const loadBalancerPatienceMs = 10_000
 
 /** `now` in milliseconds. */
@@ -44,13 +44,19 @@ export function assignedAddresses(view: ClusterView, gateway: GatewayObject, now
   if (balanced && given.length > 0) return assigned(given)
   if (inside.length === 0) return pending('AddressNotAssigned', `Service ${name} has no address yet`)
   if (!balanced) return assigned(inside)
+  const message = `no load balancer gave Service ${name} an address yet`
+  if (hasLoadBalancer(view)) return pending('AddressNotAssigned', message)
   const leftMs = service.meta.createdMs + loadBalancerPatienceMs - now
-  if (leftMs > 0) {
-    return pending('AddressNotAssigned', `no load balancer gave Service ${name} an address yet`, leftMs)
-  }
-  const { addresses, message } = assigned(inside)
+  if (leftMs > 0) return pending('AddressNotAssigned', message, leftMs)
+  const within = assigned(inside)
   const note = `no load balancer gave Service ${name} an address, so it is for the cluster only`
-  return { kind: 'assigned', addresses, message: `${message}; ${note}` }
+  return { ...within, message: `${within.message}; ${note}` }
+}
+
+/** Where another Service has an address, ours gets one, too: clients must not be told of one that they cannot reach. */
+function hasLoadBalancer(view: ClusterView): boolean {
+  for (const { ingress } of view.all('Service')) if (ingress.length > 0) return true
+  return false
 }
 
 function assigned(addresses: readonly GatewayAddress[]): Extract<AssignedAddresses, { kind: 'assigned' }> {

@@ -164,6 +164,15 @@ status: ${status}
       wanted: { kind: 'assigned', addresses: inside, message: /no load balancer/ }
     },
     {
+      name: 'unless others have addresses: a slow load balancer is waited for',
+      yaml:
+        gateway('edge', [http]) +
+        service('{}') +
+        service(given).replace('edge-underpass', 'other').replaceAll('gateway-name: edge', 'gateway-name: x'),
+      now: 60_000,
+      wanted: { kind: 'pending', problem: { reason: 'AddressNotAssigned' }, againMs: undefined }
+    },
+    {
       name: 'a Service of the cluster needs no waiting',
       yaml: gateway('edge', [http], { metadata: clusterIp }) + service('{}'),
       now: 1_000,
