@@ -11,7 +11,8 @@ t.setTimeout(900_000)
 /** Everything that the profiles know beyond their core, of what we have. */
 const features = `
   Gateway HTTPRoute GRPCRoute TLSRoute ReferenceGrant BackendTLSPolicy BackendTLSPolicySANValidation
-  GatewayAddressEmpty GatewayBackendClientCertificate GatewayHTTPListenerIsolation
+  GatewayAddressEmpty GatewayBackendClientCertificate GatewayFrontendClientCertificateValidation
+  GatewayFrontendClientCertificateValidationInsecureFallback GatewayHTTPListenerIsolation
   GatewayHTTPSListenerDetectMisdirectedRequests GatewayInfrastructurePropagation GatewayPort8080
   HTTPRoute303RedirectStatusCode HTTPRoute307RedirectStatusCode HTTPRoute308RedirectStatusCode
   HTTPRouteBackendProtocolH2C HTTPRouteBackendProtocolWebSocket HTTPRouteBackendRequestHeaderModification
@@ -27,12 +28,7 @@ const features = `
   .split(/\s+/)
 
 /** What we do not have; the report names it too. */
-const leftOut = [
-  'GatewayFrontendClientCertificateValidation',
-  'GatewayFrontendClientCertificateValidationInsecureFallback',
-  'GatewayStaticAddresses',
-  'ListenerSet'
-]
+const leftOut = ['GatewayStaticAddresses', 'ListenerSet']
 
 t.test('the gateway profiles of the Gateway API', { skip: clusterMissing() }, async t => {
   const cluster = await startClusterWithImage(t, 2)
