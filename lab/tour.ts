@@ -309,10 +309,20 @@ async function untilTunnelled(
       .between(await tools.podIp('web'), await tools.podIp('cart'))
       .filter(packet => isHbone(packet) || carriesSecret(packet))
     handshakes.push(...packets.filter(isHbone))
-    if ((packets.length > 0 && packets.every(isHbone)) || Date.now() > deadline)
+    if ((packets.length > 0 && packets.every(isHbone)) || Date.now() > deadline) {
+      // On a busy machine the session may have begun before anybody listened: another caller's begins now.
+      if (!handshakes.some(choosesTls13)) handshakes.push(...(await packetsOfNewSession(tools)))
       return { answer, packets, handshakes }
+    }
     await wait(100, signal)
   }
+}
+
+async function packetsOfNewSession(tools: TourTools): Promise<readonly WirePacket[]> {
+  const wire = await tools.listen(link)
+  await request(undefined, tools, 'visitor')
+  await wire.close(choosesTls13)
+  return wire.between(await tools.podIp('visitor'), await tools.podIp('cart')).filter(isHbone)
 }
 
 async function untilRefused(

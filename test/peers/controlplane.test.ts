@@ -50,6 +50,7 @@ const wanted: Readonly<Record<string, string>> = {
   'Kubernetes/networking.istio.io/ServiceEntry/strict/same-host/198.51.100.77':
     'a selector does not select what has no labels',
   'shop/affinity.shop.svc.cluster.local': 'client affinity travels as an extension',
+  'shop/dns.example.com': 'so does how the names of a ServiceEntry are resolved',
   'gateways/bad-port': 'a port that is no port does not switch a DENY off',
   'gateways/l7-deny-narrowed': 'an HTTP attribute does not switch a DENY off'
 }
