@@ -2,6 +2,7 @@
 import type { Service, WorkloadUid } from '../shared/mesh/model.ts'
 import { anyOf } from './egress/any-of.ts'
 import { leadsOut, type Egress } from './egress/egress.ts'
+import type { MeshService } from './extension-provider.ts'
 import type { Body, BodySink } from './http/body.ts'
 import type { ClientConnection, ClientRequest, ResponseHead } from './http/exchange.ts'
 import type { Framing } from './http/framing.ts'
@@ -11,13 +12,6 @@ import type { Clusters } from './upstream/clusters.ts'
 import { Waiting, type Terms, type UpstreamProtocol } from './upstream/place.ts'
 import type { Target } from './upstream/tunnels.ts'
 import type { Waypoint } from './waypoint.ts'
-
-export interface MeshService {
-  /** Undefined: the waypoint's own first, then whoever has the name. */
-  readonly namespace: string | undefined
-  readonly hostname: string
-  readonly port: number
-}
 
 export interface OwnRequest extends Omit<ClientRequest, 'framing' | 'scheme' | 'upgrade'> {
   readonly protocol: UpstreamProtocol

@@ -4,7 +4,7 @@ import type { SocketAddress } from '../../shared/net/address.ts'
 import type { RequestHead } from '../http/exchange.ts'
 import type { HeaderList } from '../http/header-list.ts'
 import type { Changes } from './changes.ts'
-import type { AuthorizerService } from './providers.ts'
+import type { MeshService } from '../extension-provider.ts'
 
 /** A request, or a connection that is carried as it is. */
 export interface Subject {
@@ -20,10 +20,10 @@ export interface Subject {
 
 /** How authorizers are reached. A call that comes to no whole answer throws; an aborted one must let go. */
 export interface Sender {
-  readonly sendHttp: (to: AuthorizerService, request: HttpCheck, signal: AbortSignal) => Promise<HttpAnswer>
+  readonly sendHttp: (to: MeshService, request: HttpCheck, signal: AbortSignal) => Promise<HttpAnswer>
   /** A unary call: one message there and one back, both without the framing of gRPC. Throws unless its status is OK. */
   readonly sendGrpc: (
-    to: AuthorizerService,
+    to: MeshService,
     path: string,
     message: Buffer,
     signal: AbortSignal

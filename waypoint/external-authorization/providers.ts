@@ -5,7 +5,8 @@
 import { Fields, Problems } from '../../shared/mesh/yaml-fields.ts'
 import { parseDuration } from '../../shared/runtime/env.ts'
 import { textPattern } from '../authorization/text-pattern.ts'
-import { isHeaderText, isHost, isTarget, isToken } from '../http1/characters.ts'
+import { providersByName, readService, type MeshService } from '../extension-provider.ts'
+import { isHeaderText, isTarget, isToken } from '../http1/characters.ts'
 import { isOwnHeader } from './changes.ts'
 
 export type Provider = UsableProvider | InvalidProvider
@@ -41,19 +42,12 @@ export type NameTest = (name: string) => boolean
 
 interface Common {
   readonly name: string
-  readonly service: AuthorizerService
+  readonly service: MeshService
   readonly timeoutMs: number
   /** Whether requests pass while it cannot be asked. */
   readonly failOpen: boolean
   /** What they are answered where they do not pass. */
   readonly statusOnError: number
-}
-
-export interface AuthorizerService {
-  /** Undefined where only a hostname is given. */
-  readonly namespace: string | undefined
-  readonly hostname: string
-  readonly port: number
 }
 
 const defaultTimeout = '1s'
@@ -62,15 +56,7 @@ const forms = { envoyExtAuthzHttp: readHttp, envoyExtAuthzGrpc: readGrpc } as co
 
 /** `value`: `extensionProviders` of the mesh configuration, whatever it is; providers of other kinds are not ours. */
 export function readProviders(value: unknown): ReadonlyMap<string, Provider> {
-  const found = new Map<string, Provider>()
-  for (const entry of Array.isArray(value) ? (value as readonly unknown[]) : []) {
-    const provider = readProvider(entry)
-    if (provider === undefined) continue
-    const { name } = provider
-    const twice = { kind: 'invalid', name, reason: 'its name is defined twice' } as const
-    found.set(name, found.has(name) ? twice : provider)
-  }
-  return found
+  return providersByName<Provider>(Array.isArray(value) ? (value as readonly unknown[]) : [], readProvider)
 }
 
 /** Undefined for what no policy can name as its authorizer. */
@@ -161,20 +147,6 @@ function readCommon(fields: Fields, name: string): Common {
     failOpen: fields.flag('failOpen', false),
     statusOnError: Number(status)
   }
-}
-
-/** Of `service` and `port`. */
-export function readService(fields: Fields): AuthorizerService {
-  const { path, problems } = fields
-  const text = fields.text('service')
-  const parts = text.split('/')
-  const hostname = parts.at(-1) ?? ''
-  if (parts.length > 2 || parts.includes('') || hostname.includes(':') || !isHost(hostname)) {
-    problems.add(`${path}.service`, `expected host or namespace/host, found ${JSON.stringify(text)}`)
-  }
-  const port = fields.integer('port', 0, 65_535)
-  if (port === 0) problems.add(`${path}.port`, 'expected a port from 1 to 65535')
-  return { namespace: parts.length === 2 ? parts[0] : undefined, hostname, port }
 }
 
 /** Exact, `x*` and `*x`, without case. */

@@ -2,7 +2,7 @@
 import { HeaderList } from '../http/header-list.ts'
 import { sendOwnRequest, type Means, type OwnAnswer, type OwnRequest } from '../own-request.ts'
 import type { Sender } from './check.ts'
-import type { AuthorizerService } from './providers.ts'
+import type { MeshService } from '../extension-provider.ts'
 
 /** Of a message that an authorizer sends by gRPC. */
 const maxMessage = 1 << 20
@@ -14,11 +14,7 @@ const prefixBytes = 5
 /** Throws when too many questions are under way, beside what {@link sendOwnRequest} throws. */
 export function senderOf(means: Means): Sender {
   let underWay = 0
-  const send = async (
-    to: AuthorizerService,
-    request: OwnRequest,
-    signal: AbortSignal
-  ): Promise<OwnAnswer> => {
+  const send = async (to: MeshService, request: OwnRequest, signal: AbortSignal): Promise<OwnAnswer> => {
     if (underWay >= maxQuestions) throw new Error(`${maxQuestions} questions are under way already`)
     underWay += 1
     try {

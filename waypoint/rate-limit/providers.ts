@@ -1,7 +1,7 @@
 /** Services of the mesh configuration that count requests for all waypoints (`underpassRateLimit` of an extension provider). */
 import { Fields, Problems } from '../../shared/mesh/yaml-fields.ts'
 import { parseDuration } from '../../shared/runtime/env.ts'
-import { readService, type AuthorizerService } from '../external-authorization/providers.ts'
+import { providersByName, readService, type MeshService } from '../extension-provider.ts'
 
 export type RateLimitProvider = RateLimitService | InvalidRateLimitProvider
 
@@ -9,7 +9,7 @@ export type RateLimitProvider = RateLimitService | InvalidRateLimitProvider
 export interface RateLimitService {
   readonly kind: 'envoyRls'
   readonly name: string
-  readonly service: AuthorizerService
+  readonly service: MeshService
   /** Under which it keeps what is ours. */
   readonly domain: string
   readonly timeoutMs: number
@@ -28,15 +28,7 @@ const maxTimeoutMs = 10_000
 
 /** `written`: `extensionProviders` of the mesh configuration, whatever it is; providers of other kinds are not ours. */
 export function readRateLimitProviders(written: readonly unknown[]): ReadonlyMap<string, RateLimitProvider> {
-  const found = new Map<string, RateLimitProvider>()
-  for (const entry of written) {
-    const provider = readProvider(entry)
-    if (provider === undefined) continue
-    const { name } = provider
-    const twice = { kind: 'invalid', name, reason: 'its name is defined twice' } as const
-    found.set(name, found.has(name) ? twice : provider)
-  }
-  return found
+  return providersByName(written, readProvider)
 }
 
 function readProvider(entry: unknown): RateLimitProvider | undefined {

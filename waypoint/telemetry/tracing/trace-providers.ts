@@ -4,13 +4,13 @@
  */
 import { Fields, Problems } from '../../../shared/mesh/yaml-fields.ts'
 import { parseDuration } from '../../../shared/runtime/env.ts'
-import { readService, type AuthorizerService } from '../../external-authorization/providers.ts'
+import { readService, type MeshService } from '../../extension-provider.ts'
 import { isHeaderText, isTarget, isToken } from '../../http1/characters.ts'
 
 export interface TraceProvider {
   readonly kind: 'grpc' | 'http'
   readonly name: string
-  readonly service: AuthorizerService
+  readonly service: MeshService
   /** Of HTTP. */
   readonly path: string
   readonly headers: readonly (readonly [name: string, value: string])[]
