@@ -1,7 +1,8 @@
 /** Where this waypoint stands, for choosing near endpoints: its record in the mesh, or what its configuration tells. */
-import { noLabels, type Workload } from '../shared/mesh/model.ts'
+import type { Workload } from '../shared/mesh/model.ts'
 import type { MeshView } from '../shared/mesh/view.ts'
 import type { Config } from './config.ts'
+import { unknownWorkload } from './unknown-workload.ts'
 
 export type OwnPlace = Pick<
   Config,
@@ -21,31 +22,15 @@ export function ownWorkload(view: MeshView, config: OwnPlace): Workload {
 
 function standInOf({ podName, podNamespace, network, nodeName, clusterId, trustDomain }: OwnPlace): Workload {
   return {
+    ...unknownWorkload,
     uid: `${clusterId}//Pod/${podNamespace}/${podName}`,
     name: podName,
     namespace: podNamespace,
-    addresses: [],
-    hostname: '',
     network,
-    networkMode: 'Standard',
     protocol: 'HBONE',
-    nativeTunnel: false,
     trustDomain,
-    serviceAccount: '',
-    waypoint: undefined,
-    networkGateway: undefined,
-    applicationTunnel: undefined,
     node: nodeName,
-    canonicalName: '',
-    canonicalRevision: '',
-    workloadName: '',
     workloadType: 'deployment',
-    clusterId,
-    locality: { region: '', zone: '', subzone: '' },
-    services: new Map(),
-    authorizationPolicies: [],
-    status: 'Healthy',
-    capacity: 1,
-    labels: noLabels
+    clusterId
   }
 }

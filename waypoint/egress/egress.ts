@@ -4,12 +4,13 @@
  */
 import type { Authority } from '../../shared/hbone/connect.ts'
 import { cidrContains, parseIp, type Cidr, type Ip } from '../../shared/net/address.ts'
-import { noLabels, serviceKey, type Service, type Workload } from '../../shared/mesh/model.ts'
+import { serviceKey, type Service, type Workload } from '../../shared/mesh/model.ts'
 import { usableEndpoints, type UsableEndpoint } from '../../shared/mesh/pick.ts'
 import type { MeshView } from '../../shared/mesh/view.ts'
 import { hostOf } from '../gateway/hostname.ts'
 import { replies, type LocalReply } from '../local-reply.ts'
 import { ownWorkload, type OwnPlace } from '../own-workload.ts'
+import { unknownWorkload } from '../unknown-workload.ts'
 import type { Found, Names } from './names.ts'
 import { isPublic } from './public-address.ts'
 
@@ -200,35 +201,8 @@ function forbidden(host: string): LocalReply {
   return { status: 403, body, flag: '-', details: 'egress_address_not_public' }
 }
 
-/** Nothing is known of who is there but the address. */
-const stranger: Omit<Workload, 'uid' | 'addresses' | 'hostname'> = {
-  name: '',
-  namespace: '',
-  network: '',
-  networkMode: 'Standard',
-  protocol: 'TCP',
-  nativeTunnel: false,
-  trustDomain: '',
-  serviceAccount: '',
-  waypoint: undefined,
-  networkGateway: undefined,
-  applicationTunnel: undefined,
-  node: '',
-  canonicalName: '',
-  canonicalRevision: '',
-  workloadName: '',
-  workloadType: 'pod',
-  clusterId: '',
-  locality: { region: '', zone: '', subzone: '' },
-  services: new Map(),
-  authorizationPolicies: [],
-  status: 'Healthy',
-  capacity: 1,
-  labels: noLabels
-}
-
 /** Connections are shared by those only who ask for the same name of the same service. */
 function endpointAt(service: Service, hostname: string, ip: Ip, port: number): UsableEndpoint {
   const uid = `egress ${serviceKey(service)} ${hostname} ${ip}`
-  return { workload: { ...stranger, uid, hostname, addresses: [ip] }, port, capacity: 1 }
+  return { workload: { ...unknownWorkload, uid, hostname, addresses: [ip] }, port, capacity: 1 }
 }
